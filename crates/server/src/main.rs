@@ -1,0 +1,2 @@
+//! The binary `longshore`.
+fn main() {}

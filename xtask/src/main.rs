@@ -1,0 +1,2 @@
+//! Everything a developer runs: `cargo xtask ci`, `codegen`, `tidy`, `bench`, `fuzz`.
+fn main() {}
