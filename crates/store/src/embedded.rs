@@ -1,0 +1,157 @@
+//! The embedded log: one redb file in the data directory.
+//!
+//! redb gives atomic, checksummed, fsynced batches in one file. What it leaves to us is the file's directory entry:
+//! a file that was created and synced can still be missing after a power cut when its directory was not synced, so
+//! [`open`] syncs the directory before anything is acknowledged. File and directory are reached through [`Disk`], so
+//! that the tests can put a disk underneath that forgets what was not synced.
+
+use std::{fs, io, path::Path};
+
+use redb::{Database, ReadableTable, StorageBackend, TableDefinition, backends::FileBackend};
+
+use crate::{Log, LogError, Revision, Write};
+
+/// Resources by kind and key.
+const RESOURCES: TableDefinition<(&str, &str), &[u8]> = TableDefinition::new("resources");
+/// `revision` and `format`.
+const META: TableDefinition<&str, u64> = TableDefinition::new("meta");
+/// The layout of the two tables; a newer one is refused.
+const FORMAT: u64 = 1;
+/// All state lives in memory anyway: the engine needs little cache.
+const CACHE_BYTES: usize = 16 * 1024 * 1024;
+
+/// Where the log's file lives.
+pub trait Disk {
+    /// Opens the file, creating it if it is missing.
+    fn open_file(&mut self) -> Result<Box<dyn StorageBackend>, LogError>;
+    /// Makes the file's directory entry durable.
+    fn sync_directory(&mut self) -> io::Result<()>;
+}
+
+/// A directory of the host's file system.
+struct Directory<'a>(&'a Path);
+
+impl Disk for Directory<'_> {
+    fn open_file(&mut self) -> Result<Box<dyn StorageBackend>, LogError> {
+        let path = self.0.join("state.redb");
+        let file = fs::OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path);
+        let file = file.map_err(|error| LogError::Engine(format!("{}: {error}", path.display())))?;
+        match FileBackend::new(file) {
+            Ok(backend) => Ok(Box::new(backend)),
+            Err(redb::DatabaseError::DatabaseAlreadyOpen) => Err(LogError::InUse(path.display().to_string())),
+            Err(error) => Err(LogError::Engine(format!("{}: {error}", path.display()))),
+        }
+    }
+
+    fn sync_directory(&mut self) -> io::Result<()> {
+        fs::File::open(self.0)?.sync_all()
+    }
+}
+
+/// Opens the log in a directory, making both if they are missing.
+pub fn open(directory: &Path) -> Result<impl Log + use<>, LogError> {
+    fs::create_dir_all(directory).map_err(|error| LogError::Engine(format!("{}: {error}", directory.display())))?;
+    if let Some(parent) = directory.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+        fs::File::open(parent).and_then(|parent| parent.sync_all()).map_err(engine)?;
+    }
+    open_on(&mut Directory(directory))
+}
+
+/// Opens the log on a disk.
+pub fn open_on(disk: &mut dyn Disk) -> Result<impl Log + use<>, LogError> {
+    let backend = disk.open_file()?;
+    let database =
+        Database::builder().set_cache_size(CACHE_BYTES).create_with_backend(Boxed(backend)).map_err(engine)?;
+    let transaction = database.begin_write().map_err(engine)?;
+    {
+        let mut meta = transaction.open_table(META).map_err(engine)?;
+        transaction.open_table(RESOURCES).map_err(engine)?;
+        let format = meta.get("format").map_err(engine)?.map(|value| value.value());
+        match format {
+            None => drop(meta.insert("format", FORMAT).map_err(engine)?),
+            Some(FORMAT) => {}
+            Some(other) => {
+                return Err(LogError::Engine(format!(
+                    "the data has format {other}, this version reads {FORMAT}: use the version that wrote it"
+                )));
+            }
+        }
+    }
+    transaction.commit().map_err(engine)?;
+    disk.sync_directory().map_err(engine)?;
+    Ok(Embedded { database })
+}
+
+struct Embedded {
+    database: Database,
+}
+
+impl Log for Embedded {
+    fn load(&mut self, each: &mut dyn FnMut(&str, &str, &[u8])) -> Result<Revision, LogError> {
+        use redb::ReadableDatabase;
+        let transaction = self.database.begin_read().map_err(engine)?;
+        for entry in transaction.open_table(RESOURCES).map_err(engine)?.iter().map_err(engine)? {
+            let (key, value) = entry.map_err(engine)?;
+            let (kind, key) = key.value();
+            each(kind, key, value.value());
+        }
+        let meta = transaction.open_table(META).map_err(engine)?;
+        let revision = meta.get("revision").map_err(engine)?.map_or(0, |value| value.value());
+        Ok(revision)
+    }
+
+    fn append(&mut self, batch: &[Write], expected: Revision) -> Result<Revision, LogError> {
+        let transaction = self.database.begin_write().map_err(engine)?;
+        let next = expected + 1;
+        {
+            let mut meta = transaction.open_table(META).map_err(engine)?;
+            let found = meta.get("revision").map_err(engine)?.map_or(0, |value| value.value());
+            if found != expected {
+                return Err(LogError::Conflict { expected, found });
+            }
+            meta.insert("revision", next).map_err(engine)?;
+            let mut resources = transaction.open_table(RESOURCES).map_err(engine)?;
+            for write in batch {
+                match write {
+                    Write::Put { kind, key, value } => {
+                        resources.insert((*kind, key.as_str()), value.as_slice()).map_err(engine)?;
+                    }
+                    Write::Delete { kind, key } => {
+                        resources.remove((*kind, key.as_str())).map_err(engine)?;
+                    }
+                }
+            }
+        }
+        transaction.commit().map_err(engine)?;
+        Ok(next)
+    }
+}
+
+fn engine(error: impl std::fmt::Display) -> LogError {
+    LogError::Engine(error.to_string())
+}
+
+/// redb wants a concrete backend; ours is whatever the disk gave.
+#[derive(Debug)]
+struct Boxed(Box<dyn StorageBackend>);
+
+impl StorageBackend for Boxed {
+    fn len(&self) -> io::Result<u64> {
+        self.0.len()
+    }
+    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        self.0.read(offset, out)
+    }
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        self.0.set_len(len)
+    }
+    fn sync_data(&self) -> io::Result<()> {
+        self.0.sync_data()
+    }
+    fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        self.0.write(offset, data)
+    }
+    fn close(&self) -> io::Result<()> {
+        self.0.close()
+    }
+}

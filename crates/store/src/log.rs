@@ -1,0 +1,57 @@
+//! The seam between the store and what keeps it: load everything once, then append batches.
+
+/// Counts the batches ever appended; 0 is an empty log.
+pub type Revision = u64;
+
+/// One write of a batch. Values are JSON.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Write {
+    /// Sets the value of a key.
+    Put {
+        /// The resource's kind.
+        kind: &'static str,
+        /// The resource's key.
+        key: String,
+        /// The resource as JSON.
+        value: Vec<u8>,
+    },
+    /// Removes a key, if it is there.
+    Delete {
+        /// The resource's kind.
+        kind: &'static str,
+        /// The resource's key.
+        key: String,
+    },
+}
+
+/// Writes that become durable together or not at all.
+pub type Batch = Vec<Write>;
+
+/// Why the log could not do its work.
+#[derive(Debug, thiserror::Error)]
+pub enum LogError {
+    /// Somebody else has appended meanwhile: this process is no longer the only writer.
+    #[error("the log is at revision {found}, not at {expected}: another writer has appended to it")]
+    Conflict {
+        /// Where this writer thought the log was.
+        expected: Revision,
+        /// Where it is.
+        found: Revision,
+    },
+    /// The log is in use by another process.
+    #[error("{0} is in use by another process: stop the other platform first, or use another data directory")]
+    InUse(String),
+    /// The engine below failed: a full disk, a damaged file.
+    #[error("{0}")]
+    Engine(String),
+}
+
+/// What keeps the store.
+pub trait Log: Send + 'static {
+    /// Gives every resource to `each` as kind, key and JSON value, and returns the log's revision.
+    fn load(&mut self, each: &mut dyn FnMut(&str, &str, &[u8])) -> Result<Revision, LogError>;
+
+    /// Makes a batch durable, if the log is at `expected`, and returns the new revision. When this returns an error
+    /// nothing of the batch is there, now or after a restart.
+    fn append(&mut self, batch: &[Write], expected: Revision) -> Result<Revision, LogError>;
+}

@@ -1,0 +1,145 @@
+//! An immutable view of everything in the store.
+
+use std::sync::Arc;
+
+use domain::Resource;
+use imbl::{OrdMap, OrdSet};
+
+use crate::{
+    Revision,
+    kinds::{Kinds, Value},
+};
+
+/// Resources and index entries of one kind.
+#[derive(Clone, Default)]
+pub(crate) struct Table {
+    values: OrdMap<Arc<str>, Value>,
+    /// From index name and value to the keys of the resources found there.
+    indexes: OrdMap<(&'static str, String), OrdSet<Arc<str>>>,
+}
+
+impl Table {
+    pub(crate) fn get(&self, key: &str) -> Option<&Value> {
+        self.values.get(key)
+    }
+
+    pub(crate) fn insert(
+        &mut self,
+        key: &str,
+        value: Value,
+        old: Vec<(&'static str, String)>,
+        new: Vec<(&'static str, String)>,
+    ) {
+        let key: Arc<str> = key.into();
+        self.reindex(&key, old, new);
+        self.values.insert(key, value);
+    }
+
+    pub(crate) fn remove(&mut self, key: &str, old: Vec<(&'static str, String)>) {
+        self.reindex(&key.into(), old, Vec::new());
+        self.values.remove(key);
+    }
+
+    fn reindex(&mut self, key: &Arc<str>, old: Vec<(&'static str, String)>, new: Vec<(&'static str, String)>) {
+        for entry in &old {
+            if !new.contains(entry) {
+                let emptied = self.indexes.get_mut(entry).is_some_and(|keys| {
+                    keys.remove(key);
+                    keys.is_empty()
+                });
+                if emptied {
+                    self.indexes.remove(entry);
+                }
+            }
+        }
+        for entry in new {
+            if !old.contains(&entry) {
+                self.indexes.entry(entry).or_default().insert(key.clone());
+            }
+        }
+    }
+}
+
+/// Everything in the store at one revision. Cloning is cheap; reading needs no lock.
+#[derive(Clone)]
+pub struct Snapshot {
+    pub(crate) kinds: Arc<Kinds>,
+    pub(crate) tables: imbl::Vector<Table>,
+    pub(crate) revision: Revision,
+}
+
+impl Snapshot {
+    pub(crate) fn empty(kinds: Arc<Kinds>) -> Self {
+        let tables = kinds.list.iter().map(|_| Table::default()).collect();
+        Self { kinds, tables, revision: 0 }
+    }
+
+    /// How many batches had been appended when this snapshot was taken.
+    pub fn revision(&self) -> Revision {
+        self.revision
+    }
+
+    /// The resource with this key.
+    pub fn get<T: Resource>(&self, key: &str) -> Option<Arc<T>> {
+        typed(self.table::<T>()?.get(key)?)
+    }
+
+    /// Whether there is a resource with this key.
+    pub fn contains<T: Resource>(&self, key: &str) -> bool {
+        self.table::<T>().is_some_and(|table| table.get(key).is_some())
+    }
+
+    /// The resources whose keys start with `prefix`, in key order. Costs as much as it gives.
+    pub fn list<'a, T: Resource>(&'a self, prefix: &'a str) -> impl Iterator<Item = Arc<T>> + 'a {
+        self.list_after(prefix, "")
+    }
+
+    /// As [`Snapshot::list`], beginning with the first key after `after`: how a further page is read.
+    pub fn list_after<'a, T: Resource>(&'a self, prefix: &'a str, after: &str) -> impl Iterator<Item = Arc<T>> + 'a {
+        let (start, skip): (Arc<str>, Option<Arc<str>>) =
+            if after > prefix { (after.into(), Some(after.into())) } else { (prefix.into(), None) };
+        self.table::<T>()
+            .into_iter()
+            .flat_map(move |table| table.values.range(start.clone()..))
+            .skip_while(move |(key, _)| skip.as_ref() == Some(key))
+            .take_while(move |(key, _)| key.starts_with(prefix))
+            .filter_map(|(_, value)| typed(value))
+    }
+
+    /// The resources found under `value` in an index (see [`Resource::indexes`]), in key order. Costs as much as it
+    /// gives.
+    pub fn find<'a, T: Resource>(
+        &'a self,
+        index: &'static str,
+        value: impl Into<String>,
+    ) -> impl Iterator<Item = Arc<T>> + 'a {
+        let entry = (index, value.into());
+        self.table::<T>().into_iter().flat_map(move |table| {
+            table
+                .indexes
+                .get(&entry)
+                .into_iter()
+                .flat_map(|keys| keys.iter())
+                .filter_map(|key| typed(table.values.get(key)?))
+        })
+    }
+
+    /// How many resources an index has under `value`. Costs nothing.
+    pub fn count<T: Resource>(&self, index: &'static str, value: impl Into<String>) -> usize {
+        let entry = (index, value.into());
+        self.table::<T>().and_then(|table| table.indexes.get(&entry)).map_or(0, OrdSet::len)
+    }
+
+    /// How many resources of a kind there are.
+    pub fn len<T: Resource>(&self) -> usize {
+        self.table::<T>().map_or(0, |table| table.values.len())
+    }
+
+    fn table<T: Resource>(&self) -> Option<&Table> {
+        self.tables.get(self.kinds.index_of::<T>()?)
+    }
+}
+
+pub(crate) fn typed<T: Resource>(value: &Value) -> Option<Arc<T>> {
+    value.clone().downcast().ok()
+}

@@ -1,0 +1,245 @@
+//! The one writer: runs transactions in order, makes many durable at once, then lets the world see them.
+
+use std::{
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock},
+    thread,
+};
+
+use tokio::sync::{broadcast, oneshot};
+
+use crate::{Batch, Change, Kinds, Log, LogError, Revision, Snapshot, Transaction, Watch, snapshot::Table};
+
+/// How many change notices are kept for a slow watch before it is told to look at everything again.
+const WATCH_CAPACITY: usize = 4096;
+
+/// Why a store could not be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The log below failed.
+    #[error(transparent)]
+    Log(#[from] LogError),
+    /// The log holds a kind that this program does not know.
+    #[error(
+        "the data has resources of the kind '{0}', which this version does not know: use the version that wrote them"
+    )]
+    UnknownKind(String),
+    /// A resource on disk cannot be read.
+    #[error("the {kind} '{key}' cannot be read: {cause}")]
+    Unreadable {
+        /// The resource's kind.
+        kind: String,
+        /// The resource's key.
+        key: String,
+        /// What is wrong with it.
+        cause: String,
+    },
+}
+
+/// Why a transaction did not happen.
+#[derive(Debug, thiserror::Error)]
+pub enum TransactError<E> {
+    /// The closure refused: nothing was written.
+    #[error("{0}")]
+    Refused(E),
+    /// The state could not be made durable: nothing was written.
+    #[error("the state could not be saved: {0}")]
+    NotDurable(Arc<LogError>),
+    /// The store is closing.
+    #[error("the store is closed")]
+    Closed,
+}
+
+/// Everything the platform knows. Cloning gives another handle to the same store.
+#[derive(Clone)]
+pub struct Store(Arc<Inner>);
+
+struct Inner {
+    shared: Arc<Shared>,
+    committer: Mutex<Option<thread::JoinHandle<()>>>,
+}
+
+struct Shared {
+    /// The state after the last transaction that ran, and the transactions that are not durable yet.
+    writer: Mutex<Writer>,
+    wake: Condvar,
+    /// The last durable state.
+    durable: RwLock<Snapshot>,
+    changes: broadcast::Sender<Arc<[Change]>>,
+}
+
+struct Writer {
+    head: Snapshot,
+    pending: Vec<Pending>,
+    committing: bool,
+    closed: bool,
+}
+
+struct Pending {
+    batch: Batch,
+    changes: Vec<Change>,
+    done: oneshot::Sender<Result<(), Arc<LogError>>>,
+}
+
+impl Store {
+    /// Reads everything from the log and starts the writer.
+    pub fn open(mut log: impl Log, kinds: Kinds) -> Result<Self, OpenError> {
+        let kinds = Arc::new(kinds);
+        let mut snapshot = Snapshot::empty(kinds.clone());
+        let mut failure = None;
+        let revision = log.load(&mut |kind, key, json| {
+            if failure.is_none() {
+                failure = load_one(&kinds, &mut snapshot.tables, kind, key, json).err();
+            }
+        })?;
+        if let Some(failure) = failure {
+            return Err(failure);
+        }
+        snapshot.revision = revision;
+        let writer = Writer { head: snapshot.clone(), pending: Vec::new(), committing: false, closed: false };
+        let shared = Arc::new(Shared {
+            writer: Mutex::new(writer),
+            wake: Condvar::new(),
+            durable: RwLock::new(snapshot),
+            changes: broadcast::channel(WATCH_CAPACITY).0,
+        });
+        let committer = thread::Builder::new()
+            .name("store-committer".into())
+            .spawn({
+                let shared = shared.clone();
+                move || shared.commit_until_closed(log, revision)
+            })
+            .map_err(|error| LogError::Engine(error.to_string()))?;
+        Ok(Self(Arc::new(Inner { shared, committer: Mutex::new(Some(committer)) })))
+    }
+
+    /// The last durable state.
+    pub fn snapshot(&self) -> Snapshot {
+        self.0.shared.durable.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Follows changes from now on.
+    pub fn watch(&self) -> Watch {
+        Watch(self.0.shared.changes.subscribe())
+    }
+
+    /// Runs `work` on the newest state; when it succeeds, makes what it wrote durable and returns its result. When it
+    /// refuses, nothing is written. `work` must be quick: no other transaction runs meanwhile.
+    ///
+    /// What it read may have been written by a transaction that is not durable yet; since batches become durable in
+    /// order, it returns only after that one is.
+    pub async fn transact<R, E>(
+        &self,
+        work: impl FnOnce(&mut Transaction) -> Result<R, E>,
+    ) -> Result<R, TransactError<E>> {
+        let (result, done) = {
+            let mut writer = self.0.shared.lock();
+            if writer.closed {
+                return Err(TransactError::Closed);
+            }
+            let mut transaction = Transaction::new(writer.head.clone());
+            let result = work(&mut transaction).map_err(TransactError::Refused)?;
+            let (head, batch, changes) = transaction.into_parts();
+            if changes.is_empty() && writer.pending.is_empty() && !writer.committing {
+                return Ok(result);
+            }
+            let (done, wait) = oneshot::channel();
+            writer.head = head;
+            writer.pending.push(Pending { batch, changes, done });
+            (result, wait)
+        };
+        self.0.shared.wake.notify_one();
+        match done.await {
+            Ok(Ok(())) => Ok(result),
+            Ok(Err(error)) => Err(TransactError::NotDurable(error)),
+            Err(_) => Err(TransactError::Closed),
+        }
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.shared.lock().closed = true;
+        self.shared.wake.notify_one();
+        let committer = self.committer.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(committer) = committer {
+            // What was acknowledged is durable already; the join only lets the log close its file.
+            drop(committer.join());
+        }
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, Writer> {
+        // A closure that panicked has changed nothing: the head is replaced only after it returned.
+        self.writer.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn commit_until_closed(&self, mut log: impl Log, mut revision: Revision) {
+        loop {
+            let (work, mut state) = {
+                let mut writer = self.lock();
+                while writer.pending.is_empty() && !writer.closed {
+                    writer = self.wake.wait(writer).unwrap_or_else(PoisonError::into_inner);
+                }
+                if writer.pending.is_empty() {
+                    return;
+                }
+                writer.committing = true;
+                (std::mem::take(&mut writer.pending), writer.head.clone())
+            };
+            let batch: Batch = work.iter().flat_map(|pending| pending.batch.iter().cloned()).collect();
+            let outcome = if batch.is_empty() { Ok(revision) } else { log.append(&batch, revision) };
+            match outcome {
+                Ok(new) => {
+                    revision = new;
+                    state.revision = new;
+                    *self.durable.write().unwrap_or_else(PoisonError::into_inner) = state;
+                    self.lock().committing = false;
+                    for pending in work {
+                        if !pending.changes.is_empty() {
+                            // Nobody watching is no failure.
+                            let _ = self.changes.send(pending.changes.into());
+                        }
+                        let _ = pending.done.send(Ok(()));
+                    }
+                }
+                Err(error) => self.fail(work, error),
+            }
+        }
+    }
+
+    /// Nothing that ran since the last durable state counts: later transactions may have read what was lost.
+    fn fail(&self, work: Vec<Pending>, error: LogError) {
+        tracing::error!(%error, "the state could not be saved");
+        let error = Arc::new(error);
+        let later = {
+            let mut writer = self.lock();
+            writer.head = self.durable.read().unwrap_or_else(PoisonError::into_inner).clone();
+            writer.committing = false;
+            std::mem::take(&mut writer.pending)
+        };
+        for pending in work.into_iter().chain(later) {
+            let _ = pending.done.send(Err(error.clone()));
+        }
+    }
+}
+
+fn load_one(
+    kinds: &Kinds,
+    tables: &mut imbl::Vector<Table>,
+    kind: &str,
+    key: &str,
+    json: &[u8],
+) -> Result<(), OpenError> {
+    let index = kinds.index_of_name(kind).ok_or_else(|| OpenError::UnknownKind(kind.to_owned()))?;
+    let (Some(known), Some(table)) = (kinds.list.get(index), tables.get_mut(index)) else {
+        return Err(OpenError::UnknownKind(kind.to_owned()));
+    };
+    let (value, indexes) = (known.read)(json).map_err(|error| OpenError::Unreadable {
+        kind: kind.to_owned(),
+        key: key.to_owned(),
+        cause: error.to_string(),
+    })?;
+    table.insert(key, value, Vec::new(), indexes);
+    Ok(())
+}
