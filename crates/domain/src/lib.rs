@@ -5,6 +5,8 @@
 
 pub mod arn;
 pub mod id;
+pub mod identity;
+pub mod network;
 pub mod resource;
 pub mod scope;
 pub mod tags;
