@@ -1,1 +1,12 @@
-//! services.
+//! Each AWS service's face: one module per service, one file per resource. A handler authorises, validates, and does
+//! its work in one transaction.
+//!
+//! A handler can reach the platform only through [`Call::authorise`], so that none can forget to ask.
+
+mod call;
+mod errors;
+mod platform;
+
+pub use call::{Authorised, Call};
+pub use errors::{access_denied, commit_failure};
+pub use platform::{Options, Platform};

@@ -1,0 +1,50 @@
+//! What handlers work with, put together once by the composition root.
+
+use std::{
+    net::SocketAddr,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
+use domain::{AccountId, Clock, IdSource, Region};
+use iam::Authority;
+use store::Store;
+
+/// What the operator chose when starting the platform.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The account that the root key belongs to.
+    pub account: AccountId,
+    /// The region of requests that name none (registry, presigned health checks).
+    pub region: Region,
+    /// Where the control plane listens.
+    pub listen: SocketAddr,
+    /// Six hexadecimal digits that mark this platform's kernel objects, so that two can share a host.
+    pub instance_id: String,
+    /// Today's Amazon behaviour: a load balancer may be added to an existing service.
+    pub allow_load_balancer_updates: bool,
+}
+
+/// The platform behind the services' faces.
+pub struct Platform {
+    /// All state.
+    pub store: Store,
+    /// The platform's clock.
+    pub clock: Clock,
+    /// Credentials and tokens.
+    pub authority: Authority,
+    /// What the operator chose.
+    pub options: Options,
+    ids: Mutex<IdSource>,
+}
+
+impl Platform {
+    /// Puts a platform together.
+    pub fn new(store: Store, clock: Clock, authority: Authority, options: Options, ids: IdSource) -> Self {
+        Self { store, clock, authority, options, ids: Mutex::new(ids) }
+    }
+
+    /// The source of identifiers. Hold it briefly: never across an await.
+    pub fn ids(&self) -> MutexGuard<'_, IdSource> {
+        self.ids.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
