@@ -1,1 +1,27 @@
-//! wire.
+//! The AWS protocols, as data and functions: what every Amazon service has in common on the wire.
+//!
+//! A service is described by a static table ([`schema::Service`]) which `cargo xtask codegen` writes
+//! into the `api` crate from Amazon's own models. The five codecs (awsJson, awsQuery, ec2Query,
+//! restJson, rpc-v2-CBOR) are written once here and walk any generated structure through
+//! [`value::Reflect`], guided by that table. The same table drives model validation.
+//!
+//! This crate knows no service, does no I/O and never reads a clock: time is an argument.
+
+pub mod error;
+pub mod schema;
+pub mod timestamp;
+pub mod value;
+
+pub use error::{Fault, ServiceError};
+pub use schema::{Operation, Protocol, Service};
+pub use timestamp::Timestamp;
+pub use value::{Document, Mapping, Reflect, Sequence, Slot, Value, View};
+
+use std::future::{Ready, ready};
+
+/// The reply of every generated default method: the operation exists at Amazon but is not served here.
+///
+/// The input is dropped unread, so nothing is accepted and ignored.
+pub fn unserved<O>(operation: &'static Operation) -> Ready<Result<O, ServiceError>> {
+    ready(Err(ServiceError::unserved(operation)))
+}
