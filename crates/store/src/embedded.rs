@@ -7,7 +7,7 @@
 
 use std::{fs, io, path::Path};
 
-use redb::{Database, ReadableTable, StorageBackend, TableDefinition, backends::FileBackend};
+use redb::{Database, DatabaseError, ReadableTable, StorageBackend, TableDefinition, backends::FileBackend};
 
 use crate::{Log, LogError, Revision, Write};
 
@@ -22,8 +22,10 @@ const CACHE_BYTES: usize = 16 * 1024 * 1024;
 
 /// Where the log's file lives.
 pub trait Disk {
+    /// An open file.
+    type File: StorageBackend;
     /// Opens the file, creating it if it is missing.
-    fn open_file(&mut self) -> Result<Box<dyn StorageBackend>, LogError>;
+    fn open_file(&mut self) -> Result<Self::File, LogError>;
     /// Makes the file's directory entry durable.
     fn sync_directory(&mut self) -> io::Result<()>;
 }
@@ -32,15 +34,13 @@ pub trait Disk {
 struct Directory<'a>(&'a Path);
 
 impl Disk for Directory<'_> {
-    fn open_file(&mut self) -> Result<Box<dyn StorageBackend>, LogError> {
+    type File = FileBackend;
+
+    fn open_file(&mut self) -> Result<FileBackend, LogError> {
         let path = self.0.join("state.redb");
         let file = fs::OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path);
         let file = file.map_err(|error| LogError::Engine(format!("{}: {error}", path.display())))?;
-        match FileBackend::new(file) {
-            Ok(backend) => Ok(Box::new(backend)),
-            Err(redb::DatabaseError::DatabaseAlreadyOpen) => Err(LogError::InUse(path.display().to_string())),
-            Err(error) => Err(LogError::Engine(format!("{}: {error}", path.display()))),
-        }
+        FileBackend::new(file).map_err(|error| opening(error, &path.display().to_string()))
     }
 
     fn sync_directory(&mut self) -> io::Result<()> {
@@ -49,7 +49,7 @@ impl Disk for Directory<'_> {
 }
 
 /// Opens the log in a directory, making both if they are missing.
-pub fn open(directory: &Path) -> Result<impl Log + use<>, LogError> {
+pub fn open(directory: &Path) -> Result<Embedded, LogError> {
     fs::create_dir_all(directory).map_err(|error| LogError::Engine(format!("{}: {error}", directory.display())))?;
     if let Some(parent) = directory.parent().filter(|parent| !parent.as_os_str().is_empty()) {
         fs::File::open(parent).and_then(|parent| parent.sync_all()).map_err(engine)?;
@@ -58,10 +58,10 @@ pub fn open(directory: &Path) -> Result<impl Log + use<>, LogError> {
 }
 
 /// Opens the log on a disk.
-pub fn open_on(disk: &mut dyn Disk) -> Result<impl Log + use<>, LogError> {
+pub fn open_on<D: Disk>(disk: &mut D) -> Result<Embedded, LogError> {
     let backend = disk.open_file()?;
-    let database =
-        Database::builder().set_cache_size(CACHE_BYTES).create_with_backend(Boxed(backend)).map_err(engine)?;
+    let database = Database::builder().set_cache_size(CACHE_BYTES).create_with_backend(backend);
+    let database = database.map_err(|error| opening(error, "the data directory"))?;
     let transaction = database.begin_write().map_err(engine)?;
     {
         let mut meta = transaction.open_table(META).map_err(engine)?;
@@ -82,7 +82,8 @@ pub fn open_on(disk: &mut dyn Disk) -> Result<impl Log + use<>, LogError> {
     Ok(Embedded { database })
 }
 
-struct Embedded {
+/// The embedded log.
+pub struct Embedded {
     database: Database,
 }
 
@@ -131,27 +132,9 @@ fn engine(error: impl std::fmt::Display) -> LogError {
     LogError::Engine(error.to_string())
 }
 
-/// redb wants a concrete backend; ours is whatever the disk gave.
-#[derive(Debug)]
-struct Boxed(Box<dyn StorageBackend>);
-
-impl StorageBackend for Boxed {
-    fn len(&self) -> io::Result<u64> {
-        self.0.len()
-    }
-    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
-        self.0.read(offset, out)
-    }
-    fn set_len(&self, len: u64) -> io::Result<()> {
-        self.0.set_len(len)
-    }
-    fn sync_data(&self) -> io::Result<()> {
-        self.0.sync_data()
-    }
-    fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
-        self.0.write(offset, data)
-    }
-    fn close(&self) -> io::Result<()> {
-        self.0.close()
+fn opening(error: DatabaseError, place: &str) -> LogError {
+    match error {
+        DatabaseError::DatabaseAlreadyOpen => LogError::InUse(place.to_owned()),
+        error => LogError::Engine(format!("{place}: {error}")),
     }
 }

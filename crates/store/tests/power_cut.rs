@@ -1,0 +1,67 @@
+//! Acknowledged means durable: whatever was acknowledged is there after a power cut at any moment, and what was not
+//! is there whole or not at all.
+#![allow(missing_docs)]
+
+mod common;
+
+use common::{Boat, ForgetfulDisk, boat, kinds};
+use store::{Store, embedded::open_on};
+
+/// Runs transactions until the power goes; gives the number of the last acknowledged one and of the last tried.
+async fn sail_until_dark(disk: &ForgetfulDisk) -> (usize, usize) {
+    let Ok(log) = open_on(&mut disk.clone()) else { return (0, 0) };
+    let Ok(store) = Store::open(log, kinds()) else { return (0, 0) };
+    let start = store.snapshot().len::<Boat>() / 2;
+    let mut acknowledged = start;
+    for number in start + 1..start + 40 {
+        let work = store.transact(|tx| {
+            // Two resources in one transaction: after the cut there are both or neither.
+            tx.put(boat(&format!("port-{number}"), "a"));
+            tx.put(boat(&format!("starboard-{number}"), "b"));
+            Ok::<_, ()>(())
+        });
+        if work.await.is_err() {
+            return (acknowledged, number);
+        }
+        acknowledged = number;
+    }
+    (acknowledged, acknowledged)
+}
+
+#[tokio::test]
+async fn every_acknowledged_write_survives_a_power_cut_at_any_moment() {
+    let mut cuts_with_work = 0;
+    for seed in 0..300_u64 {
+        let mut disk = ForgetfulDisk::default();
+        // Three lives on one disk: recovery itself is cut short as well.
+        let mut acknowledged = 0;
+        let mut tried = 0;
+        for life in 0..3 {
+            disk.light_fuse(u32::try_from(seed * 7 % 331).unwrap() + 20 * life);
+            let (now_acknowledged, now_tried) = sail_until_dark(&disk).await;
+            acknowledged = acknowledged.max(now_acknowledged);
+            tried = tried.max(now_tried);
+            disk = disk.after_power_cut(seed * 10 + u64::from(life));
+        }
+        let store = Store::open(open_on(&mut disk.clone()).unwrap(), kinds()).unwrap();
+        let snapshot = store.snapshot();
+        let (port, starboard) = (snapshot.count::<Boat>("harbour", "a"), snapshot.count::<Boat>("harbour", "b"));
+        assert_eq!(port, starboard, "seed {seed}: half a transaction");
+        for number in 1..=acknowledged {
+            assert!(snapshot.contains::<Boat>(&format!("port-{number}")), "seed {seed}: lost {number}");
+        }
+        assert!(port <= tried, "seed {seed}: more than was ever written");
+        cuts_with_work += usize::from(acknowledged > 0 && tried > acknowledged);
+    }
+    assert!(cuts_with_work > 50, "the fuse hardly ever burned in the middle of work: {cuts_with_work}");
+}
+
+#[tokio::test]
+async fn the_disk_of_these_tests_does_forget_a_directory_that_was_not_synced() {
+    let disk = ForgetfulDisk::that_never_syncs_its_directory();
+    let store = Store::open(open_on(&mut disk.clone()).unwrap(), kinds()).unwrap();
+    store.transact(|tx| Ok::<_, ()>(tx.put(boat("lost", "a")))).await.unwrap();
+    let found = disk.after_power_cut(1);
+    let store = Store::open(open_on(&mut found.clone()).unwrap(), kinds()).unwrap();
+    assert_eq!(store.snapshot().len::<Boat>(), 0, "without the sync of the directory the file is gone");
+}
