@@ -3,10 +3,12 @@
 //!
 //! A resource is stored by implementing [`Resource`]; the `store` crate does the rest.
 
+pub mod agent_protocol;
 pub mod arn;
 pub mod id;
 pub mod identity;
 pub mod network;
+pub mod repositories;
 pub mod resource;
 pub mod scope;
 pub mod tags;
