@@ -6,18 +6,21 @@ use domain::{AccountId, Timestamp};
 
 use crate::{Principal, SealingKey, SessionError};
 
-/// The account's root access key.
+/// The service principal of the platform's own Fargate host.
+pub const FARGATE_HOST: &str = "fargate.longshore.internal";
+
+/// A long-lived access key: the account's root key, or the one that the platform's own Fargate host signs with.
 #[derive(Clone, PartialEq, Eq)]
-pub struct RootKey {
+pub struct AccessKey {
     /// `AKIA…`, or what the operator gave.
     pub access_key_id: String,
     /// The secret.
     pub secret_access_key: String,
 }
 
-impl fmt::Debug for RootKey {
+impl fmt::Debug for AccessKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "RootKey({})", self.access_key_id)
+        write!(f, "AccessKey({})", self.access_key_id)
     }
 }
 
@@ -49,18 +52,19 @@ pub enum AuthenticationError {
     Expired,
 }
 
-/// What the platform vouches with: the root key and the key that seals tokens.
+/// What the platform vouches with: the root key, the Fargate host's key, and the key that seals tokens.
 #[derive(Debug)]
 pub struct Authority {
     account: AccountId,
-    root: RootKey,
+    root: AccessKey,
+    fargate_host: AccessKey,
     sealing: SealingKey,
 }
 
 impl Authority {
     /// The authority of a platform.
-    pub fn new(account: AccountId, root: RootKey, sealing: SealingKey) -> Self {
-        Self { account, root, sealing }
+    pub fn new(account: AccountId, root: AccessKey, fargate_host: AccessKey, sealing: SealingKey) -> Self {
+        Self { account, root, fargate_host, sealing }
     }
 
     pub(crate) fn sealing(&self) -> &SealingKey {
@@ -81,11 +85,15 @@ impl Authority {
                 Err(SessionError::Invalid) => Err(AuthenticationError::UnknownKey),
             };
         }
-        if access_key_id == self.root.access_key_id {
-            let principal = Principal::Root { account: self.account.clone() };
-            return Ok((SecretAccessKey(self.root.secret_access_key.clone()), principal));
-        }
-        Err(AuthenticationError::UnknownKey)
+        let account = self.account.clone();
+        let (key, principal) = if access_key_id == self.root.access_key_id {
+            (&self.root, Principal::Root { account })
+        } else if access_key_id == self.fargate_host.access_key_id {
+            (&self.fargate_host, Principal::Service { account, name: FARGATE_HOST.to_owned() })
+        } else {
+            return Err(AuthenticationError::UnknownKey);
+        };
+        Ok((SecretAccessKey(key.secret_access_key.clone()), principal))
     }
 }
 
@@ -98,8 +106,9 @@ mod tests {
     use super::*;
 
     fn authority() -> Authority {
-        let root = RootKey { access_key_id: "AKIAROOT".into(), secret_access_key: "secret".into() };
-        Authority::new("123456789012".parse().unwrap(), root, SealingKey::new(&[7; 32]).unwrap())
+        let key = |id: &str| AccessKey { access_key_id: id.into(), secret_access_key: format!("secret of {id}") };
+        let sealing = SealingKey::new(&[7; 32]).unwrap();
+        Authority::new("123456789012".parse().unwrap(), key("AKIAROOT"), key("AKIAHOST"), sealing)
     }
 
     #[test]
@@ -125,9 +134,13 @@ mod tests {
     }
 
     #[test]
-    fn the_root_key_is_known_and_no_other() {
+    fn the_root_key_and_the_hosts_are_known_and_no_other() {
         let authority = authority();
-        assert!(authority.authenticate("AKIAROOT", None, Timestamp(0)).is_ok());
+        let (secret, who) = authority.authenticate("AKIAROOT", None, Timestamp(0)).unwrap();
+        assert_eq!(secret.expose(), "secret of AKIAROOT");
+        assert!(matches!(who, Principal::Root { .. }));
+        let (_, who) = authority.authenticate("AKIAHOST", None, Timestamp(0)).unwrap();
+        assert!(matches!(who, Principal::Service { name, .. } if name == FARGATE_HOST));
         assert_eq!(authority.authenticate("AKIAOTHER", None, Timestamp(0)), Err(AuthenticationError::UnknownKey));
         assert_eq!(authority.authenticate("AKIAROOT", Some("x"), Timestamp(0)), Err(AuthenticationError::UnknownKey));
     }

@@ -12,7 +12,7 @@ mod seal;
 mod sessions;
 pub mod tokens;
 
-pub use authenticate::{AuthenticationError, Authority, RootKey, SecretAccessKey};
+pub use authenticate::{AccessKey, AuthenticationError, Authority, FARGATE_HOST, SecretAccessKey};
 pub use authorise::{Denied, authorise};
 pub use principal::Principal;
 pub use seal::SealingKey;
