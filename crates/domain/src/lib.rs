@@ -5,6 +5,8 @@
 
 pub mod agent_protocol;
 pub mod arn;
+pub mod ecs;
+pub mod balancing;
 pub mod id;
 pub mod identity;
 pub mod network;

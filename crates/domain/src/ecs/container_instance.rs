@@ -1,0 +1,128 @@
+//! Container instances: hosts whose agent has registered, the hidden Fargate hosts among them.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{Arn, Resource, Scope, Tags, Timestamp, agent_protocol::FARGATE_CLUSTER};
+
+/// A container instance's status.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+pub enum ContainerInstanceStatus {
+    /// Takes tasks.
+    Active,
+    /// Keeps its tasks, takes no new ones.
+    Draining,
+    /// Deregistered: its tasks are lost.
+    Inactive,
+}
+
+impl ContainerInstanceStatus {
+    /// As in the API.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Active => "ACTIVE",
+            Self::Draining => "DRAINING",
+            Self::Inactive => "INACTIVE",
+        }
+    }
+}
+
+/// An attribute: a capability (without a value) or a property.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Attribute {
+    /// E.g. `ecs.capability.task-eni`.
+    pub name: String,
+    /// Empty when the attribute has none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub value: Option<String>,
+}
+
+/// A registered host. Its free resources are computed from the tasks on it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ContainerInstance {
+    /// `arn:…:container-instance/{cluster}/{32 hex}`.
+    pub arn: Arn,
+    /// Account and region of its cluster.
+    pub scope: Scope,
+    /// The ARN of its cluster.
+    pub cluster_arn: Arn,
+    /// `i-…`, or `mi-…` for hosts outside EC2; none for a Fargate host.
+    #[serde(default)]
+    pub ec2_instance_id: Option<String>,
+    /// Status.
+    pub status: ContainerInstanceStatus,
+    /// CPU units: 1024 for each processor.
+    pub cpu: u32,
+    /// MiB that tasks may have.
+    pub memory: u32,
+    /// TCP ports that tasks cannot have.
+    #[serde(default)]
+    pub reserved_ports: Vec<u16>,
+    /// UDP ports that tasks cannot have.
+    #[serde(default)]
+    pub reserved_udp_ports: Vec<u16>,
+    /// What it can do and is.
+    #[serde(default)]
+    pub attributes: Vec<Attribute>,
+    /// Tags.
+    #[serde(default)]
+    pub tags: Tags,
+    /// When it registered first.
+    pub registered_at: Timestamp,
+    /// The agent's version, from its last connection.
+    #[serde(default)]
+    pub agent_version: String,
+    /// Its container runtime's version, from its last connection.
+    #[serde(default)]
+    pub runtime_version: String,
+    /// The idempotency token it registered with.
+    #[serde(default)]
+    pub client_token: Option<String>,
+}
+
+impl ContainerInstance {
+    /// The index that finds the instances of a cluster that are not INACTIVE, by the cluster's ARN.
+    pub const BY_CLUSTER: &str = "cluster";
+    /// The index that finds the ACTIVE Fargate hosts; its only value is `yes`.
+    pub const FARGATE: &str = "fargate";
+
+    /// Whether it is a Fargate host: a member of the hidden cluster.
+    pub fn is_fargate(&self) -> bool {
+        self.cluster_arn.resource_name() == FARGATE_CLUSTER
+    }
+}
+
+impl Resource for ContainerInstance {
+    const KIND: &'static str = "ecs/container-instance";
+    fn key(&self) -> String {
+        self.arn.to_string()
+    }
+    fn indexes(&self) -> Vec<(&'static str, String)> {
+        let mut entries = Vec::new();
+        if self.status != ContainerInstanceStatus::Inactive {
+            entries.push((Self::BY_CLUSTER, self.cluster_arn.to_string()));
+        }
+        if self.is_fargate() && self.status == ContainerInstanceStatus::Active {
+            entries.push((Self::FARGATE, "yes".into()));
+        }
+        entries
+    }
+}
+
+/// An agent's connection, for as long as it is open. Volatile: kept in memory only.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AgentConnection {
+    /// The container instance's ARN.
+    pub container_instance_arn: Arn,
+    /// Since when.
+    pub connected_at: Timestamp,
+    /// Tells connections of the same agent from each other.
+    pub connection_id: String,
+}
+
+impl Resource for AgentConnection {
+    const KIND: &'static str = "ecs/agent-connection";
+    fn key(&self) -> String {
+        self.container_instance_arn.to_string()
+    }
+}

@@ -1,0 +1,283 @@
+//! Services, their deployments and their events.
+
+use serde::{Deserialize, Serialize};
+
+use super::{TaskLoadBalancer, TaskNetwork};
+use crate::{Arn, IdSource, Resource, Scope, Tags, Timestamp};
+
+/// How many events DescribeServices gives.
+pub const MAX_EVENTS: usize = 100;
+
+/// A service's status.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+pub enum ServiceStatus {
+    /// Keeps its desired count.
+    Active,
+    /// Deleted; its tasks are stopping.
+    Draining,
+    /// Deleted and without tasks.
+    Inactive,
+}
+
+impl ServiceStatus {
+    /// As in the API.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Active => "ACTIVE",
+            Self::Draining => "DRAINING",
+            Self::Inactive => "INACTIVE",
+        }
+    }
+}
+
+/// A deployment's status.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+pub enum DeploymentStatus {
+    /// The newest.
+    Primary,
+    /// An older one that still has tasks.
+    Active,
+}
+
+impl DeploymentStatus {
+    /// As in the API.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Primary => "PRIMARY",
+            Self::Active => "ACTIVE",
+        }
+    }
+}
+
+/// How far a deployment is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+pub enum RolloutState {
+    /// Not yet in a steady state.
+    InProgress,
+    /// Reached a steady state.
+    Completed,
+    /// Given up.
+    Failed,
+}
+
+impl RolloutState {
+    /// As in the API.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::InProgress => "IN_PROGRESS",
+            Self::Completed => "COMPLETED",
+            Self::Failed => "FAILED",
+        }
+    }
+}
+
+/// One deployment of a service: a revision on its way in, or on its way out.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Deployment {
+    /// `ecs-svc/{19 digits}`.
+    pub id: String,
+    /// Status.
+    pub status: DeploymentStatus,
+    /// What its tasks run.
+    pub task_definition_arn: Arn,
+    /// Its tasks' network.
+    pub network: TaskNetwork,
+    /// Its tasks' targets.
+    #[serde(default)]
+    pub load_balancers: Vec<TaskLoadBalancer>,
+    /// `FARGATE`, unless a capacity provider strategy was given.
+    #[serde(default)]
+    pub launch_type: Option<String>,
+    /// `FARGATE` by a strategy.
+    #[serde(default)]
+    pub capacity_provider: Option<String>,
+    /// E.g. `1.4.0`.
+    pub platform_version: String,
+    /// When it began.
+    pub created_at: Timestamp,
+    /// When it last changed.
+    pub updated_at: Timestamp,
+    /// How far it is.
+    pub rollout_state: RolloutState,
+    /// The same in words.
+    pub rollout_state_reason: String,
+    /// Tasks of it that did not become or stay healthy.
+    #[serde(default)]
+    pub failed_tasks: u32,
+    /// Tasks in a row that did not start: the measure of the back-off.
+    #[serde(default)]
+    pub start_failures: u32,
+    /// No task is started before.
+    #[serde(default)]
+    pub retry_at: Option<Timestamp>,
+}
+
+impl Deployment {
+    /// A new deployment's id.
+    pub fn new_id(ids: &mut IdSource) -> String {
+        let mut digits = String::with_capacity(27);
+        digits.push_str("ecs-svc/");
+        digits.push(char::from(b'1' + u8::try_from(ids.below(9)).unwrap_or(0)));
+        for _ in 0..18 {
+            digits.push(char::from(b'0' + u8::try_from(ids.below(10)).unwrap_or(0)));
+        }
+        digits
+    }
+}
+
+/// A service.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Service {
+    /// `arn:…:service/{cluster}/{name}`.
+    pub arn: Arn,
+    /// Account and region.
+    pub scope: Scope,
+    /// Its cluster.
+    pub cluster_arn: Arn,
+    /// Unique within the cluster.
+    pub name: String,
+    /// Status.
+    pub status: ServiceStatus,
+    /// How many tasks it shall have.
+    pub desired_count: u32,
+    /// Of the desired count, what must run during a deployment.
+    pub minimum_healthy_percent: u32,
+    /// Of the desired count, what may run or start during a deployment.
+    pub maximum_percent: u32,
+    /// Seconds after a task's start in which failed health checks do not count.
+    #[serde(default)]
+    pub health_check_grace_period_seconds: Option<u32>,
+    /// Whether tasks get tags of their own about cluster and service.
+    #[serde(default)]
+    pub enable_ecs_managed_tags: bool,
+    /// `TASK_DEFINITION`, `SERVICE` or none.
+    #[serde(default)]
+    pub propagate_tags: Option<String>,
+    /// Tags.
+    #[serde(default)]
+    pub tags: Tags,
+    /// When it was made.
+    pub created_at: Timestamp,
+    /// The ARN of who made it.
+    pub created_by: String,
+    /// The idempotency token it was made with.
+    #[serde(default)]
+    pub client_token: Option<String>,
+    /// The newest first.
+    pub deployments: Vec<Deployment>,
+    /// Whether the last thing said of it was that it is steady.
+    #[serde(default)]
+    pub steady: bool,
+    /// How many events it has had; the number of the next one.
+    #[serde(default)]
+    pub events: u64,
+}
+
+impl Service {
+    /// Finds the services of a cluster that are not INACTIVE, by the cluster's ARN.
+    pub const BY_CLUSTER: &str = "cluster";
+    /// Finds the services that use a target group and are not INACTIVE, by the target group's ARN.
+    pub const BY_TARGET_GROUP: &str = "target-group";
+    /// Finds the services with a deployment of a task definition, by its ARN.
+    pub const BY_DEFINITION: &str = "definition";
+
+    /// The newest deployment.
+    pub fn primary(&self) -> Option<&Deployment> {
+        self.deployments.iter().find(|deployment| deployment.status == DeploymentStatus::Primary)
+    }
+
+    /// The fewest tasks that must run while old ones are stopped: rounded up.
+    pub fn minimum_healthy(&self) -> u32 {
+        percent(self.desired_count, self.minimum_healthy_percent, 99)
+    }
+
+    /// The most tasks that may run or start at once: rounded down.
+    pub fn maximum(&self) -> u32 {
+        percent(self.desired_count, self.maximum_percent, 0)
+    }
+}
+
+fn percent(count: u32, percent: u32, round: u64) -> u32 {
+    u32::try_from((u64::from(count) * u64::from(percent) + round) / 100).unwrap_or(u32::MAX)
+}
+
+impl Resource for Service {
+    const KIND: &'static str = "ecs/service";
+    fn key(&self) -> String {
+        self.arn.to_string()
+    }
+    fn indexes(&self) -> Vec<(&'static str, String)> {
+        if self.status == ServiceStatus::Inactive {
+            return Vec::new();
+        }
+        let mut entries = vec![(Self::BY_CLUSTER, self.cluster_arn.to_string())];
+        for deployment in &self.deployments {
+            entries.push((Self::BY_DEFINITION, deployment.task_definition_arn.to_string()));
+            for balancer in &deployment.load_balancers {
+                entries.push((Self::BY_TARGET_GROUP, balancer.target_group_arn.to_string()));
+            }
+        }
+        entries.sort();
+        entries.dedup();
+        entries
+    }
+}
+
+/// Something that happened to a service. A resource of its own, so that a service is not rewritten with its history.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServiceEvent {
+    /// The service.
+    pub service_arn: Arn,
+    /// Its place among the service's events, from 0 on.
+    pub number: u64,
+    /// A UUID.
+    pub id: String,
+    /// When.
+    pub created_at: Timestamp,
+    /// What, in Amazon's words.
+    pub message: String,
+}
+
+impl ServiceEvent {
+    /// The keys of a service's events begin with this and sort by number.
+    pub fn prefix(service: &str) -> String {
+        format!("{service}#")
+    }
+
+    /// The key of the event with that number.
+    pub fn key_of(service: &str, number: u64) -> String {
+        format!("{service}#{number:020}")
+    }
+}
+
+impl Resource for ServiceEvent {
+    const KIND: &'static str = "ecs/service-event";
+    fn key(&self) -> String {
+        Self::key_of(self.service_arn.as_str(), self.number)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_minimum_rounds_up_and_the_maximum_down() {
+        let check = |count, share, up, expect| assert_eq!(percent(count, share, up), expect, "{count} {share}");
+        check(3, 50, 99, 2);
+        check(3, 50, 0, 1);
+        check(1, 150, 0, 1);
+        check(4, 200, 0, 8);
+        check(0, 100, 99, 0);
+        check(u32::MAX, 200, 0, u32::MAX);
+    }
+
+    #[test]
+    fn deployment_ids_have_nineteen_digits() {
+        let id = Deployment::new_id(&mut IdSource::from_seed(3));
+        assert!(id.len() == 27 && id.starts_with("ecs-svc/") && !id.starts_with("ecs-svc/0"), "{id}");
+    }
+}

@@ -1,0 +1,438 @@
+//! Tasks. What a task is stays as it was made; what is wanted of it and what is known of it are different fields, and
+//! each changes only through the functions in [`lifecycle`](self::lifecycle), which move statuses forward only.
+
+mod lifecycle;
+
+use std::net::Ipv4Addr;
+
+use serde::{Deserialize, Serialize};
+
+use super::{Cluster, DesiredStatus, HealthStatus, NetworkBinding, StopCode, TaskDefinition, TaskStatus, names};
+use crate::{Arn, IdSource, Resource, Scope, Tags, Timestamp};
+
+/// Where in the network a task or a service's tasks shall be.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TaskNetwork {
+    /// One of these is taken for each task (`subnet-…`).
+    pub subnets: Vec<String>,
+    /// Security groups as given; empty means the VPC's default one.
+    pub security_groups: Vec<String>,
+    /// Whether the task gets a public address.
+    pub assign_public_ip: bool,
+}
+
+/// A task's network interface.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TaskInterface {
+    /// A UUID, as in DescribeTasks.
+    pub attachment_id: String,
+    /// `eni-…`.
+    pub network_interface_id: String,
+    /// Its subnet.
+    pub subnet_id: String,
+    /// Its subnet's zone.
+    pub availability_zone: String,
+    /// Its MAC address.
+    pub mac_address: String,
+    /// Its address.
+    pub private_address: Ipv4Addr,
+    /// `ip-….ec2.internal`.
+    pub private_dns_name: String,
+    /// Whether the host or the agent has reported it as attached.
+    #[serde(default)]
+    pub attached: bool,
+}
+
+/// A target group that the task's address and port are registered in while it runs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TaskLoadBalancer {
+    /// The target group's ARN.
+    pub target_group_arn: Arn,
+    /// The container.
+    pub container_name: String,
+    /// Its port.
+    pub container_port: u16,
+}
+
+/// What RunTask changes in one container.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ContainerOverride {
+    /// The container.
+    pub name: String,
+    /// In place of the definition's.
+    #[serde(default)]
+    pub command: Option<Vec<String>>,
+    /// Over the definition's.
+    #[serde(default)]
+    pub environment: Vec<(String, String)>,
+    /// CPU units.
+    #[serde(default)]
+    pub cpu: Option<u32>,
+    /// Hard limit in MiB.
+    #[serde(default)]
+    pub memory: Option<u32>,
+    /// Soft limit in MiB.
+    #[serde(default)]
+    pub memory_reservation: Option<u32>,
+}
+
+/// What RunTask changes in the task definition.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TaskOverrides {
+    /// Per container, in the order given.
+    #[serde(default)]
+    pub containers: Vec<ContainerOverride>,
+    /// CPU units of the task.
+    #[serde(default)]
+    pub cpu: Option<u32>,
+    /// MiB of the task.
+    #[serde(default)]
+    pub memory: Option<u32>,
+    /// In place of the definition's.
+    #[serde(default)]
+    pub task_role_arn: Option<String>,
+    /// In place of the definition's.
+    #[serde(default)]
+    pub execution_role_arn: Option<String>,
+}
+
+impl TaskOverrides {
+    /// What is changed in the container of that name.
+    pub fn container(&self, name: &str) -> Option<&ContainerOverride> {
+        self.containers.iter().find(|container| container.name == name)
+    }
+}
+
+/// A container of a task: what it is, and what its agent has reported.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TaskContainer {
+    /// `arn:…:container/{cluster}/{task}/{uuid}`.
+    pub arn: Arn,
+    /// Its name in the task definition.
+    pub name: String,
+    /// Its image as the task definition names it.
+    pub image: String,
+    /// Whether the task ends with it.
+    pub essential: bool,
+    /// Whether it has a health check.
+    pub has_health_check: bool,
+    /// CPU units after overrides.
+    pub cpu: u32,
+    /// Hard limit in MiB after overrides.
+    #[serde(default)]
+    pub memory: Option<u32>,
+    /// Soft limit in MiB after overrides.
+    #[serde(default)]
+    pub memory_reservation: Option<u32>,
+    /// PENDING, RUNNING or STOPPED.
+    pub last_status: TaskStatus,
+    /// The runtime's id.
+    #[serde(default)]
+    pub runtime_id: Option<String>,
+    /// `sha256:…`.
+    #[serde(default)]
+    pub image_digest: Option<String>,
+    /// Exit code.
+    #[serde(default)]
+    pub exit_code: Option<i32>,
+    /// Why it ended or did not start.
+    #[serde(default)]
+    pub reason: Option<String>,
+    /// Ports on the host.
+    #[serde(default)]
+    pub network_bindings: Vec<NetworkBinding>,
+    /// What its health check says.
+    #[serde(default)]
+    pub health_status: HealthStatus,
+}
+
+/// A task.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Task {
+    /// `arn:…:task/{cluster}/{32 hex}`.
+    pub arn: Arn,
+    /// Account and region.
+    pub scope: Scope,
+    /// Its cluster.
+    pub cluster_arn: Arn,
+    /// Its task definition.
+    pub task_definition_arn: Arn,
+    /// The task definition's family.
+    pub family: String,
+    /// `FARGATE`.
+    pub launch_type: String,
+    /// `FARGATE`, when a capacity provider strategy chose it.
+    #[serde(default)]
+    pub capacity_provider: Option<String>,
+    /// E.g. `1.4.0`.
+    pub platform_version: String,
+    /// `family:{family}`, `service:{name}` or what RunTask was given.
+    pub group: String,
+    /// Who started it: free text, or the deployment's id.
+    #[serde(default)]
+    pub started_by: Option<String>,
+    /// The service that it is part of.
+    #[serde(default)]
+    pub service_arn: Option<Arn>,
+    /// The deployment that it is part of (`ecs-svc/…`).
+    #[serde(default)]
+    pub deployment_id: Option<String>,
+    /// CPU units after overrides.
+    pub cpu: u32,
+    /// MiB after overrides.
+    pub memory: u32,
+    /// What RunTask changed.
+    #[serde(default)]
+    pub overrides: TaskOverrides,
+    /// Its network interface.
+    #[serde(default)]
+    pub interface: Option<TaskInterface>,
+    /// Where it is a target while it runs.
+    #[serde(default)]
+    pub load_balancers: Vec<TaskLoadBalancer>,
+    /// Tags.
+    #[serde(default)]
+    pub tags: Tags,
+    /// When it was made.
+    pub created_at: Timestamp,
+
+    /// The host it was placed on.
+    #[serde(default)]
+    pub container_instance_arn: Option<Arn>,
+
+    /// What is wanted.
+    pub desired_status: DesiredStatus,
+    /// Why it was stopped.
+    #[serde(default)]
+    pub stop_code: Option<StopCode>,
+    /// Why it was stopped, in words.
+    #[serde(default)]
+    pub stopped_reason: Option<String>,
+    /// When stopping began.
+    #[serde(default)]
+    pub stopping_at: Option<Timestamp>,
+
+    /// What is known.
+    pub last_status: TaskStatus,
+    /// Its containers.
+    pub containers: Vec<TaskContainer>,
+    /// When its agent reported it first.
+    #[serde(default)]
+    pub connected_at: Option<Timestamp>,
+    /// When the first pull began.
+    #[serde(default)]
+    pub pull_started_at: Option<Timestamp>,
+    /// When the last pull ended.
+    #[serde(default)]
+    pub pull_stopped_at: Option<Timestamp>,
+    /// When it became RUNNING.
+    #[serde(default)]
+    pub started_at: Option<Timestamp>,
+    /// When its essential container ended.
+    #[serde(default)]
+    pub execution_stopped_at: Option<Timestamp>,
+    /// When it became STOPPED.
+    #[serde(default)]
+    pub stopped_at: Option<Timestamp>,
+    /// Counts its changes, from 1 on.
+    pub version: u64,
+}
+
+/// What a task is made of.
+#[derive(Clone, Debug)]
+pub struct NewTask<'a> {
+    /// An active cluster.
+    pub cluster: &'a Cluster,
+    /// What to run.
+    pub definition: &'a TaskDefinition,
+    /// CPU units after overrides.
+    pub cpu: u32,
+    /// MiB after overrides.
+    pub memory: u32,
+    /// Changes.
+    pub overrides: TaskOverrides,
+    /// `FARGATE`.
+    pub launch_type: &'a str,
+    /// Chosen by a strategy.
+    pub capacity_provider: Option<String>,
+    /// Empty for `family:{family}`.
+    pub group: String,
+    /// Free text.
+    pub started_by: Option<String>,
+    /// Its service and deployment.
+    pub service: Option<(Arn, String)>,
+    /// Its host.
+    pub container_instance_arn: Option<Arn>,
+    /// Targets to register.
+    pub load_balancers: Vec<TaskLoadBalancer>,
+    /// Tags.
+    pub tags: Tags,
+}
+
+impl Task {
+    /// Finds tasks by `{cluster arn} {desired status}`.
+    pub const BY_CLUSTER: &str = "cluster";
+    /// Finds tasks by `{service arn} {desired status}`.
+    pub const BY_SERVICE: &str = "service";
+    /// Finds tasks by `{cluster arn} {family} {desired status}`.
+    pub const BY_FAMILY: &str = "family";
+    /// Finds tasks by `{container instance arn} {desired status}`.
+    pub const BY_CONTAINER_INSTANCE: &str = "container-instance";
+    /// Finds tasks by `{cluster arn} {started by} {desired status}`.
+    pub const BY_STARTED_BY: &str = "started-by";
+    /// Counts tasks by `{cluster arn} {last status}`, without the stopped ones.
+    pub const CLUSTER_STATUS: &str = "cluster-status";
+    /// Finds the tasks of a container instance that are not STOPPED, by its ARN: they hold its resources.
+    pub const ON_INSTANCE: &str = "on-instance";
+    /// Finds the tasks of a service that are not STOPPED, by its ARN.
+    pub const OF_SERVICE: &str = "of-service";
+    /// Finds the tasks of a task definition that are not STOPPED, by its ARN.
+    pub const OF_DEFINITION: &str = "of-definition";
+    /// Finds the task of a network interface, by the interface's id, until it is STOPPED.
+    pub const BY_INTERFACE: &str = "interface";
+
+    /// A task in PROVISIONING, without its network interface.
+    pub fn new(new: NewTask<'_>, ids: &mut IdSource, now: Timestamp) -> Self {
+        let scope = new.cluster.scope.clone();
+        let arn = names::new_task(&scope, &new.cluster.name, ids);
+        let containers = new
+            .definition
+            .container_definitions
+            .iter()
+            .map(|definition| {
+                let change = new.overrides.container(&definition.name);
+                TaskContainer {
+                    arn: names::new_container(&scope, &new.cluster.name, arn.resource_name(), ids),
+                    name: definition.name.clone(),
+                    image: definition.image.clone(),
+                    essential: definition.essential,
+                    has_health_check: definition
+                        .health_check
+                        .as_ref()
+                        .is_some_and(|check| check.command.first().is_some_and(|word| word != "NONE")),
+                    cpu: change.and_then(|change| change.cpu).unwrap_or(definition.cpu),
+                    memory: change.and_then(|change| change.memory).or(definition.memory),
+                    memory_reservation: change
+                        .and_then(|change| change.memory_reservation)
+                        .or(definition.memory_reservation),
+                    last_status: TaskStatus::Pending,
+                    runtime_id: None,
+                    image_digest: None,
+                    exit_code: None,
+                    reason: None,
+                    network_bindings: Vec::new(),
+                    health_status: HealthStatus::Unknown,
+                }
+            })
+            .collect();
+        let (service_arn, deployment_id) = new.service.unzip();
+        Self {
+            arn,
+            scope,
+            cluster_arn: new.cluster.arn.clone(),
+            task_definition_arn: new.definition.arn.clone(),
+            family: new.definition.family.clone(),
+            launch_type: new.launch_type.to_owned(),
+            capacity_provider: new.capacity_provider,
+            platform_version: super::fargate::PLATFORM_VERSION.to_owned(),
+            group: if new.group.is_empty() { format!("family:{}", new.definition.family) } else { new.group },
+            started_by: new.started_by,
+            service_arn,
+            deployment_id,
+            cpu: new.cpu,
+            memory: new.memory,
+            overrides: new.overrides,
+            interface: None,
+            load_balancers: new.load_balancers,
+            tags: new.tags,
+            created_at: now,
+            container_instance_arn: new.container_instance_arn,
+            desired_status: DesiredStatus::Running,
+            stop_code: None,
+            stopped_reason: None,
+            stopping_at: None,
+            last_status: TaskStatus::Provisioning,
+            containers,
+            connected_at: None,
+            pull_started_at: None,
+            pull_stopped_at: None,
+            started_at: None,
+            execution_stopped_at: None,
+            stopped_at: None,
+            version: 1,
+        }
+    }
+
+    /// The name of its cluster.
+    pub fn cluster_name(&self) -> &str {
+        self.cluster_arn.resource_name()
+    }
+
+    /// Its id: 32 hexadecimal digits.
+    pub fn id(&self) -> &str {
+        self.arn.resource_name()
+    }
+
+    /// Its health, from the health checks of its essential containers: UNKNOWN without any.
+    pub fn health_status(&self) -> HealthStatus {
+        let mut checked = self.containers.iter().filter(|container| container.essential && container.has_health_check);
+        let mut health = HealthStatus::Unknown;
+        for container in &mut checked {
+            match container.health_status {
+                HealthStatus::Unhealthy => return HealthStatus::Unhealthy,
+                HealthStatus::Unknown => return HealthStatus::Unknown,
+                HealthStatus::Healthy => health = HealthStatus::Healthy,
+            }
+        }
+        health
+    }
+
+    /// Whether any of its essential containers has a health check.
+    pub fn has_health_check(&self) -> bool {
+        self.containers.iter().any(|container| container.essential && container.has_health_check)
+    }
+
+    /// The role of its own calls, after overrides.
+    pub fn task_role_arn<'a>(&'a self, definition: &'a TaskDefinition) -> Option<&'a str> {
+        self.overrides.task_role_arn.as_deref().or(definition.task_role_arn.as_deref())
+    }
+
+    /// The role with which its host pulls images and sends lines, after overrides.
+    pub fn execution_role_arn<'a>(&'a self, definition: &'a TaskDefinition) -> Option<&'a str> {
+        self.overrides.execution_role_arn.as_deref().or(definition.execution_role_arn.as_deref())
+    }
+}
+
+impl Resource for Task {
+    const KIND: &'static str = "ecs/task";
+    fn key(&self) -> String {
+        self.arn.to_string()
+    }
+    fn indexes(&self) -> Vec<(&'static str, String)> {
+        let desired = self.desired_status.as_str();
+        let cluster = &self.cluster_arn;
+        let mut entries = vec![
+            (Self::BY_CLUSTER, format!("{cluster} {desired}")),
+            (Self::BY_FAMILY, format!("{cluster} {} {desired}", self.family)),
+        ];
+        if let Some(service) = &self.service_arn {
+            entries.push((Self::BY_SERVICE, format!("{service} {desired}")));
+        }
+        if let Some(instance) = &self.container_instance_arn {
+            entries.push((Self::BY_CONTAINER_INSTANCE, format!("{instance} {desired}")));
+        }
+        if let Some(started_by) = &self.started_by {
+            entries.push((Self::BY_STARTED_BY, format!("{cluster} {started_by} {desired}")));
+        }
+        if self.last_status != TaskStatus::Stopped {
+            entries.push((Self::CLUSTER_STATUS, format!("{cluster} {}", self.last_status.as_str())));
+            entries.push((Self::OF_DEFINITION, self.task_definition_arn.to_string()));
+            entries.extend(self.container_instance_arn.iter().map(|arn| (Self::ON_INSTANCE, arn.to_string())));
+            entries.extend(self.service_arn.iter().map(|arn| (Self::OF_SERVICE, arn.to_string())));
+            entries.extend(
+                self.interface.iter().map(|interface| (Self::BY_INTERFACE, interface.network_interface_id.clone())),
+            );
+        }
+        entries
+    }
+}
