@@ -1,0 +1,267 @@
+//! Headers on their way through: what is added, changed and removed as Amazon's load balancers do.
+//! <https://docs.aws.amazon.com/elasticloadbalancing/latest/application/x-forwarded-headers.html>
+
+use std::io::Write as _;
+
+use domain::balancing::{LoadBalancerAttributes, XffMode};
+use http::{HeaderMap, HeaderName, HeaderValue, header};
+
+use crate::{client::Client, responses::Failure};
+
+const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+const X_FORWARDED_PORT: HeaderName = HeaderName::from_static("x-forwarded-port");
+const TRACE_ID: HeaderName = HeaderName::from_static("x-amzn-trace-id");
+const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
+const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
+
+/// The longest request line and the longest single header.
+const LINE: usize = 16 * 1024;
+
+/// The most addresses in X-Forwarded-For.
+const FORWARDERS: usize = 30;
+
+/// Refuses requests beyond the limits.
+pub fn check(uri_length: usize, headers: &HeaderMap) -> Result<(), Failure> {
+    if uri_length > LINE {
+        return Err(Failure::UriTooLong);
+    }
+    if headers.iter().any(|(name, value)| name.as_str().len() + value.len() > LINE) {
+        return Err(Failure::BadRequest);
+    }
+    let forwarders = headers.get_all(X_FORWARDED_FOR).iter();
+    if forwarders.map(|value| 1 + value.as_bytes().iter().filter(|byte| **byte == b',').count()).sum::<usize>()
+        > FORWARDERS
+    {
+        return Err(Failure::TooManyForwarders);
+    }
+    Ok(())
+}
+
+/// Whether the request asks for a WebSocket.
+pub fn asks_for_websocket(headers: &HeaderMap) -> bool {
+    let upgrade = headers.get(header::UPGRADE).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"websocket"));
+    upgrade && tokens(headers, &header::CONNECTION).any(|token| token.eq_ignore_ascii_case("upgrade"))
+}
+
+/// Makes a client's headers those that the target gets.
+pub fn to_target(headers: &mut HeaderMap, client: &Client, attributes: &LoadBalancerAttributes, websocket: bool) {
+    remove_hop_by_hop(headers);
+    // The load balancer itself has said, or will say, 100 Continue.
+    headers.remove(header::EXPECT);
+    if websocket {
+        headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
+        headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+    }
+    if attributes.drop_invalid_header_fields {
+        drop_invalid(headers);
+    }
+    let peer = if attributes.xff_client_port { &client.peer_with_port } else { &client.peer_address };
+    forwarded_for(headers, attributes.xff_mode, peer);
+    headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static("http"));
+    headers.insert(X_FORWARDED_PORT, client.port_value.clone());
+    trace(headers, client.worker.seconds(), client.worker.random(), client.worker.random());
+}
+
+/// Makes a target's headers those that the client gets.
+pub fn to_client(headers: &mut HeaderMap, switching: bool) {
+    if switching {
+        let upgrade = headers.remove(header::UPGRADE);
+        remove_hop_by_hop(headers);
+        headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
+        if let Some(upgrade) = upgrade {
+            headers.insert(header::UPGRADE, upgrade);
+        }
+    } else {
+        remove_hop_by_hop(headers);
+    }
+}
+
+/// The Host that the target gets. Unless it is preserved, a port other than 80 is added and port 80 is removed.
+pub fn host(host: &str, port: u16, preserve: bool) -> Option<HeaderValue> {
+    if preserve {
+        return HeaderValue::from_str(host).ok();
+    }
+    let name = without_port(host);
+    if port == 80 || port == 443 {
+        HeaderValue::from_str(name).ok()
+    } else if name.len() == host.len() {
+        HeaderValue::from_str(&format!("{name}:{port}")).ok()
+    } else {
+        HeaderValue::from_str(host).ok()
+    }
+}
+
+/// A host without its port; an IPv6 address keeps its brackets.
+pub fn without_port(host: &str) -> &str {
+    match host.rsplit_once(':') {
+        Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) && !name.ends_with(':') => {
+            if name.contains(':') && !name.ends_with(']') { host } else { name }
+        }
+        _ => host,
+    }
+}
+
+fn tokens<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'a str> {
+    let values = headers.get_all(name).iter();
+    values.filter_map(|value| value.to_str().ok()).flat_map(|value| value.split(',')).map(str::trim)
+}
+
+/// Removes what concerns one connection only, and what `Connection` names.
+fn remove_hop_by_hop(headers: &mut HeaderMap) {
+    if headers.contains_key(header::CONNECTION) {
+        let named: Vec<HeaderName> =
+            tokens(headers, &header::CONNECTION).filter_map(|token| token.parse().ok()).collect();
+        for name in named {
+            // A client must not be able to take away what the target relies on.
+            if name != header::HOST && name != header::CONTENT_LENGTH {
+                headers.remove(name);
+            }
+        }
+        headers.remove(header::CONNECTION);
+    }
+    for name in [KEEP_ALIVE, PROXY_CONNECTION, header::TRANSFER_ENCODING, header::UPGRADE, header::TE] {
+        headers.remove(name);
+    }
+}
+
+/// Removes header names other than letters, digits and hyphens.
+fn drop_invalid(headers: &mut HeaderMap) {
+    let valid = |name: &HeaderName| name.as_str().bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
+    let invalid: Vec<HeaderName> = headers.keys().filter(|name| !valid(name)).cloned().collect();
+    for name in invalid {
+        headers.remove(name);
+    }
+}
+
+fn forwarded_for(headers: &mut HeaderMap, mode: XffMode, peer: &HeaderValue) {
+    match mode {
+        XffMode::Preserve => {}
+        XffMode::Remove => {
+            headers.remove(X_FORWARDED_FOR);
+        }
+        XffMode::Append if !headers.contains_key(X_FORWARDED_FOR) => {
+            headers.insert(X_FORWARDED_FOR, peer.clone());
+        }
+        XffMode::Append => {
+            let mut chain: Vec<u8> = Vec::with_capacity(64);
+            for value in headers.get_all(X_FORWARDED_FOR) {
+                chain.extend_from_slice(value.as_bytes());
+                chain.extend_from_slice(b", ");
+            }
+            chain.extend_from_slice(peer.as_bytes());
+            if let Ok(value) = HeaderValue::from_maybe_shared(bytes::Bytes::from(chain)) {
+                headers.insert(X_FORWARDED_FOR, value);
+            }
+        }
+    }
+}
+
+/// X-Amzn-Trace-Id: `Root` where there is none, `Self` in front where there is one.
+fn trace(headers: &mut HeaderMap, seconds: u64, high: u64, low: u64) {
+    let mut id = Vec::with_capacity(160);
+    let (field, existing) = match headers.get(TRACE_ID) {
+        Some(existing) if has_root(existing) => ("Self", Some(existing)),
+        existing => ("Root", existing),
+    };
+    let written = write!(id, "{field}=1-{:08x}-{:016x}{:08x}", seconds & 0xffff_ffff, high, low & 0xffff_ffff);
+    if let Some(existing) = existing {
+        id.push(b';');
+        id.extend_from_slice(existing.as_bytes());
+    }
+    if let (Ok(()), Ok(value)) = (written, HeaderValue::from_maybe_shared(bytes::Bytes::from(id))) {
+        headers.insert(TRACE_ID, value);
+    }
+}
+
+fn has_root(value: &HeaderValue) -> bool {
+    value.to_str().is_ok_and(|text| text.split(';').any(|part| part.trim_start().starts_with("Root=")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn map(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
+        pairs.iter().map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value))).collect()
+    }
+
+    #[test]
+    fn the_host_follows_the_listeners_port() {
+        let check = |given: &str, port: u16, preserve: bool| host(given, port, preserve).unwrap().to_str().unwrap().to_owned();
+        assert_eq!(check("example.com", 80, false), "example.com");
+        assert_eq!(check("example.com:80", 80, false), "example.com");
+        assert_eq!(check("example.com", 8080, false), "example.com:8080");
+        assert_eq!(check("example.com:8080", 8080, false), "example.com:8080");
+        assert_eq!(check("example.com:80", 80, true), "example.com:80");
+        assert_eq!(check("[::1]", 8080, false), "[::1]:8080");
+        assert_eq!(check("[::1]:80", 80, false), "[::1]");
+    }
+
+    #[test]
+    fn hop_by_hop_headers_go_with_what_connection_names() {
+        let mut headers = map(&[
+            ("connection", "close, X-Private"),
+            ("x-private", "1"),
+            ("keep-alive", "5"),
+            ("te", "trailers"),
+            ("host", "h"),
+            ("x-public", "1"),
+        ]);
+        remove_hop_by_hop(&mut headers);
+        assert_eq!(headers, map(&[("host", "h"), ("x-public", "1")]));
+        let mut headers = map(&[("connection", "host, content-length"), ("host", "h"), ("content-length", "3")]);
+        remove_hop_by_hop(&mut headers);
+        assert_eq!(headers, map(&[("host", "h"), ("content-length", "3")]));
+    }
+
+    #[test]
+    fn the_peer_is_appended_kept_away_or_removed() {
+        let check = |mode: XffMode| {
+            let mut headers = map(&[("x-forwarded-for", "1.1.1.1")]);
+            forwarded_for(&mut headers, mode, &HeaderValue::from_static("2.2.2.2"));
+            headers.get(X_FORWARDED_FOR).map(|value| value.to_str().unwrap().to_owned())
+        };
+        assert_eq!(check(XffMode::Append).as_deref(), Some("1.1.1.1, 2.2.2.2"));
+        assert_eq!(check(XffMode::Preserve).as_deref(), Some("1.1.1.1"));
+        assert_eq!(check(XffMode::Remove), None);
+    }
+
+    #[test]
+    fn trace_ids_have_a_root_and_keep_a_given_one() {
+        let check = |given: Option<&'static str>| {
+            let mut headers = HeaderMap::new();
+            if let Some(given) = given {
+                headers.insert(TRACE_ID, HeaderValue::from_static(given));
+            }
+            trace(&mut headers, 0x6000_0001, 0xabc, 0xdef);
+            headers.get(TRACE_ID).unwrap().to_str().unwrap().to_owned()
+        };
+        assert_eq!(check(None), "Root=1-60000001-0000000000000abc00000def");
+        assert_eq!(check(Some("Root=1-2-3;A=b")), "Self=1-60000001-0000000000000abc00000def;Root=1-2-3;A=b");
+        assert_eq!(check(Some("A=b")), "Root=1-60000001-0000000000000abc00000def;A=b");
+    }
+
+    #[test]
+    fn limits_are_amazons() {
+        let forwarders = |count: usize| {
+            let text = vec!["1.1.1.1"; count].join(",");
+            let mut headers = HeaderMap::new();
+            headers.insert(X_FORWARDED_FOR, HeaderValue::from_str(&text).unwrap());
+            check(1, &headers)
+        };
+        assert_eq!(forwarders(30), Ok(()));
+        assert_eq!(forwarders(31), Err(Failure::TooManyForwarders));
+        assert_eq!(check(LINE + 1, &HeaderMap::new()), Err(Failure::UriTooLong));
+        let mut headers = HeaderMap::new();
+        headers.insert("x-big", HeaderValue::from_str(&"x".repeat(LINE)).unwrap());
+        assert_eq!(check(1, &headers), Err(Failure::BadRequest));
+    }
+
+    #[test]
+    fn only_websockets_are_upgraded() {
+        assert!(asks_for_websocket(&map(&[("connection", "keep-alive, Upgrade"), ("upgrade", "WebSocket")])));
+        assert!(!asks_for_websocket(&map(&[("connection", "upgrade"), ("upgrade", "h2c")])));
+        assert!(!asks_for_websocket(&map(&[("upgrade", "websocket")])));
+    }
+}

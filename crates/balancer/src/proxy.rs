@@ -1,0 +1,224 @@
+//! The path of one request: limits, rule, action, and for a forward action the exchange with a target.
+
+use std::rc::Rc;
+
+use domain::balancing::ProtocolVersion;
+use http::{Method, Request, Response, StatusCode, Uri, Version, header, uri};
+use hyper::body::{Body as _, Incoming};
+
+use crate::{
+    body::{RequestBody, ResponseBody},
+    client::{Client, InFlight},
+    condition::RequestView,
+    headers,
+    pool::{ConnectError, Lease, Pool, Sender},
+    redirect::Parts,
+    responses::{self, Failure},
+    routing::{Action, Routing},
+    tunnel,
+};
+
+/// The connection must be closed without a response.
+#[derive(Debug, thiserror::Error)]
+pub enum Abort {
+    /// The listener has been deleted.
+    #[error("the listener is gone")]
+    ListenerGone,
+    /// The client went away in the middle of its request.
+    #[error("the client closed the connection")]
+    ClientGone,
+}
+
+/// Answers a request.
+pub async fn respond(client: Rc<Client>, request: Request<Incoming>) -> Result<Response<ResponseBody>, Abort> {
+    let guard = client.begin(!request.body().is_end_stream());
+    let response = answer(&client, request, guard).await;
+    client.responding();
+    response
+}
+
+async fn answer(
+    client: &Rc<Client>,
+    request: Request<Incoming>,
+    guard: InFlight,
+) -> Result<Response<ResponseBody>, Abort> {
+    if let Err(failure) = check(&request) {
+        return Ok(failure.response(guard));
+    }
+    let (pool, routing) = {
+        let table = client.worker.table();
+        let routing = &table.routing;
+        let listener = routing.listener(client.port).ok_or(Abort::ListenerGone)?;
+        let action = if listener.has_rules() { listener.action(&view(client, &request)) } else { listener.default_action() };
+        match action {
+            Action::Fixed(fixed) => return Ok(fixed.response(guard)),
+            Action::Redirect(redirect) => {
+                let host = headers::without_port(host(&request));
+                let parts = Parts { protocol: "http", host, port: client.port, uri: request.uri() };
+                return Ok(responses::redirect(redirect.status, &redirect.location(&parts), guard));
+            }
+            Action::Forward(choice) => {
+                let Some(pool) = choice.next().and_then(|group| table.choose(group)) else {
+                    return Ok(Failure::Unavailable.response(guard));
+                };
+                (pool, routing.clone())
+            }
+        }
+    };
+    forward(client, &pool, &routing, request, guard).await
+}
+
+fn check(request: &Request<Incoming>) -> Result<(), Failure> {
+    if request.method() == Method::TRACE {
+        return Err(Failure::MethodNotAllowed);
+    }
+    let hosts = request.headers().get_all(header::HOST).iter().count();
+    let needs_host = request.version() == Version::HTTP_11 && hosts == 0;
+    if request.method() == Method::CONNECT || needs_host || (hosts > 1) {
+        return Err(Failure::BadRequest);
+    }
+    let path = request.uri().path_and_query().map_or(0, |path| path.as_str().len());
+    headers::check(path, request.headers())
+}
+
+/// The host that was asked for, with its port if it has one.
+fn host(request: &Request<Incoming>) -> &str {
+    match request.uri().authority() {
+        Some(authority) => authority.as_str(),
+        None => request.headers().get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default(),
+    }
+}
+
+fn view<'a>(client: &Client, request: &'a Request<Incoming>) -> RequestView<'a> {
+    RequestView {
+        method: request.method(),
+        path: request.uri().path(),
+        query: request.uri().query(),
+        host: headers::without_port(host(request)),
+        headers: request.headers(),
+        source: client.peer.ip(),
+    }
+}
+
+async fn forward(
+    client: &Rc<Client>,
+    pool: &Rc<Pool>,
+    routing: &Routing,
+    mut request: Request<Incoming>,
+    guard: InFlight,
+) -> Result<Response<ResponseBody>, Abort> {
+    let http1 = pool.version() == ProtocolVersion::Http1;
+    let websocket = http1 && !client.http2 && headers::asks_for_websocket(request.headers());
+    let client_upgrade = websocket.then(|| hyper::upgrade::on(&mut request));
+    let Some(request) = outgoing(client, routing, pool.version(), request, websocket) else {
+        return Ok(Failure::BadRequest.response(guard));
+    };
+    let (mut response, sender) = match exchange(client, pool, request, websocket).await {
+        Ok(exchanged) => exchanged,
+        Err(Ending::Abort) => return Err(Abort::ClientGone),
+        Err(Ending::Failure(failure)) => return Ok(failure.response(guard)),
+    };
+    let switching = response.status() == StatusCode::SWITCHING_PROTOCOLS;
+    *response.version_mut() = Version::HTTP_11;
+    headers::to_client(response.headers_mut(), switching);
+    match (switching, client_upgrade) {
+        (false, _) => {
+            let mut lease = Lease::new(pool.clone(), sender);
+            if response.body().is_end_stream() {
+                lease.finished();
+            }
+            Ok(response.map(|inner| ResponseBody::Target { inner, lease, guard }))
+        }
+        (true, Some(client_upgrade)) => {
+            let target_upgrade = hyper::upgrade::on(&mut response);
+            pool.run(tunnel::run(client.clone(), client_upgrade, target_upgrade));
+            Ok(response.map(|_| ResponseBody::whole(bytes::Bytes::new(), guard)))
+        }
+        // A target that switches protocols without being asked.
+        (true, None) => Ok(Failure::BadGateway.response(guard)),
+    }
+}
+
+/// The request as the target gets it; none if its host or path cannot be written.
+fn outgoing(
+    client: &Rc<Client>,
+    routing: &Routing,
+    version: ProtocolVersion,
+    request: Request<Incoming>,
+    websocket: bool,
+) -> Option<Request<RequestBody>> {
+    let attributes = &routing.attributes;
+    let host = match host(&request) {
+        // HTTP/1.0 needs no Host: the target gets our own address.
+        "" => headers::host(&client.local.ip().to_string(), client.port, false),
+        host => headers::host(host, client.port, attributes.preserve_host_header),
+    }?;
+    let mut request = request.map(|body| RequestBody::new(body, client.clone()));
+    headers::to_target(request.headers_mut(), client, attributes, websocket);
+    match version {
+        ProtocolVersion::Http1 => {
+            if request.uri().authority().is_some() {
+                *request.uri_mut() = Uri::from(request.uri().path_and_query()?.clone());
+            }
+            request.headers_mut().insert(header::HOST, host);
+            *request.version_mut() = Version::HTTP_11;
+        }
+        ProtocolVersion::Http2 => {
+            let mut parts = uri::Parts::default();
+            parts.scheme = Some(uri::Scheme::HTTP);
+            parts.authority = Some(uri::Authority::try_from(host.as_bytes()).ok()?);
+            parts.path_and_query = Some(
+                request.uri().path_and_query().cloned().unwrap_or_else(|| uri::PathAndQuery::from_static("/")),
+            );
+            *request.uri_mut() = Uri::from_parts(parts).ok()?;
+            request.headers_mut().remove(header::HOST);
+            *request.version_mut() = Version::HTTP_2;
+        }
+    }
+    Some(request)
+}
+
+enum Ending {
+    Failure(Failure),
+    Abort,
+}
+
+/// Sends the request over a free connection or a new one. Only a request that never left is sent a second time.
+async fn exchange(
+    client: &Rc<Client>,
+    pool: &Rc<Pool>,
+    mut request: Request<RequestBody>,
+    websocket: bool,
+) -> Result<(Response<Incoming>, Sender), Ending> {
+    loop {
+        let kept = if websocket { None } else { pool.checkout() };
+        let fresh = kept.is_none();
+        let mut sender = match kept {
+            Some(sender) => sender,
+            None => match client.until_expired(pool.connect(websocket)).await {
+                Ok(Ok(sender)) => sender,
+                Ok(Err(error)) => {
+                    tracing::debug!(target = %pool.address(), %error, "no connection");
+                    let timeout = matches!(error, ConnectError::Timeout);
+                    return Err(Ending::Failure(if timeout { Failure::GatewayTimeout } else { Failure::BadGateway }));
+                }
+                Err(_) => return Err(Ending::Failure(Failure::GatewayTimeout)),
+            },
+        };
+        match client.until_expired(sender.send(request)).await {
+            Ok(Ok(response)) => return Ok((response, sender)),
+            Ok(Err(mut error)) => match error.take_message() {
+                Some(unsent) if !fresh => request = unsent,
+                _ => {
+                    let error = error.into_error();
+                    tracing::debug!(target = %pool.address(), %error, "no response");
+                    // The client's own body broke off, so there is nobody to answer.
+                    return Err(if error.is_user() { Ending::Abort } else { Ending::Failure(Failure::BadGateway) });
+                }
+            },
+            Err(_) if client.body_pending() => return Err(Ending::Failure(Failure::RequestTimeout)),
+            Err(_) => return Err(Ending::Failure(Failure::GatewayTimeout)),
+        }
+    }
+}
+

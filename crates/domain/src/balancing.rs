@@ -1,0 +1,24 @@
+//! Elastic Load Balancing: load balancers, listeners, rules, target groups and their targets, and the slice of them
+//! that a load balancer's process follows.
+//!
+//! Leaves the API's shapes to `services::elbv2` and the traffic to the `balancer` crate.
+//! Mirrors <https://docs.aws.amazon.com/elasticloadbalancing/latest/application/>.
+
+pub mod attributes;
+pub mod cidr;
+pub mod health;
+pub mod listener;
+pub mod load_balancer;
+pub mod registration;
+pub mod rule;
+pub mod slice;
+pub mod target_group;
+
+pub use attributes::{LoadBalancerAttributes, TargetGroupAttributes, XffMode};
+pub use cidr::Cidr;
+pub use health::{HealthReason, HealthState, TargetHealth};
+pub use listener::{Listener, Rule};
+pub use load_balancer::{LoadBalancer, LoadBalancerState, Scheme, Zone};
+pub use registration::{TargetRegistration, deregister, register};
+pub use rule::{Action, Condition, QueryMatch, WeightedTargetGroup};
+pub use target_group::{HealthCheck, Matcher, ProtocolVersion, TargetGroup, TargetType};
