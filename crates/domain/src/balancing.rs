@@ -16,7 +16,7 @@ pub mod target_group;
 
 pub use attributes::{LoadBalancerAttributes, TargetGroupAttributes, XffMode};
 pub use cidr::Cidr;
-pub use health::{HealthReason, HealthState, TargetHealth};
+pub use health::{HealthReason, HealthState, ObservedHealth, TargetHealth};
 pub use listener::{Listener, Rule};
 pub use load_balancer::{LoadBalancer, LoadBalancerState, Scheme, Zone};
 pub use registration::{TargetRegistration, deregister, register};

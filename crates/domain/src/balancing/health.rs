@@ -1,6 +1,11 @@
 //! Target health: the states and reasons of DescribeTargetHealth, with Amazon's words.
 
+use std::net::IpAddr;
+
 use serde::{Deserialize, Serialize};
+
+use super::TargetRegistration;
+use crate::{Arn, Resource};
 
 /// A target's state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -120,5 +125,25 @@ impl TargetHealth {
     /// Failed its checks for `reason`.
     pub fn unhealthy(reason: HealthReason) -> Self {
         Self { state: HealthState::Unhealthy, reason: Some(reason) }
+    }
+}
+
+/// A target's health as its load balancer last reported it. Volatile: kept in memory only.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ObservedHealth {
+    /// The target group's ARN.
+    pub target_group: Arn,
+    /// The target's address.
+    pub address: IpAddr,
+    /// The target's port.
+    pub port: u16,
+    /// What was reported.
+    pub health: TargetHealth,
+}
+
+impl Resource for ObservedHealth {
+    const KIND: &'static str = "elbv2/target-health";
+    fn key(&self) -> String {
+        TargetRegistration::key_of(&self.target_group, self.address, self.port)
     }
 }
