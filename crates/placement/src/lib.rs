@@ -4,7 +4,7 @@
 //! running slower is better than not running and dying is not. Among the hosts with room the one with the most free
 //! memory is chosen. Strategies, constraints and the cluster query language of EC2 tasks come with their own issue.
 
-use domain::Arn;
+use domain::{Arn, ecs::ContainerInstance};
 
 /// A host with what is free on it. The caller counts: what is registered minus what tasks hold that are not STOPPED.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -15,6 +15,13 @@ pub struct Host {
     pub connected: bool,
     /// MiB that no task holds.
     pub free_memory: u32,
+}
+
+impl Host {
+    /// A container instance as a host, given the MiB that its tasks hold.
+    pub fn new(instance: &ContainerInstance, connected: bool, held: u32) -> Self {
+        Self { arn: instance.arn.clone(), connected, free_memory: instance.memory.saturating_sub(held) }
+    }
 }
 
 /// Why no host takes a task.

@@ -113,6 +113,9 @@ pub struct Deployment {
     /// No task is started before.
     #[serde(default)]
     pub retry_at: Option<Timestamp>,
+    /// Whether the last task wanted found no place.
+    #[serde(default)]
+    pub unplaced: bool,
 }
 
 impl Deployment {
@@ -184,6 +187,9 @@ impl Service {
     /// Finds the services with a deployment of a task definition, by its ARN.
     pub const BY_DEFINITION: &str = "definition";
 
+    /// Finds the services that wait for capacity; its only value is `yes`.
+    pub const UNPLACED: &str = "unplaced";
+
     /// The newest deployment.
     pub fn primary(&self) -> Option<&Deployment> {
         self.deployments.iter().find(|deployment| deployment.status == DeploymentStatus::Primary)
@@ -219,6 +225,9 @@ impl Resource for Service {
             for balancer in &deployment.load_balancers {
                 entries.push((Self::BY_TARGET_GROUP, balancer.target_group_arn.to_string()));
             }
+        }
+        if self.deployments.iter().any(|deployment| deployment.unplaced) {
+            entries.push((Self::UNPLACED, "yes".into()));
         }
         entries.sort();
         entries.dedup();

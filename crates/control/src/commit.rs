@@ -1,0 +1,337 @@
+//! The one committer: applies plans to the newest state, each after checking that what it was made from still holds.
+//!
+//! A plan is applied whole or not at all; what fails alone (no host has room, a subnet is full) is said in a service
+//! event and tried again.
+
+use std::net::IpAddr;
+
+use domain::{
+    IdSource, Tags, Timestamp,
+    balancing::{TargetGroup, TargetRegistration, deregister, register},
+    ecs::{
+        Cluster, DeploymentStatus, NewTask, RolloutState, Service, ServiceStatus, StopCode, Task, TaskDefinition,
+        TaskNetwork, TaskStatus,
+    },
+};
+use store::Transaction;
+
+use crate::{
+    Key, ServicePlan, Step, TaskStep,
+    events::{self, Edit},
+    queue::Queue,
+    service::{Census, INCONSISTENT, STARTED_WELL, pause},
+    task::{Draining, draining, host_is_lost, target_keys},
+};
+
+/// Makes tasks and takes back what they hold: the same code for RunTask and for services, which lives with the network.
+pub trait Launcher: Send + Sync + 'static {
+    /// Chooses a host and a network interface for the task and stores it. Nothing is written when it fails; the text
+    /// is the reason as Amazon gives it in service events.
+    fn launch(
+        &self,
+        tx: &mut Transaction,
+        new: NewTask<'_>,
+        network: &TaskNetwork,
+        ids: &mut IdSource,
+        now: Timestamp,
+    ) -> Result<Task, String>;
+
+    /// Gives back the task's network interface.
+    fn release(&self, tx: &mut Transaction, task: &Task);
+}
+
+/// Applies one step. Keys that must be looked at again go to `queue`; what the changes themselves wake is not repeated
+/// there, the watch tells.
+pub fn commit(
+    tx: &mut Transaction,
+    step: &Step,
+    launcher: &dyn Launcher,
+    queue: &mut Queue,
+    ids: &mut IdSource,
+    now: Timestamp,
+) {
+    match step {
+        Step::Task { arn, step } => commit_task(tx, arn, step, launcher, ids, now),
+        Step::Service(plan) => {
+            if !commit_service(tx, plan, launcher, queue, ids, now) {
+                queue.push(Key::Service(plan.service.clone()), now);
+            }
+        }
+    }
+}
+
+fn commit_task(
+    tx: &mut Transaction,
+    arn: &str,
+    step: &TaskStep,
+    launcher: &dyn Launcher,
+    ids: &mut IdSource,
+    now: Timestamp,
+) {
+    let Some(task) = tx.get::<Task>(arn) else { return };
+    let mut task = Task::clone(&task);
+    let mut edit = task.service_arn.as_ref().and_then(|service| Edit::of(tx, service.as_str()));
+    let changed = match step {
+        TaskStep::Activate if task.last_status == TaskStatus::Activating => {
+            for group in register_targets(tx, &task, now) {
+                edit.iter_mut().for_each(|edit| edit.say(&events::registered(&group)));
+            }
+            task.activated(now)
+        }
+        TaskStep::Drain if task.last_status == TaskStatus::Deactivating => {
+            let groups = deregister_targets(tx, &task, now);
+            if let Some(edit) = edit.as_mut().filter(|_| !groups.is_empty()) {
+                edit.say(&events::draining(1));
+                groups.iter().for_each(|group| edit.say(&events::deregistered(group)));
+            }
+            // Without a deregistration delay there is nothing to wait for.
+            matches!(draining(tx, &task), Draining::Done) && finish_draining(&mut task, edit.as_mut(), now)
+        }
+        TaskStep::Deactivate if task.last_status == TaskStatus::Deactivating => {
+            let over = match draining(tx, &task) {
+                Draining::NotYet => false,
+                Draining::Until(until) => until <= now,
+                Draining::Done => true,
+            };
+            if over {
+                let keys: Vec<String> = target_keys(&task).collect();
+                keys.iter().for_each(|key| tx.delete::<TargetRegistration>(key));
+            }
+            over && finish_draining(&mut task, edit.as_mut(), now)
+        }
+        TaskStep::Deprovision if task.last_status == TaskStatus::Deprovisioning => {
+            let keys: Vec<String> = target_keys(&task).collect();
+            keys.iter().for_each(|key| tx.delete::<TargetRegistration>(key));
+            launcher.release(tx, &task);
+            if let Some(edit) = edit.as_mut() {
+                account_for_failure(edit, &task, now);
+            }
+            task.deprovisioned(now)
+        }
+        TaskStep::Lose => host_is_lost(tx, &task) && task.lost(now),
+        TaskStep::Forget if task.last_status == TaskStatus::Stopped => {
+            tx.delete::<Task>(arn);
+            return;
+        }
+        _ => false,
+    };
+    if changed {
+        tx.put(task);
+    }
+    if let Some(edit) = edit {
+        edit.write(tx, ids, now);
+    }
+}
+
+fn finish_draining(task: &mut Task, edit: Option<&mut Edit>, now: Timestamp) -> bool {
+    if let Some(edit) = edit.filter(|_| task.stop_code == Some(StopCode::ServiceSchedulerInitiated)) {
+        edit.say(&events::stopped(&[task.id().to_owned()]));
+    }
+    task.deactivated(now)
+}
+
+/// Registers the task where it is a target. Returns the target groups.
+fn register_targets(tx: &mut Transaction, task: &Task, now: Timestamp) -> Vec<String> {
+    let Some(interface) = &task.interface else { return Vec::new() };
+    let mut groups = Vec::new();
+    for balancer in &task.load_balancers {
+        let group = &balancer.target_group_arn;
+        if !tx.contains::<TargetGroup>(group.as_str()) {
+            continue;
+        }
+        let target = TargetRegistration {
+            target_group: group.clone(),
+            address: IpAddr::V4(interface.private_address),
+            port: balancer.container_port,
+            availability_zone: Some(interface.availability_zone.clone()),
+            registered_at: now,
+            draining_until: None,
+        };
+        let key = TargetRegistration::key_of(group, target.address, target.port);
+        let existing = tx.get::<TargetRegistration>(&key).map(|existing| TargetRegistration::clone(&existing));
+        tx.put(register(existing, target));
+        groups.push(group.to_string());
+    }
+    groups
+}
+
+/// Lets the task's targets drain. Returns the target groups.
+fn deregister_targets(tx: &mut Transaction, task: &Task, now: Timestamp) -> Vec<String> {
+    let mut groups = Vec::new();
+    let keys: Vec<String> = target_keys(task).collect();
+    for key in keys {
+        let Some(existing) = tx.get::<TargetRegistration>(&key) else { continue };
+        if existing.draining_until.is_some() {
+            continue;
+        }
+        let group = existing.target_group.to_string();
+        let delay = tx
+            .get::<TargetGroup>(&group)
+            .map_or(0, |group| group.attributes.deregistration_delay_seconds);
+        match deregister(TargetRegistration::clone(&existing), std::time::Duration::from_secs(delay.into()), now) {
+            Some(draining) => tx.put(draining),
+            None => tx.delete::<TargetRegistration>(&key),
+        }
+        groups.push(group);
+    }
+    groups
+}
+
+/// Counts a task of the service that did not start, or ran only shortly: the next one waits longer.
+fn account_for_failure(edit: &mut Edit, task: &Task, now: Timestamp) {
+    if !matches!(task.stop_code, Some(StopCode::TaskFailedToStart | StopCode::EssentialContainerExited)) {
+        return;
+    }
+    let ran_well = task.started_at.is_some_and(|at| task.stopping_at.unwrap_or(now).since(at) >= STARTED_WELL);
+    let deployment = task.deployment_id.as_deref().unwrap_or_default();
+    let Some(deployment) = edit.service.deployments.iter_mut().find(|known| known.id == deployment) else { return };
+    if ran_well {
+        return;
+    }
+    if task.started_at.is_none() {
+        deployment.failed_tasks = deployment.failed_tasks.saturating_add(1);
+    }
+    deployment.start_failures = deployment.start_failures.saturating_add(1);
+    deployment.retry_at = Some(now + pause(deployment.start_failures));
+    if deployment.start_failures == INCONSISTENT {
+        edit.say(&events::unsteady_start());
+    }
+}
+
+/// Returns whether the plan's expectations still held.
+fn commit_service(
+    tx: &mut Transaction,
+    plan: &ServicePlan,
+    launcher: &dyn Launcher,
+    queue: &mut Queue,
+    ids: &mut IdSource,
+    now: Timestamp,
+) -> bool {
+    let Some(mut edit) = Edit::of(tx, &plan.service) else { return true };
+    if Census::take(tx, &edit.service, now).expectation(&edit.service) != plan.expected {
+        return false;
+    }
+    stop_tasks(tx, plan, &mut edit, now);
+    if plan.start > 0 {
+        start_tasks(tx, plan.start, launcher, &mut edit, queue, ids, now);
+    }
+    edit.service.deployments.retain(|deployment| !plan.retire.contains(&deployment.id));
+    if let Some(primary) =
+        edit.service.deployments.iter_mut().find(|deployment| deployment.status == DeploymentStatus::Primary)
+    {
+        if plan.recovered {
+            (primary.start_failures, primary.retry_at) = (0, None);
+        }
+        if plan.complete {
+            primary.rollout_state = RolloutState::Completed;
+            primary.rollout_state_reason = format!("ECS deployment {} completed.", primary.id);
+            primary.updated_at = now;
+            let text = events::completed(&primary.id);
+            edit.say(&text);
+        }
+    }
+    if let Some(steady) = plan.steady {
+        edit.service.steady = steady;
+        if steady {
+            edit.say(events::STEADY);
+        }
+    }
+    if plan.deactivate {
+        edit.service.status = ServiceStatus::Inactive;
+        edit.service.deployments.clear();
+    }
+    edit.write(tx, ids, now);
+    true
+}
+
+fn stop_tasks(tx: &mut Transaction, plan: &ServicePlan, edit: &mut Edit, now: Timestamp) {
+    let mut stopped = Vec::new();
+    for stop in &plan.stop {
+        let Some(task) = tx.get::<Task>(&stop.task) else { continue };
+        let mut task = Task::clone(&task);
+        if task.request_stop(stop.code, &stop.reason, now) {
+            stop.event.iter().for_each(|event| edit.say(event));
+            // One whose targets drain is said to be stopped when they have.
+            if task.last_status != TaskStatus::Deactivating {
+                stopped.push(task.id().to_owned());
+            }
+            tx.put(task);
+        }
+    }
+    if !stopped.is_empty() {
+        edit.say(&events::stopped(&stopped));
+    }
+}
+
+fn start_tasks(
+    tx: &mut Transaction,
+    count: u32,
+    launcher: &dyn Launcher,
+    edit: &mut Edit,
+    queue: &mut Queue,
+    ids: &mut IdSource,
+    now: Timestamp,
+) {
+    let service = edit.service.clone();
+    let Some(primary) = service.primary() else { return };
+    let cluster = tx.get::<Cluster>(service.cluster_arn.as_str());
+    let definition = tx.get::<TaskDefinition>(primary.task_definition_arn.as_str());
+    let (Some(cluster), Some(definition)) = (cluster, definition) else { return };
+    let mut started = Vec::new();
+    let mut refused = None;
+    for _ in 0..count {
+        let new = NewTask {
+            cluster: &cluster,
+            definition: &definition,
+            cpu: definition.cpu.unwrap_or_default(),
+            memory: definition.memory.unwrap_or_default(),
+            overrides: domain::ecs::TaskOverrides::default(),
+            launch_type: "FARGATE",
+            capacity_provider: primary.capacity_provider.clone(),
+            group: format!("service:{}", service.name),
+            started_by: Some(primary.id.clone()),
+            service: Some((service.arn.clone(), primary.id.clone())),
+            container_instance_arn: None,
+            load_balancers: primary.load_balancers.clone(),
+            tags: task_tags(&service, &definition),
+        };
+        match launcher.launch(tx, new, &primary.network, ids, now) {
+            Ok(task) => started.push(task.id().to_owned()),
+            Err(reason) => {
+                refused = Some(reason);
+                break;
+            }
+        }
+    }
+    if !started.is_empty() {
+        edit.say(&events::started(&started));
+    }
+    let again = now + crate::service::CAPACITY_PAUSE;
+    let mut first = None;
+    if let Some(primary) =
+        edit.service.deployments.iter_mut().find(|deployment| deployment.status == DeploymentStatus::Primary)
+    {
+        if let Some(reason) = &refused {
+            first = (!primary.unplaced).then(|| events::unplaced(reason));
+            queue.push(Key::Service(service.arn.to_string()), again);
+        }
+        primary.unplaced = refused.is_some();
+    }
+    if let Some(text) = first {
+        edit.say(&text);
+    }
+}
+
+/// The tags of a service's task.
+fn task_tags(service: &Service, definition: &TaskDefinition) -> Tags {
+    let mut tags = match service.propagate_tags.as_deref() {
+        Some("SERVICE") => service.tags.clone(),
+        Some("TASK_DEFINITION") => definition.tags.clone(),
+        _ => Tags::default(),
+    };
+    if service.enable_ecs_managed_tags {
+        tags.set_unchecked("aws:ecs:clusterName".into(), service.cluster_arn.resource_name().to_owned());
+        tags.set_unchecked("aws:ecs:serviceName".into(), service.name.clone());
+    }
+    tags
+}

@@ -1,0 +1,165 @@
+//! The reconciler of services: keeps the desired count of the newest deployment, moves from older deployments to it
+//! within the service's percentages, replaces what failed, and says when a steady state is reached.
+//!
+//! The deployment strategy is the rolling update; [`rolling`] is the one place that knows it, so that another strategy
+//! can stand beside it.
+
+mod census;
+mod rolling;
+
+use std::time::Duration;
+
+use domain::{
+    Timestamp,
+    ecs::{RolloutState, Service, ServiceStatus, StopCode},
+};
+use store::Snapshot;
+
+pub use census::Expectation;
+pub(crate) use census::{Census, Member};
+
+pub(crate) use rolling::CAPACITY_PAUSE;
+
+use crate::{Plan, Step};
+
+/// A task that ran this long has started well: the back-off begins anew.
+pub const STARTED_WELL: Duration = Duration::from_secs(10);
+
+/// The longest pause between two attempts to start tasks.
+const LONGEST_PAUSE: Duration = Duration::from_secs(15 * 60);
+
+/// After so many failures in a row the service says so.
+pub const INCONSISTENT: u32 = 5;
+
+/// How long to wait before a task is started after `failures` in a row that did not start or ran only shortly.
+pub fn pause(failures: u32) -> Duration {
+    match failures {
+        0 => Duration::ZERO,
+        _ => Duration::from_secs(1 << (failures - 1).min(16)).min(LONGEST_PAUSE),
+    }
+}
+
+/// A task to stop and why.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stop {
+    /// The task's ARN.
+    pub task: String,
+    /// The code for DescribeTasks.
+    pub code: StopCode,
+    /// The text for DescribeTasks.
+    pub reason: String,
+    /// What the service says about it, before it says that it stopped the task.
+    pub event: Option<String>,
+}
+
+/// What to do about a service. All of it, or none.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServicePlan {
+    /// The service's ARN.
+    pub service: String,
+    /// What must still hold when the plan is applied.
+    pub expected: Expectation,
+    /// Tasks to start for the newest deployment.
+    pub start: u32,
+    /// Tasks to stop.
+    pub stop: Vec<Stop>,
+    /// Old deployments without tasks, to be removed.
+    pub retire: Vec<String>,
+    /// The newest deployment is complete.
+    pub complete: bool,
+    /// The steady state is reached, or lost.
+    pub steady: Option<bool>,
+    /// The newest deployment starts tasks well again: forget its failures.
+    pub recovered: bool,
+    /// DRAINING becomes INACTIVE.
+    pub deactivate: bool,
+}
+
+impl ServicePlan {
+    fn is_empty(&self) -> bool {
+        self.start == 0
+            && self.stop.is_empty()
+            && self.retire.is_empty()
+            && !self.complete
+            && self.steady.is_none()
+            && !self.recovered
+            && !self.deactivate
+    }
+}
+
+/// What to do about the service now.
+pub fn reconcile(view: &Snapshot, arn: &str, now: Timestamp) -> Plan {
+    let Some(service) = view.get::<Service>(arn) else { return Plan::default() };
+    if service.status == ServiceStatus::Inactive {
+        return Plan::default();
+    }
+    let census = Census::take(view, &service, now);
+    let mut plan = ServicePlan {
+        service: arn.to_owned(),
+        expected: census.expectation(&service),
+        start: 0,
+        stop: Vec::new(),
+        retire: Vec::new(),
+        complete: false,
+        steady: None,
+        recovered: false,
+        deactivate: false,
+    };
+    let mut again_at = census.again_at;
+    if service.status == ServiceStatus::Draining {
+        plan.stop = census.alive().map(|member| scaling(&service, member)).collect();
+        plan.deactivate = census.members.is_empty();
+    } else {
+        again_at = rolling::step(&service, &census, now, &mut plan).into_iter().chain(again_at).min();
+        settle(&service, &census, &mut plan);
+    }
+    let step = (!plan.is_empty()).then_some(Step::Service(plan));
+    Plan { step, again_at }
+}
+
+/// Deployments that are over, and the steady state.
+fn settle(service: &Service, census: &Census, plan: &mut ServicePlan) {
+    let Some(primary) = service.primary() else { return };
+    plan.retire = service
+        .deployments
+        .iter()
+        .filter(|deployment| deployment.id != primary.id)
+        .filter(|deployment| !census.members.iter().any(|member| member.deployment == deployment.id))
+        .map(|deployment| deployment.id.clone())
+        .collect();
+    let desired = service.desired_count as usize;
+    let all_new = census.members.iter().all(|member| member.alive && member.deployment == primary.id);
+    let as_wanted = plan.start == 0
+        && plan.stop.is_empty()
+        && all_new
+        && census.members.len() == desired
+        && plan.retire.len() + 1 == service.deployments.len();
+    if as_wanted && census.healthy() == desired {
+        plan.complete = primary.rollout_state == RolloutState::InProgress;
+        plan.steady = (!service.steady).then_some(true);
+    } else if service.steady && !as_wanted {
+        plan.steady = Some(false);
+    }
+}
+
+fn scaling(service: &Service, member: &Member) -> Stop {
+    let deployment = service.primary().map_or("", |primary| primary.id.as_str());
+    Stop {
+        task: member.task.clone(),
+        code: StopCode::ServiceSchedulerInitiated,
+        reason: format!("Scaling activity initiated by (deployment {deployment})"),
+        event: None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_pause_doubles_up_to_a_quarter_of_an_hour() {
+        let seconds: Vec<u64> = (0..5).map(|failures| pause(failures).as_secs()).collect();
+        assert_eq!(seconds, [0, 1, 2, 4, 8]);
+        assert_eq!(pause(u32::MAX), LONGEST_PAUSE);
+    }
+}

@@ -1,0 +1,154 @@
+//! A service's tasks as its reconciler sees them: which count, which are healthy, which must be replaced.
+
+use std::{net::IpAddr, time::Duration};
+
+use domain::{
+    Timestamp,
+    balancing::{HealthState, ObservedHealth, TargetRegistration},
+    ecs::{DesiredStatus, HealthStatus, Service, ServiceStatus, StopCode, Task, TaskStatus},
+};
+use store::Snapshot;
+
+use super::{STARTED_WELL, Stop};
+
+/// One task that is not STOPPED.
+pub(crate) struct Member {
+    pub(crate) task: String,
+    pub(crate) deployment: String,
+    /// Shall run.
+    pub(crate) alive: bool,
+    pub(crate) status: TaskStatus,
+    pub(crate) created_at: Timestamp,
+    /// Runs and passes the checks that there are.
+    pub(crate) healthy: bool,
+    /// Has run for a while.
+    pub(crate) started_well: bool,
+    /// Why it must be replaced.
+    pub(crate) failed: Option<Stop>,
+}
+
+/// All tasks of a service that are not STOPPED.
+pub(crate) struct Census {
+    pub(crate) members: Vec<Member>,
+    /// When time alone will change the picture.
+    pub(crate) again_at: Option<Timestamp>,
+}
+
+/// What a plan was made from, as far as it matters: the plan is dropped when it no longer holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Expectation {
+    /// The service's status.
+    pub status: ServiceStatus,
+    /// The newest deployment's id.
+    pub primary: String,
+    /// The desired count.
+    pub desired: u32,
+    /// Tasks that shall run.
+    pub alive: usize,
+    /// Tasks that run and are healthy.
+    pub healthy: usize,
+    /// Tasks that are not STOPPED.
+    pub tasks: usize,
+}
+
+impl Census {
+    pub(crate) fn take(view: &Snapshot, service: &Service, now: Timestamp) -> Self {
+        let mut again_at: Option<Timestamp> = None;
+        let grace = Duration::from_secs(service.health_check_grace_period_seconds.unwrap_or(0).into());
+        let members = view
+            .find::<Task>(Task::OF_SERVICE, service.arn.as_str())
+            .map(|task| {
+                let running = task.last_status == TaskStatus::Running;
+                let mut wait_until = |at: Timestamp| again_at = again_at.into_iter().chain([at]).min();
+                let well_at = task.started_at.map(|at| at + STARTED_WELL);
+                let started_well = running && well_at.is_some_and(|at| now >= at);
+                if let Some(at) = well_at.filter(|at| running && now < *at) {
+                    wait_until(at);
+                }
+                let checks = checks(view, &task);
+                let mut failed = checks.failed;
+                if failed.is_some() {
+                    let grace_ends = task.started_at.unwrap_or(now) + grace;
+                    if grace_ends > now {
+                        failed = None;
+                        wait_until(grace_ends);
+                    }
+                }
+                let alive = task.desired_status == DesiredStatus::Running;
+                Member {
+                    task: task.arn.to_string(),
+                    deployment: task.deployment_id.clone().unwrap_or_default(),
+                    alive,
+                    status: task.last_status,
+                    created_at: task.created_at,
+                    healthy: alive && running && checks.passed,
+                    started_well,
+                    failed: failed.filter(|_| alive && running),
+                }
+            })
+            .collect();
+        Self { members, again_at }
+    }
+
+    pub(crate) fn alive(&self) -> impl Iterator<Item = &Member> {
+        self.members.iter().filter(|member| member.alive)
+    }
+
+    pub(crate) fn healthy(&self) -> usize {
+        self.members.iter().filter(|member| member.healthy).count()
+    }
+
+    pub(crate) fn expectation(&self, service: &Service) -> Expectation {
+        Expectation {
+            status: service.status,
+            primary: service.primary().map(|primary| primary.id.clone()).unwrap_or_default(),
+            desired: service.desired_count,
+            alive: self.alive().count(),
+            healthy: self.healthy(),
+            tasks: self.members.len(),
+        }
+    }
+}
+
+struct Checks {
+    passed: bool,
+    failed: Option<Stop>,
+}
+
+/// What container health checks and load balancers say of a task. No verdict is neither passed nor failed.
+fn checks(view: &Snapshot, task: &Task) -> Checks {
+    let stop = |reason: String, event: String| Stop {
+        task: task.arn.to_string(),
+        code: StopCode::ServiceSchedulerInitiated,
+        reason,
+        event: Some(event),
+    };
+    let mut checks = Checks { passed: true, failed: None };
+    if task.has_health_check() {
+        let health = task.health_status();
+        checks.passed &= health == HealthStatus::Healthy;
+        if health == HealthStatus::Unhealthy {
+            let event = format!("(task {}) failed container health checks.", task.id());
+            checks.failed = Some(stop("Task failed container health checks".into(), event));
+        }
+    }
+    for balancer in &task.load_balancers {
+        let group = &balancer.target_group_arn;
+        let health = task.interface.as_ref().and_then(|interface| {
+            let address = IpAddr::V4(interface.private_address);
+            view.get::<ObservedHealth>(&TargetRegistration::key_of(group, address, balancer.container_port))
+        });
+        let state = health.as_ref().map(|observed| observed.health.state);
+        checks.passed &= state == Some(HealthState::Healthy);
+        if let Some(observed) = health.filter(|observed| observed.health.state == HealthState::Unhealthy) {
+            let why = observed.health.reason.as_ref().map_or_else(String::new, |reason| reason.description());
+            let event = format!(
+                "(port {}) is unhealthy in (target-group {group}) due to (reason {why})",
+                balancer.container_port
+            );
+            let reason = format!("Task failed ELB health checks in (target-group {group})");
+            checks.failed.get_or_insert_with(|| stop(reason, event));
+        }
+    }
+    checks
+}

@@ -1,0 +1,69 @@
+//! The rolling update. Our own stops never take the number of healthy tasks below the minimum, and tasks that run or
+//! start are never more than the maximum.
+
+use std::time::Duration;
+
+use domain::{
+    Timestamp,
+    ecs::{Service, TaskStatus},
+};
+
+use super::{Census, Member, ServicePlan, scaling};
+
+/// How many tasks one plan starts at most; the next plan goes on.
+const MOST_STARTS: usize = 20;
+
+/// How long to wait before asking again for a place, if no host changes before.
+pub(crate) const CAPACITY_PAUSE: Duration = Duration::from_secs(15);
+
+/// Fills in what to start and stop. Returns when to look again.
+pub(super) fn step(service: &Service, census: &Census, now: Timestamp, plan: &mut ServicePlan) -> Option<Timestamp> {
+    let primary = service.primary()?;
+    let desired = service.desired_count as usize;
+    let (minimum, maximum) = (service.minimum_healthy() as usize, service.maximum() as usize);
+
+    // What failed its checks is replaced, and no longer counts.
+    plan.stop.extend(census.alive().filter_map(|member| member.failed.clone()));
+    let mut alive: Vec<&Member> = census.alive().filter(|member| member.failed.is_none()).collect();
+    // The first are the first to go: those that do not run yet, those that are not healthy, then the oldest.
+    alive.sort_by_key(|member| (member.status >= TaskStatus::Running, member.healthy, member.created_at));
+    let (new, old): (Vec<&Member>, Vec<&Member>) =
+        alive.iter().copied().partition(|member| member.deployment == primary.id);
+
+    // Scale-in.
+    let surplus = new.len().saturating_sub(desired);
+    plan.stop.extend(new.iter().take(surplus).map(|member| scaling(service, member)));
+    let kept = new.get(surplus..).unwrap_or_default();
+
+    // Out with the old, as far as the healthy ones allow.
+    let missing = desired.saturating_sub(kept.len());
+    let room = maximum.saturating_sub(kept.len() + old.len());
+    let blocked = missing > 0 && (room == 0 || primary.unplaced);
+    // As long as new tasks can come first, they do: the old ones keep the desired count up.
+    let floor = if blocked || maximum <= desired { minimum } else { desired.max(minimum) };
+    let healthy = kept.iter().chain(&old).filter(|member| member.healthy).count();
+    let mut spare = healthy.saturating_sub(floor);
+    for member in &old {
+        let stop = if member.healthy {
+            let stop = spare > 0;
+            spare = spare.saturating_sub(1);
+            stop
+        } else {
+            // One that does not run yet serves nobody. One that only lacks a verdict may serve: it goes once there are
+            // enough others of which that is known.
+            member.status < TaskStatus::Running || healthy >= floor
+        };
+        if stop {
+            plan.stop.push(scaling(service, member));
+        }
+    }
+
+    // In with the new.
+    let wanted = missing.min(room).min(MOST_STARTS);
+    plan.recovered = primary.start_failures > 0 && new.iter().any(|member| member.started_well);
+    let retry_at = primary.retry_at.filter(|at| *at > now && !plan.recovered);
+    if wanted > 0 && retry_at.is_none() {
+        plan.start = u32::try_from(wanted).unwrap_or(0);
+    }
+    retry_at.filter(|_| wanted > 0)
+}

@@ -1,0 +1,91 @@
+//! The reconciler of tasks: what a task needs from the platform on its way from PROVISIONING to STOPPED. What it needs
+//! from its host, the host's agent sees for itself.
+
+use std::{net::IpAddr, time::Duration};
+
+use domain::{
+    Timestamp,
+    balancing::TargetRegistration,
+    ecs::{ContainerInstance, ContainerInstanceStatus, Task, TaskStatus},
+};
+use store::Snapshot;
+
+use crate::{Plan, Step};
+
+/// How long DescribeTasks knows a stopped task.
+pub const REMEMBERED: Duration = Duration::from_secs(3600);
+
+/// What is done about a task.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TaskStep {
+    /// Registers its targets: ACTIVATING becomes RUNNING.
+    Activate,
+    /// Deregisters its targets, which then drain.
+    Drain,
+    /// Its targets have drained: DEACTIVATING becomes STOPPING.
+    Deactivate,
+    /// Releases its network interface: DEPROVISIONING becomes STOPPED.
+    Deprovision,
+    /// Its host is gone.
+    Lose,
+    /// It stopped long ago and is removed.
+    Forget,
+}
+
+/// What to do about the task now.
+pub fn reconcile(view: &Snapshot, arn: &str, now: Timestamp) -> Plan {
+    let Some(task) = view.get::<Task>(arn) else { return Plan::default() };
+    let step = |step: TaskStep| Plan { step: Some(Step::Task { arn: arn.to_owned(), step }), again_at: None };
+    let wait = |at: Timestamp| Plan { step: None, again_at: Some(at) };
+    match task.last_status {
+        TaskStatus::Stopped => {
+            let until = task.stopped_at.unwrap_or(task.created_at) + REMEMBERED;
+            if now >= until { step(TaskStep::Forget) } else { wait(until) }
+        }
+        TaskStatus::Deprovisioning => step(TaskStep::Deprovision),
+        _ if host_is_lost(view, &task) => step(TaskStep::Lose),
+        TaskStatus::Activating => step(TaskStep::Activate),
+        TaskStatus::Deactivating => match draining(view, &task) {
+            Draining::NotYet => step(TaskStep::Drain),
+            Draining::Until(until) if until > now => wait(until),
+            Draining::Until(_) | Draining::Done => step(TaskStep::Deactivate),
+        },
+        _ => Plan::default(),
+    }
+}
+
+/// The keys of a task's target registrations.
+pub(crate) fn target_keys(task: &Task) -> impl Iterator<Item = String> + '_ {
+    task.interface.iter().flat_map(move |interface| {
+        task.load_balancers.iter().map(move |balancer| {
+            let address = IpAddr::V4(interface.private_address);
+            TargetRegistration::key_of(&balancer.target_group_arn, address, balancer.container_port)
+        })
+    })
+}
+
+pub(crate) enum Draining {
+    NotYet,
+    Until(Timestamp),
+    Done,
+}
+
+/// How far the task's targets are on their way out.
+pub(crate) fn draining(view: &Snapshot, task: &Task) -> Draining {
+    let mut latest = None;
+    for registration in target_keys(task).filter_map(|key| view.get::<TargetRegistration>(&key)) {
+        match registration.draining_until {
+            None => return Draining::NotYet,
+            Some(until) => latest = latest.max(Some(until)),
+        }
+    }
+    latest.map_or(Draining::Done, Draining::Until)
+}
+
+/// Whether the host that the task was placed on has been deregistered. An agent that is not connected may come back.
+pub(crate) fn host_is_lost(view: &Snapshot, task: &Task) -> bool {
+    task.container_instance_arn.as_ref().is_some_and(|arn| {
+        view.get::<ContainerInstance>(arn.as_str())
+            .is_none_or(|instance| instance.status == ContainerInstanceStatus::Inactive)
+    })
+}

@@ -1,0 +1,49 @@
+//! From a change in the store to the keys that a reconciler must look at. Giving one too many is harmless.
+
+use domain::{
+    Resource,
+    balancing::ObservedHealth,
+    ecs::{AgentConnection, ContainerInstance, ContainerInstanceStatus, Service, Task},
+};
+use store::{Change, Snapshot};
+
+use crate::Key;
+
+/// Every key there is: what is looked at when the platform starts, and when changes were missed.
+pub(crate) fn everything(view: &Snapshot) -> Vec<Key> {
+    let tasks = view.list::<Task>("").map(|task| Key::Task(task.arn.to_string()));
+    let services = view.list::<Service>("").map(|service| Key::Service(service.arn.to_string()));
+    tasks.chain(services).collect()
+}
+
+/// The keys that a change concerns.
+pub(crate) fn concerned(view: &Snapshot, change: &Change) -> Vec<Key> {
+    match change.kind {
+        Task::KIND => {
+            let service = view.get::<Task>(&change.key).and_then(|task| task.service_arn.clone());
+            let service = service.map(|arn| Key::Service(arn.to_string()));
+            std::iter::once(Key::Task(change.key.clone())).chain(service).collect()
+        }
+        Service::KIND => vec![Key::Service(change.key.clone())],
+        ContainerInstance::KIND => {
+            let gone = view
+                .get::<ContainerInstance>(&change.key)
+                .is_none_or(|instance| instance.status == ContainerInstanceStatus::Inactive);
+            let tasks = gone.then(|| view.find::<Task>(Task::ON_INSTANCE, &change.key)).into_iter().flatten();
+            tasks.map(|task| Key::Task(task.arn.to_string())).chain(waiting(view)).collect()
+        }
+        AgentConnection::KIND => waiting(view).collect(),
+        ObservedHealth::KIND => {
+            let group = change.key.rsplitn(3, '/').nth(2).unwrap_or_default();
+            view.find::<Service>(Service::BY_TARGET_GROUP, group)
+                .map(|service| Key::Service(service.arn.to_string()))
+                .collect()
+        }
+        _ => Vec::new(),
+    }
+}
+
+/// The services that wait for capacity.
+fn waiting(view: &Snapshot) -> impl Iterator<Item = Key> + '_ {
+    view.find::<Service>(Service::UNPLACED, "yes").map(|service| Key::Service(service.arn.to_string()))
+}
