@@ -4,6 +4,7 @@
 //! the way they do is in `docs/adr/0002-generated-shapes.md`. Every member is an `Option`, because
 //! whether it was sent matters to Amazon's semantics; a handler checks what it needs.
 
+pub mod client;
 mod services;
 
 pub use services::*;

@@ -50,6 +50,9 @@ impl ServiceError {
         error.0.query_code = Some(shape.code);
         error.0.message_member = shape.message;
         error.0.status = shape.status;
+        if let Some(member) = shape.code_member {
+            error.0.fields.push((member.to_owned(), shape.name.into()));
+        }
         if shape.server_fault {
             error.0.fault = Fault::Server;
         }
@@ -65,10 +68,20 @@ impl ServiceError {
     pub fn unserved(operation: &'static Operation) -> Self {
         let text =
             format!("The operation {} of {} is not served by Longshore yet.", operation.name, operation.service.name);
-        let mut error = ServiceError::new("UnsupportedOperation", text).status(501);
-        // Not our fault in the sense of the SDKs: a retry would get the same answer.
-        error.0.fault = Fault::Client;
-        error
+        ServiceError::new("UnsupportedOperation", text).unsupported()
+    }
+
+    /// The same error with HTTP status 501, still blaming the request: a retry would get the same answer.
+    pub(crate) fn unsupported(mut self) -> Self {
+        self.0.status = 501;
+        self.0.fault = Fault::Client;
+        self
+    }
+
+    /// The same error with another code for the clients of the query protocols.
+    pub fn query(mut self, code: &'static str) -> Self {
+        self.0.query_code = Some(code);
+        self
     }
 
     /// The same error with this HTTP status; 500 and more blame the server.

@@ -40,10 +40,23 @@ pub struct Service {
     pub protocols: &'static [Protocol],
     /// The namespace of XML responses.
     pub xml_namespace: &'static str,
+    /// The code of model validation errors in this service.
+    pub validation: Validation,
     /// Whether JSON and CBOR errors carry the query protocol's error code in `x-amzn-query-error`.
     pub query_compatible: bool,
     /// Every operation we have the shapes of, sorted by name.
     pub operations: &'static [&'static Operation],
+}
+
+/// How a service words the violations of its model.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Validation {
+    /// `1 validation error detected: Value at 'name' failed to satisfy constraint: …` under this code.
+    Listed(&'static str),
+    /// ECR's `Invalid parameter at 'name' failed to satisfy constraint: '…'`.
+    Ecr,
+    /// EC2's `MissingParameter` and `InvalidParameterValue`.
+    Ec2,
 }
 
 impl Service {
@@ -129,6 +142,8 @@ pub struct ErrorShape {
     pub server_fault: bool,
     /// The member that holds the text; `message` where the model has none.
     pub message: &'static str,
+    /// The member that repeats the code, as EFS's errors do.
+    pub code_member: Option<&'static str>,
 }
 
 /// A structure or union.

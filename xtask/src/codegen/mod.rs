@@ -69,7 +69,7 @@ fn service_files(model: &model::Model) -> Result<Vec<(&'static str, String)>, St
             "mod.rs",
             format!(
                 "{}pub mod error;\npub mod operation;\nmod shapes;\nmod tables;\nmod traits;\n\n\
-                 pub use shapes::*;\npub use traits::{{{traits}}};\n",
+                 pub use shapes::*;\npub use traits::{{{traits}, dispatch}};\n",
                 head("shapes, errors and operations.")
             ),
         ),
@@ -94,7 +94,7 @@ fn service_files(model: &model::Model) -> Result<Vec<(&'static str, String)>, St
             "operation.rs",
             format!(
                 "{}#![allow(unused_imports)]\nuse super::{{error, tables}};\n\
-                 use wire::schema::{{Operation, Pagination, Protocol, Service}};\n\n{}",
+                 use wire::schema::{{Operation, Pagination, Protocol, Service, Validation}};\n\n{}",
                 head("tables of its operations."),
                 tables::emit_operations(model)?
             ),
@@ -106,7 +106,7 @@ fn service_files(model: &model::Model) -> Result<Vec<(&'static str, String)>, St
                  use wire::ServiceError;\n\n{}\n{}",
                 head("one method per operation."),
                 service::emit_trait(model),
-                ""
+                service::emit_dispatch(model)
             ),
         ),
     ])

@@ -193,12 +193,14 @@ pub fn emit_errors(model: &Model) -> String {
             .map(|(member, _)| member.as_str())
             .find(|member| member.eq_ignore_ascii_case("message"))
             .unwrap_or("message");
+        let code_member = shape["members"]["ErrorCode"].is_object().then_some("ErrorCode");
         let server = fault || status >= 500;
         let table = names::screaming(name);
         let _ = writeln!(
             out,
             "pub static {table}: ErrorShape = ErrorShape {{ name: {name:?}, code: {code:?}, \
-             status: {status}, server_fault: {server}, message: {message:?} }};"
+             status: {status}, server_fault: {server}, message: {message:?}, \
+             code_member: {code_member:?} }};"
         );
         let _ = writeln!(
             out,
@@ -218,13 +220,14 @@ pub fn emit_operations(model: &Model) -> Result<String, String> {
     let mut out = format!(
         "pub static SERVICE: Service = Service {{ name: {:?}, id: {:?}, signing_name: {signing:?}, \
          iam_prefix: {prefix:?}, version: {:?}, target_prefix: {:?}, protocols: &[{}], \
-         xml_namespace: {:?}, query_compatible: {}, operations: &[{}] }};\n",
+         xml_namespace: {:?}, validation: {}, query_compatible: {}, operations: &[{}] }};\n",
         model.name,
         text(meta, "serviceId"),
         text(meta, "apiVersion"),
         text(meta, "targetPrefix"),
         protocols(meta)?,
         text(meta, "xmlNamespace"),
+        validation(&model.name),
         !meta["awsQueryCompatible"].is_null(),
         model.operations.iter().map(|(name, _)| format!("&{}", names::screaming(name))).collect::<Vec<_>>().join(", "),
     );
@@ -275,6 +278,18 @@ fn iam_prefix<'a>(service: &str, signing: &'a str) -> &'a str {
         "cloudwatch" => "cloudwatch",
         "resourcegroupstaggingapi" => "tag",
         _ => signing,
+    }
+}
+
+/// The models do not say how a service words their violations; this is what Amazon answers.
+fn validation(service: &str) -> &'static str {
+    match service {
+        "ecr" => "Validation::Ecr",
+        "ec2" => "Validation::Ec2",
+        "ecs" | "logs" | "resourcegroupstaggingapi" => "Validation::Listed(\"InvalidParameterException\")",
+        "iam" | "sts" | "elb" | "elbv2" | "autoscaling" => "Validation::Listed(\"ValidationError\")",
+        "servicediscovery" => "Validation::Listed(\"InvalidInput\")",
+        _ => "Validation::Listed(\"ValidationException\")",
     }
 }
 

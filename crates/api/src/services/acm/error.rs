@@ -11,6 +11,7 @@ pub static ACCESS_DENIED_EXCEPTION: ErrorShape = ErrorShape {
     status: 400,
     server_fault: false,
     message: "Message",
+    code_member: None,
 };
 pub fn access_denied_exception(message: impl Into<String>) -> ServiceError {
     ServiceError::modelled(&ACCESS_DENIED_EXCEPTION, message)
@@ -21,6 +22,7 @@ pub static CONFLICT_EXCEPTION: ErrorShape = ErrorShape {
     status: 400,
     server_fault: false,
     message: "message",
+    code_member: None,
 };
 pub fn conflict_exception(message: impl Into<String>) -> ServiceError {
     ServiceError::modelled(&CONFLICT_EXCEPTION, message)
@@ -31,6 +33,7 @@ pub static INVALID_ARGS_EXCEPTION: ErrorShape = ErrorShape {
     status: 400,
     server_fault: false,
     message: "message",
+    code_member: None,
 };
 pub fn invalid_args_exception(message: impl Into<String>) -> ServiceError {
     ServiceError::modelled(&INVALID_ARGS_EXCEPTION, message)
@@ -41,6 +44,7 @@ pub static INVALID_ARN_EXCEPTION: ErrorShape = ErrorShape {
     status: 400,
     server_fault: false,
     message: "message",
+    code_member: None,
 };
 pub fn invalid_arn_exception(message: impl Into<String>) -> ServiceError {
     ServiceError::modelled(&INVALID_ARN_EXCEPTION, message)
@@ -51,6 +55,7 @@ pub static INVALID_DOMAIN_VALIDATION_OPTIONS_EXCEPTION: ErrorShape = ErrorShape 
     status: 400,
     server_fault: false,
     message: "message",
+    code_member: None,
 };
 pub fn invalid_domain_validation_options_exception(message: impl Into<String>) -> ServiceError {
     ServiceError::modelled(&INVALID_DOMAIN_VALIDATION_OPTIONS_EXCEPTION, message)
@@ -61,6 +66,7 @@ pub static INVALID_PARAMETER_EXCEPTION: ErrorShape = ErrorShape {
     status: 400,
     server_fault: false,
     message: "message",
+    code_member: None,
 };
 pub fn invalid_parameter_exception(message: impl Into<String>) -> ServiceError {
     ServiceError::modelled(&INVALID_PARAMETER_EXCEPTION, message)
@@ -71,6 +77,7 @@ pub static INVALID_TAG_EXCEPTION: ErrorShape = ErrorShape {
     status: 400,
     server_fault: false,
     message: "message",
+    code_member: None,
 };
 pub fn invalid_tag_exception(message: impl Into<String>) -> ServiceError {
     ServiceError::modelled(&INVALID_TAG_EXCEPTION, message)
@@ -81,6 +88,7 @@ pub static LIMIT_EXCEEDED_EXCEPTION: ErrorShape = ErrorShape {
     status: 400,
     server_fault: false,
     message: "message",
+    code_member: None,
 };
 pub fn limit_exceeded_exception(message: impl Into<String>) -> ServiceError {
     ServiceError::modelled(&LIMIT_EXCEEDED_EXCEPTION, message)
@@ -91,6 +99,7 @@ pub static REQUEST_IN_PROGRESS_EXCEPTION: ErrorShape = ErrorShape {
     status: 400,
     server_fault: false,
     message: "message",
+    code_member: None,
 };
 pub fn request_in_progress_exception(message: impl Into<String>) -> ServiceError {
     ServiceError::modelled(&REQUEST_IN_PROGRESS_EXCEPTION, message)
@@ -101,6 +110,7 @@ pub static RESOURCE_IN_USE_EXCEPTION: ErrorShape = ErrorShape {
     status: 400,
     server_fault: false,
     message: "message",
+    code_member: None,
 };
 pub fn resource_in_use_exception(message: impl Into<String>) -> ServiceError {
     ServiceError::modelled(&RESOURCE_IN_USE_EXCEPTION, message)
@@ -111,6 +121,7 @@ pub static RESOURCE_NOT_FOUND_EXCEPTION: ErrorShape = ErrorShape {
     status: 400,
     server_fault: false,
     message: "message",
+    code_member: None,
 };
 pub fn resource_not_found_exception(message: impl Into<String>) -> ServiceError {
     ServiceError::modelled(&RESOURCE_NOT_FOUND_EXCEPTION, message)
@@ -121,6 +132,7 @@ pub static TAG_POLICY_EXCEPTION: ErrorShape = ErrorShape {
     status: 400,
     server_fault: false,
     message: "message",
+    code_member: None,
 };
 pub fn tag_policy_exception(message: impl Into<String>) -> ServiceError {
     ServiceError::modelled(&TAG_POLICY_EXCEPTION, message)
@@ -131,6 +143,7 @@ pub static THROTTLING_EXCEPTION: ErrorShape = ErrorShape {
     status: 400,
     server_fault: false,
     message: "message",
+    code_member: None,
 };
 pub fn throttling_exception(message: impl Into<String>) -> ServiceError {
     ServiceError::modelled(&THROTTLING_EXCEPTION, message)
@@ -141,6 +154,7 @@ pub static TOO_MANY_TAGS_EXCEPTION: ErrorShape = ErrorShape {
     status: 400,
     server_fault: false,
     message: "message",
+    code_member: None,
 };
 pub fn too_many_tags_exception(message: impl Into<String>) -> ServiceError {
     ServiceError::modelled(&TOO_MANY_TAGS_EXCEPTION, message)
@@ -151,6 +165,7 @@ pub static VALIDATION_EXCEPTION: ErrorShape = ErrorShape {
     status: 400,
     server_fault: false,
     message: "message",
+    code_member: None,
 };
 pub fn validation_exception(message: impl Into<String>) -> ServiceError {
     ServiceError::modelled(&VALIDATION_EXCEPTION, message)

@@ -9,4 +9,4 @@ mod tables;
 mod traits;
 
 pub use shapes::*;
-pub use traits::Acm;
+pub use traits::{Acm, dispatch};

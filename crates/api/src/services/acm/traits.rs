@@ -72,3 +72,23 @@ pub trait Acm: Send + Sync + 'static {
         wire::unserved(&operation::REQUEST_CERTIFICATE)
     }
 }
+
+pub fn dispatch<'a, S: Acm>(
+    service: &'a S,
+    call: S::Call,
+    route: &wire::Route,
+    request: &wire::Request<'_>,
+) -> wire::Reply<'a> {
+    match route.operation.index {
+        0 => wire::serve(route, request, |input| service.add_tags_to_certificate(call, input)),
+        1 => wire::serve(route, request, |input| service.delete_certificate(call, input)),
+        2 => wire::serve(route, request, |input| service.describe_certificate(call, input)),
+        3 => wire::serve(route, request, |input| service.get_certificate(call, input)),
+        4 => wire::serve(route, request, |input| service.import_certificate(call, input)),
+        5 => wire::serve(route, request, |input| service.list_certificates(call, input)),
+        6 => wire::serve(route, request, |input| service.list_tags_for_certificate(call, input)),
+        7 => wire::serve(route, request, |input| service.remove_tags_from_certificate(call, input)),
+        8 => wire::serve(route, request, |input| service.request_certificate(call, input)),
+        _ => wire::unknown_reply(route),
+    }
+}

@@ -11,6 +11,7 @@ pub static CONCURRENT_UPDATE_EXCEPTION: ErrorShape = ErrorShape {
     status: 400,
     server_fault: false,
     message: "Message",
+    code_member: None,
 };
 pub fn concurrent_update_exception(message: impl Into<String>) -> ServiceError {
     ServiceError::modelled(&CONCURRENT_UPDATE_EXCEPTION, message)
@@ -21,6 +22,7 @@ pub static FAILED_RESOURCE_ACCESS_EXCEPTION: ErrorShape = ErrorShape {
     status: 400,
     server_fault: false,
     message: "Message",
+    code_member: None,
 };
 pub fn failed_resource_access_exception(message: impl Into<String>) -> ServiceError {
     ServiceError::modelled(&FAILED_RESOURCE_ACCESS_EXCEPTION, message)
@@ -31,6 +33,7 @@ pub static INTERNAL_SERVICE_EXCEPTION: ErrorShape = ErrorShape {
     status: 400,
     server_fault: false,
     message: "Message",
+    code_member: None,
 };
 pub fn internal_service_exception(message: impl Into<String>) -> ServiceError {
     ServiceError::modelled(&INTERNAL_SERVICE_EXCEPTION, message)
@@ -41,6 +44,7 @@ pub static INVALID_NEXT_TOKEN_EXCEPTION: ErrorShape = ErrorShape {
     status: 400,
     server_fault: false,
     message: "Message",
+    code_member: None,
 };
 pub fn invalid_next_token_exception(message: impl Into<String>) -> ServiceError {
     ServiceError::modelled(&INVALID_NEXT_TOKEN_EXCEPTION, message)
@@ -51,6 +55,7 @@ pub static LIMIT_EXCEEDED_EXCEPTION: ErrorShape = ErrorShape {
     status: 400,
     server_fault: false,
     message: "Message",
+    code_member: None,
 };
 pub fn limit_exceeded_exception(message: impl Into<String>) -> ServiceError {
     ServiceError::modelled(&LIMIT_EXCEEDED_EXCEPTION, message)
@@ -61,6 +66,7 @@ pub static OBJECT_NOT_FOUND_EXCEPTION: ErrorShape = ErrorShape {
     status: 400,
     server_fault: false,
     message: "Message",
+    code_member: None,
 };
 pub fn object_not_found_exception(message: impl Into<String>) -> ServiceError {
     ServiceError::modelled(&OBJECT_NOT_FOUND_EXCEPTION, message)
@@ -71,6 +77,7 @@ pub static RESOURCE_NOT_FOUND_EXCEPTION: ErrorShape = ErrorShape {
     status: 400,
     server_fault: false,
     message: "Message",
+    code_member: None,
 };
 pub fn resource_not_found_exception(message: impl Into<String>) -> ServiceError {
     ServiceError::modelled(&RESOURCE_NOT_FOUND_EXCEPTION, message)
@@ -81,6 +88,7 @@ pub static TOO_MANY_TAGS_EXCEPTION: ErrorShape = ErrorShape {
     status: 400,
     server_fault: false,
     message: "Message",
+    code_member: None,
 };
 pub fn too_many_tags_exception(message: impl Into<String>) -> ServiceError {
     ServiceError::modelled(&TOO_MANY_TAGS_EXCEPTION, message)
@@ -91,6 +99,7 @@ pub static VALIDATION_EXCEPTION: ErrorShape = ErrorShape {
     status: 400,
     server_fault: false,
     message: "Message",
+    code_member: None,
 };
 pub fn validation_exception(message: impl Into<String>) -> ServiceError {
     ServiceError::modelled(&VALIDATION_EXCEPTION, message)

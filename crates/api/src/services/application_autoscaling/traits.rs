@@ -107,3 +107,28 @@ pub trait ApplicationAutoscaling: Send + Sync + 'static {
         wire::unserved(&operation::UNTAG_RESOURCE)
     }
 }
+
+pub fn dispatch<'a, S: ApplicationAutoscaling>(
+    service: &'a S,
+    call: S::Call,
+    route: &wire::Route,
+    request: &wire::Request<'_>,
+) -> wire::Reply<'a> {
+    match route.operation.index {
+        0 => wire::serve(route, request, |input| service.delete_scaling_policy(call, input)),
+        1 => wire::serve(route, request, |input| service.delete_scheduled_action(call, input)),
+        2 => wire::serve(route, request, |input| service.deregister_scalable_target(call, input)),
+        3 => wire::serve(route, request, |input| service.describe_scalable_targets(call, input)),
+        4 => wire::serve(route, request, |input| service.describe_scaling_activities(call, input)),
+        5 => wire::serve(route, request, |input| service.describe_scaling_policies(call, input)),
+        6 => wire::serve(route, request, |input| service.describe_scheduled_actions(call, input)),
+        7 => wire::serve(route, request, |input| service.get_predictive_scaling_forecast(call, input)),
+        8 => wire::serve(route, request, |input| service.list_tags_for_resource(call, input)),
+        9 => wire::serve(route, request, |input| service.put_scaling_policy(call, input)),
+        10 => wire::serve(route, request, |input| service.put_scheduled_action(call, input)),
+        11 => wire::serve(route, request, |input| service.register_scalable_target(call, input)),
+        12 => wire::serve(route, request, |input| service.tag_resource(call, input)),
+        13 => wire::serve(route, request, |input| service.untag_resource(call, input)),
+        _ => wire::unknown_reply(route),
+    }
+}

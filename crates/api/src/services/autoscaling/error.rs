@@ -11,6 +11,7 @@ pub static ACTIVE_INSTANCE_REFRESH_NOT_FOUND_FAULT: ErrorShape = ErrorShape {
     status: 400,
     server_fault: false,
     message: "message",
+    code_member: None,
 };
 pub fn active_instance_refresh_not_found_fault(message: impl Into<String>) -> ServiceError {
     ServiceError::modelled(&ACTIVE_INSTANCE_REFRESH_NOT_FOUND_FAULT, message)
@@ -21,6 +22,7 @@ pub static ALREADY_EXISTS_FAULT: ErrorShape = ErrorShape {
     status: 400,
     server_fault: false,
     message: "message",
+    code_member: None,
 };
 pub fn already_exists_fault(message: impl Into<String>) -> ServiceError {
     ServiceError::modelled(&ALREADY_EXISTS_FAULT, message)
@@ -31,6 +33,7 @@ pub static INSTANCE_REFRESH_IN_PROGRESS_FAULT: ErrorShape = ErrorShape {
     status: 400,
     server_fault: false,
     message: "message",
+    code_member: None,
 };
 pub fn instance_refresh_in_progress_fault(message: impl Into<String>) -> ServiceError {
     ServiceError::modelled(&INSTANCE_REFRESH_IN_PROGRESS_FAULT, message)
@@ -41,6 +44,7 @@ pub static INVALID_NEXT_TOKEN: ErrorShape = ErrorShape {
     status: 400,
     server_fault: false,
     message: "message",
+    code_member: None,
 };
 pub fn invalid_next_token(message: impl Into<String>) -> ServiceError {
     ServiceError::modelled(&INVALID_NEXT_TOKEN, message)
@@ -51,6 +55,7 @@ pub static IRREVERSIBLE_INSTANCE_REFRESH_FAULT: ErrorShape = ErrorShape {
     status: 400,
     server_fault: false,
     message: "message",
+    code_member: None,
 };
 pub fn irreversible_instance_refresh_fault(message: impl Into<String>) -> ServiceError {
     ServiceError::modelled(&IRREVERSIBLE_INSTANCE_REFRESH_FAULT, message)
@@ -61,6 +66,7 @@ pub static LIMIT_EXCEEDED_FAULT: ErrorShape = ErrorShape {
     status: 400,
     server_fault: false,
     message: "message",
+    code_member: None,
 };
 pub fn limit_exceeded_fault(message: impl Into<String>) -> ServiceError {
     ServiceError::modelled(&LIMIT_EXCEEDED_FAULT, message)
@@ -71,6 +77,7 @@ pub static RESOURCE_CONTENTION_FAULT: ErrorShape = ErrorShape {
     status: 500,
     server_fault: true,
     message: "message",
+    code_member: None,
 };
 pub fn resource_contention_fault(message: impl Into<String>) -> ServiceError {
     ServiceError::modelled(&RESOURCE_CONTENTION_FAULT, message)
@@ -81,6 +88,7 @@ pub static RESOURCE_IN_USE_FAULT: ErrorShape = ErrorShape {
     status: 400,
     server_fault: false,
     message: "message",
+    code_member: None,
 };
 pub fn resource_in_use_fault(message: impl Into<String>) -> ServiceError {
     ServiceError::modelled(&RESOURCE_IN_USE_FAULT, message)
@@ -91,6 +99,7 @@ pub static SCALING_ACTIVITY_IN_PROGRESS_FAULT: ErrorShape = ErrorShape {
     status: 400,
     server_fault: false,
     message: "message",
+    code_member: None,
 };
 pub fn scaling_activity_in_progress_fault(message: impl Into<String>) -> ServiceError {
     ServiceError::modelled(&SCALING_ACTIVITY_IN_PROGRESS_FAULT, message)
@@ -101,6 +110,7 @@ pub static SERVICE_LINKED_ROLE_FAILURE: ErrorShape = ErrorShape {
     status: 500,
     server_fault: true,
     message: "message",
+    code_member: None,
 };
 pub fn service_linked_role_failure(message: impl Into<String>) -> ServiceError {
     ServiceError::modelled(&SERVICE_LINKED_ROLE_FAILURE, message)

@@ -11,6 +11,7 @@ pub static CONCURRENT_MODIFICATION_EXCEPTION: ErrorShape = ErrorShape {
     status: 429,
     server_fault: false,
     message: "message",
+    code_member: None,
 };
 pub fn concurrent_modification_exception(message: impl Into<String>) -> ServiceError {
     ServiceError::modelled(&CONCURRENT_MODIFICATION_EXCEPTION, message)
@@ -21,6 +22,7 @@ pub static CONFLICT_EXCEPTION: ErrorShape = ErrorShape {
     status: 409,
     server_fault: false,
     message: "Message",
+    code_member: None,
 };
 pub fn conflict_exception(message: impl Into<String>) -> ServiceError {
     ServiceError::modelled(&CONFLICT_EXCEPTION, message)
@@ -31,6 +33,7 @@ pub static DASHBOARD_INVALID_INPUT_ERROR: ErrorShape = ErrorShape {
     status: 400,
     server_fault: false,
     message: "message",
+    code_member: None,
 };
 pub fn dashboard_invalid_input_error(message: impl Into<String>) -> ServiceError {
     ServiceError::modelled(&DASHBOARD_INVALID_INPUT_ERROR, message)
@@ -41,6 +44,7 @@ pub static DASHBOARD_NOT_FOUND_ERROR: ErrorShape = ErrorShape {
     status: 404,
     server_fault: false,
     message: "message",
+    code_member: None,
 };
 pub fn dashboard_not_found_error(message: impl Into<String>) -> ServiceError {
     ServiceError::modelled(&DASHBOARD_NOT_FOUND_ERROR, message)
@@ -51,6 +55,7 @@ pub static INTERNAL_SERVICE_FAULT: ErrorShape = ErrorShape {
     status: 500,
     server_fault: true,
     message: "Message",
+    code_member: None,
 };
 pub fn internal_service_fault(message: impl Into<String>) -> ServiceError {
     ServiceError::modelled(&INTERNAL_SERVICE_FAULT, message)
@@ -61,6 +66,7 @@ pub static INVALID_FORMAT_FAULT: ErrorShape = ErrorShape {
     status: 400,
     server_fault: false,
     message: "message",
+    code_member: None,
 };
 pub fn invalid_format_fault(message: impl Into<String>) -> ServiceError {
     ServiceError::modelled(&INVALID_FORMAT_FAULT, message)
@@ -71,6 +77,7 @@ pub static INVALID_NEXT_TOKEN: ErrorShape = ErrorShape {
     status: 400,
     server_fault: false,
     message: "message",
+    code_member: None,
 };
 pub fn invalid_next_token(message: impl Into<String>) -> ServiceError {
     ServiceError::modelled(&INVALID_NEXT_TOKEN, message)
@@ -81,6 +88,7 @@ pub static INVALID_PARAMETER_COMBINATION_EXCEPTION: ErrorShape = ErrorShape {
     status: 400,
     server_fault: false,
     message: "message",
+    code_member: None,
 };
 pub fn invalid_parameter_combination_exception(message: impl Into<String>) -> ServiceError {
     ServiceError::modelled(&INVALID_PARAMETER_COMBINATION_EXCEPTION, message)
@@ -91,6 +99,7 @@ pub static INVALID_PARAMETER_VALUE_EXCEPTION: ErrorShape = ErrorShape {
     status: 400,
     server_fault: false,
     message: "message",
+    code_member: None,
 };
 pub fn invalid_parameter_value_exception(message: impl Into<String>) -> ServiceError {
     ServiceError::modelled(&INVALID_PARAMETER_VALUE_EXCEPTION, message)
@@ -101,6 +110,7 @@ pub static LIMIT_EXCEEDED_FAULT: ErrorShape = ErrorShape {
     status: 400,
     server_fault: false,
     message: "message",
+    code_member: None,
 };
 pub fn limit_exceeded_fault(message: impl Into<String>) -> ServiceError {
     ServiceError::modelled(&LIMIT_EXCEEDED_FAULT, message)
@@ -111,6 +121,7 @@ pub static MISSING_REQUIRED_PARAMETER_EXCEPTION: ErrorShape = ErrorShape {
     status: 400,
     server_fault: false,
     message: "message",
+    code_member: None,
 };
 pub fn missing_required_parameter_exception(message: impl Into<String>) -> ServiceError {
     ServiceError::modelled(&MISSING_REQUIRED_PARAMETER_EXCEPTION, message)
@@ -121,6 +132,7 @@ pub static RESOURCE_CONFLICT: ErrorShape = ErrorShape {
     status: 409,
     server_fault: false,
     message: "message",
+    code_member: None,
 };
 pub fn resource_conflict(message: impl Into<String>) -> ServiceError {
     ServiceError::modelled(&RESOURCE_CONFLICT, message)
@@ -131,6 +143,7 @@ pub static RESOURCE_NOT_FOUND: ErrorShape = ErrorShape {
     status: 404,
     server_fault: false,
     message: "message",
+    code_member: None,
 };
 pub fn resource_not_found(message: impl Into<String>) -> ServiceError {
     ServiceError::modelled(&RESOURCE_NOT_FOUND, message)
@@ -141,6 +154,7 @@ pub static RESOURCE_NOT_FOUND_EXCEPTION: ErrorShape = ErrorShape {
     status: 404,
     server_fault: false,
     message: "message",
+    code_member: None,
 };
 pub fn resource_not_found_exception(message: impl Into<String>) -> ServiceError {
     ServiceError::modelled(&RESOURCE_NOT_FOUND_EXCEPTION, message)

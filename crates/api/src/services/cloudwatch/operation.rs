@@ -3,7 +3,7 @@
 #![allow(missing_docs)]
 #![allow(unused_imports)]
 use super::{error, tables};
-use wire::schema::{Operation, Pagination, Protocol, Service};
+use wire::schema::{Operation, Pagination, Protocol, Service, Validation};
 
 pub static SERVICE: Service = Service {
     name: "cloudwatch",
@@ -14,6 +14,7 @@ pub static SERVICE: Service = Service {
     target_prefix: "GraniteServiceVersion20100801",
     protocols: &[Protocol::Cbor, Protocol::Json10, Protocol::Query],
     xml_namespace: "http://monitoring.amazonaws.com/doc/2010-08-01/",
+    validation: Validation::Listed("ValidationException"),
     query_compatible: true,
     operations: &[
         &DELETE_ALARMS,

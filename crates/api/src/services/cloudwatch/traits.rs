@@ -149,3 +149,34 @@ pub trait Cloudwatch: Send + Sync + 'static {
         wire::unserved(&operation::UNTAG_RESOURCE)
     }
 }
+
+pub fn dispatch<'a, S: Cloudwatch>(
+    service: &'a S,
+    call: S::Call,
+    route: &wire::Route,
+    request: &wire::Request<'_>,
+) -> wire::Reply<'a> {
+    match route.operation.index {
+        0 => wire::serve(route, request, |input| service.delete_alarms(call, input)),
+        1 => wire::serve(route, request, |input| service.delete_dashboards(call, input)),
+        2 => wire::serve(route, request, |input| service.describe_alarm_history(call, input)),
+        3 => wire::serve(route, request, |input| service.describe_alarms(call, input)),
+        4 => wire::serve(route, request, |input| service.describe_alarms_for_metric(call, input)),
+        5 => wire::serve(route, request, |input| service.disable_alarm_actions(call, input)),
+        6 => wire::serve(route, request, |input| service.enable_alarm_actions(call, input)),
+        7 => wire::serve(route, request, |input| service.get_dashboard(call, input)),
+        8 => wire::serve(route, request, |input| service.get_metric_data(call, input)),
+        9 => wire::serve(route, request, |input| service.get_metric_statistics(call, input)),
+        10 => wire::serve(route, request, |input| service.list_dashboards(call, input)),
+        11 => wire::serve(route, request, |input| service.list_metrics(call, input)),
+        12 => wire::serve(route, request, |input| service.list_tags_for_resource(call, input)),
+        13 => wire::serve(route, request, |input| service.put_composite_alarm(call, input)),
+        14 => wire::serve(route, request, |input| service.put_dashboard(call, input)),
+        15 => wire::serve(route, request, |input| service.put_metric_alarm(call, input)),
+        16 => wire::serve(route, request, |input| service.put_metric_data(call, input)),
+        17 => wire::serve(route, request, |input| service.set_alarm_state(call, input)),
+        18 => wire::serve(route, request, |input| service.tag_resource(call, input)),
+        19 => wire::serve(route, request, |input| service.untag_resource(call, input)),
+        _ => wire::unknown_reply(route),
+    }
+}

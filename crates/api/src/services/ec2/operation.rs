@@ -3,7 +3,7 @@
 #![allow(missing_docs)]
 #![allow(unused_imports)]
 use super::{error, tables};
-use wire::schema::{Operation, Pagination, Protocol, Service};
+use wire::schema::{Operation, Pagination, Protocol, Service, Validation};
 
 pub static SERVICE: Service = Service {
     name: "ec2",
@@ -14,6 +14,7 @@ pub static SERVICE: Service = Service {
     target_prefix: "",
     protocols: &[Protocol::Ec2],
     xml_namespace: "http://ec2.amazonaws.com/doc/2016-11-15",
+    validation: Validation::Ec2,
     query_compatible: false,
     operations: &[
         &ALLOCATE_ADDRESS,

@@ -11,6 +11,7 @@ pub static BLOCKED_BY_ORGANIZATION_POLICY_EXCEPTION: ErrorShape = ErrorShape {
     status: 400,
     server_fault: false,
     message: "message",
+    code_member: None,
 };
 pub fn blocked_by_organization_policy_exception(message: impl Into<String>) -> ServiceError {
     ServiceError::modelled(&BLOCKED_BY_ORGANIZATION_POLICY_EXCEPTION, message)
@@ -21,6 +22,7 @@ pub static EMPTY_UPLOAD_EXCEPTION: ErrorShape = ErrorShape {
     status: 400,
     server_fault: false,
     message: "message",
+    code_member: None,
 };
 pub fn empty_upload_exception(message: impl Into<String>) -> ServiceError {
     ServiceError::modelled(&EMPTY_UPLOAD_EXCEPTION, message)
@@ -31,6 +33,7 @@ pub static EXCLUSION_ALREADY_EXISTS_EXCEPTION: ErrorShape = ErrorShape {
     status: 400,
     server_fault: false,
     message: "message",
+    code_member: None,
 };
 pub fn exclusion_already_exists_exception(message: impl Into<String>) -> ServiceError {
     ServiceError::modelled(&EXCLUSION_ALREADY_EXISTS_EXCEPTION, message)
@@ -41,6 +44,7 @@ pub static EXCLUSION_NOT_FOUND_EXCEPTION: ErrorShape = ErrorShape {
     status: 400,
     server_fault: false,
     message: "message",
+    code_member: None,
 };
 pub fn exclusion_not_found_exception(message: impl Into<String>) -> ServiceError {
     ServiceError::modelled(&EXCLUSION_NOT_FOUND_EXCEPTION, message)
@@ -51,6 +55,7 @@ pub static IMAGE_ALREADY_EXISTS_EXCEPTION: ErrorShape = ErrorShape {
     status: 400,
     server_fault: false,
     message: "message",
+    code_member: None,
 };
 pub fn image_already_exists_exception(message: impl Into<String>) -> ServiceError {
     ServiceError::modelled(&IMAGE_ALREADY_EXISTS_EXCEPTION, message)
@@ -61,6 +66,7 @@ pub static IMAGE_ARCHIVED_EXCEPTION: ErrorShape = ErrorShape {
     status: 400,
     server_fault: false,
     message: "message",
+    code_member: None,
 };
 pub fn image_archived_exception(message: impl Into<String>) -> ServiceError {
     ServiceError::modelled(&IMAGE_ARCHIVED_EXCEPTION, message)
@@ -71,6 +77,7 @@ pub static IMAGE_DIGEST_DOES_NOT_MATCH_EXCEPTION: ErrorShape = ErrorShape {
     status: 400,
     server_fault: false,
     message: "message",
+    code_member: None,
 };
 pub fn image_digest_does_not_match_exception(message: impl Into<String>) -> ServiceError {
     ServiceError::modelled(&IMAGE_DIGEST_DOES_NOT_MATCH_EXCEPTION, message)
@@ -81,6 +88,7 @@ pub static IMAGE_NOT_FOUND_EXCEPTION: ErrorShape = ErrorShape {
     status: 400,
     server_fault: false,
     message: "message",
+    code_member: None,
 };
 pub fn image_not_found_exception(message: impl Into<String>) -> ServiceError {
     ServiceError::modelled(&IMAGE_NOT_FOUND_EXCEPTION, message)
@@ -91,6 +99,7 @@ pub static IMAGE_STORAGE_CLASS_UPDATE_NOT_SUPPORTED_EXCEPTION: ErrorShape = Erro
     status: 400,
     server_fault: false,
     message: "message",
+    code_member: None,
 };
 pub fn image_storage_class_update_not_supported_exception(message: impl Into<String>) -> ServiceError {
     ServiceError::modelled(&IMAGE_STORAGE_CLASS_UPDATE_NOT_SUPPORTED_EXCEPTION, message)
@@ -101,6 +110,7 @@ pub static IMAGE_TAG_ALREADY_EXISTS_EXCEPTION: ErrorShape = ErrorShape {
     status: 400,
     server_fault: false,
     message: "message",
+    code_member: None,
 };
 pub fn image_tag_already_exists_exception(message: impl Into<String>) -> ServiceError {
     ServiceError::modelled(&IMAGE_TAG_ALREADY_EXISTS_EXCEPTION, message)
@@ -111,6 +121,7 @@ pub static INVALID_LAYER_EXCEPTION: ErrorShape = ErrorShape {
     status: 400,
     server_fault: false,
     message: "message",
+    code_member: None,
 };
 pub fn invalid_layer_exception(message: impl Into<String>) -> ServiceError {
     ServiceError::modelled(&INVALID_LAYER_EXCEPTION, message)
@@ -121,6 +132,7 @@ pub static INVALID_LAYER_PART_EXCEPTION: ErrorShape = ErrorShape {
     status: 400,
     server_fault: false,
     message: "message",
+    code_member: None,
 };
 pub fn invalid_layer_part_exception(message: impl Into<String>) -> ServiceError {
     ServiceError::modelled(&INVALID_LAYER_PART_EXCEPTION, message)
@@ -131,6 +143,7 @@ pub static INVALID_PARAMETER_EXCEPTION: ErrorShape = ErrorShape {
     status: 400,
     server_fault: false,
     message: "message",
+    code_member: None,
 };
 pub fn invalid_parameter_exception(message: impl Into<String>) -> ServiceError {
     ServiceError::modelled(&INVALID_PARAMETER_EXCEPTION, message)
@@ -141,12 +154,19 @@ pub static INVALID_TAG_PARAMETER_EXCEPTION: ErrorShape = ErrorShape {
     status: 400,
     server_fault: false,
     message: "message",
+    code_member: None,
 };
 pub fn invalid_tag_parameter_exception(message: impl Into<String>) -> ServiceError {
     ServiceError::modelled(&INVALID_TAG_PARAMETER_EXCEPTION, message)
 }
-pub static KMS_EXCEPTION: ErrorShape =
-    ErrorShape { name: "KmsException", code: "KmsException", status: 400, server_fault: false, message: "message" };
+pub static KMS_EXCEPTION: ErrorShape = ErrorShape {
+    name: "KmsException",
+    code: "KmsException",
+    status: 400,
+    server_fault: false,
+    message: "message",
+    code_member: None,
+};
 pub fn kms_exception(message: impl Into<String>) -> ServiceError {
     ServiceError::modelled(&KMS_EXCEPTION, message)
 }
@@ -156,6 +176,7 @@ pub static LAYER_ALREADY_EXISTS_EXCEPTION: ErrorShape = ErrorShape {
     status: 400,
     server_fault: false,
     message: "message",
+    code_member: None,
 };
 pub fn layer_already_exists_exception(message: impl Into<String>) -> ServiceError {
     ServiceError::modelled(&LAYER_ALREADY_EXISTS_EXCEPTION, message)
@@ -166,6 +187,7 @@ pub static LAYER_INACCESSIBLE_EXCEPTION: ErrorShape = ErrorShape {
     status: 400,
     server_fault: false,
     message: "message",
+    code_member: None,
 };
 pub fn layer_inaccessible_exception(message: impl Into<String>) -> ServiceError {
     ServiceError::modelled(&LAYER_INACCESSIBLE_EXCEPTION, message)
@@ -176,6 +198,7 @@ pub static LAYER_PART_TOO_SMALL_EXCEPTION: ErrorShape = ErrorShape {
     status: 400,
     server_fault: false,
     message: "message",
+    code_member: None,
 };
 pub fn layer_part_too_small_exception(message: impl Into<String>) -> ServiceError {
     ServiceError::modelled(&LAYER_PART_TOO_SMALL_EXCEPTION, message)
@@ -186,6 +209,7 @@ pub static LAYERS_NOT_FOUND_EXCEPTION: ErrorShape = ErrorShape {
     status: 400,
     server_fault: false,
     message: "message",
+    code_member: None,
 };
 pub fn layers_not_found_exception(message: impl Into<String>) -> ServiceError {
     ServiceError::modelled(&LAYERS_NOT_FOUND_EXCEPTION, message)
@@ -196,6 +220,7 @@ pub static LIFECYCLE_POLICY_NOT_FOUND_EXCEPTION: ErrorShape = ErrorShape {
     status: 400,
     server_fault: false,
     message: "message",
+    code_member: None,
 };
 pub fn lifecycle_policy_not_found_exception(message: impl Into<String>) -> ServiceError {
     ServiceError::modelled(&LIFECYCLE_POLICY_NOT_FOUND_EXCEPTION, message)
@@ -206,6 +231,7 @@ pub static LIFECYCLE_POLICY_PREVIEW_IN_PROGRESS_EXCEPTION: ErrorShape = ErrorSha
     status: 400,
     server_fault: false,
     message: "message",
+    code_member: None,
 };
 pub fn lifecycle_policy_preview_in_progress_exception(message: impl Into<String>) -> ServiceError {
     ServiceError::modelled(&LIFECYCLE_POLICY_PREVIEW_IN_PROGRESS_EXCEPTION, message)
@@ -216,6 +242,7 @@ pub static LIFECYCLE_POLICY_PREVIEW_NOT_FOUND_EXCEPTION: ErrorShape = ErrorShape
     status: 400,
     server_fault: false,
     message: "message",
+    code_member: None,
 };
 pub fn lifecycle_policy_preview_not_found_exception(message: impl Into<String>) -> ServiceError {
     ServiceError::modelled(&LIFECYCLE_POLICY_PREVIEW_NOT_FOUND_EXCEPTION, message)
@@ -226,6 +253,7 @@ pub static LIMIT_EXCEEDED_EXCEPTION: ErrorShape = ErrorShape {
     status: 400,
     server_fault: false,
     message: "message",
+    code_member: None,
 };
 pub fn limit_exceeded_exception(message: impl Into<String>) -> ServiceError {
     ServiceError::modelled(&LIMIT_EXCEEDED_EXCEPTION, message)
@@ -236,6 +264,7 @@ pub static PULL_THROUGH_CACHE_RULE_ALREADY_EXISTS_EXCEPTION: ErrorShape = ErrorS
     status: 400,
     server_fault: false,
     message: "message",
+    code_member: None,
 };
 pub fn pull_through_cache_rule_already_exists_exception(message: impl Into<String>) -> ServiceError {
     ServiceError::modelled(&PULL_THROUGH_CACHE_RULE_ALREADY_EXISTS_EXCEPTION, message)
@@ -246,6 +275,7 @@ pub static PULL_THROUGH_CACHE_RULE_NOT_FOUND_EXCEPTION: ErrorShape = ErrorShape 
     status: 400,
     server_fault: false,
     message: "message",
+    code_member: None,
 };
 pub fn pull_through_cache_rule_not_found_exception(message: impl Into<String>) -> ServiceError {
     ServiceError::modelled(&PULL_THROUGH_CACHE_RULE_NOT_FOUND_EXCEPTION, message)
@@ -256,6 +286,7 @@ pub static REFERENCED_IMAGES_NOT_FOUND_EXCEPTION: ErrorShape = ErrorShape {
     status: 400,
     server_fault: false,
     message: "message",
+    code_member: None,
 };
 pub fn referenced_images_not_found_exception(message: impl Into<String>) -> ServiceError {
     ServiceError::modelled(&REFERENCED_IMAGES_NOT_FOUND_EXCEPTION, message)
@@ -266,6 +297,7 @@ pub static REGISTRY_POLICY_NOT_FOUND_EXCEPTION: ErrorShape = ErrorShape {
     status: 400,
     server_fault: false,
     message: "message",
+    code_member: None,
 };
 pub fn registry_policy_not_found_exception(message: impl Into<String>) -> ServiceError {
     ServiceError::modelled(&REGISTRY_POLICY_NOT_FOUND_EXCEPTION, message)
@@ -276,6 +308,7 @@ pub static REPLICATION_BACKFILL_IN_PROGRESS_EXCEPTION: ErrorShape = ErrorShape {
     status: 400,
     server_fault: false,
     message: "message",
+    code_member: None,
 };
 pub fn replication_backfill_in_progress_exception(message: impl Into<String>) -> ServiceError {
     ServiceError::modelled(&REPLICATION_BACKFILL_IN_PROGRESS_EXCEPTION, message)
@@ -286,6 +319,7 @@ pub static REPLICATION_BACKFILL_INVALID_STATUS_EXCEPTION: ErrorShape = ErrorShap
     status: 400,
     server_fault: false,
     message: "message",
+    code_member: None,
 };
 pub fn replication_backfill_invalid_status_exception(message: impl Into<String>) -> ServiceError {
     ServiceError::modelled(&REPLICATION_BACKFILL_INVALID_STATUS_EXCEPTION, message)
@@ -296,6 +330,7 @@ pub static REPLICATION_BACKFILL_NOT_FOUND_EXCEPTION: ErrorShape = ErrorShape {
     status: 400,
     server_fault: false,
     message: "message",
+    code_member: None,
 };
 pub fn replication_backfill_not_found_exception(message: impl Into<String>) -> ServiceError {
     ServiceError::modelled(&REPLICATION_BACKFILL_NOT_FOUND_EXCEPTION, message)
@@ -306,6 +341,7 @@ pub static REPOSITORY_ALREADY_EXISTS_EXCEPTION: ErrorShape = ErrorShape {
     status: 400,
     server_fault: false,
     message: "message",
+    code_member: None,
 };
 pub fn repository_already_exists_exception(message: impl Into<String>) -> ServiceError {
     ServiceError::modelled(&REPOSITORY_ALREADY_EXISTS_EXCEPTION, message)
@@ -316,6 +352,7 @@ pub static REPOSITORY_NOT_EMPTY_EXCEPTION: ErrorShape = ErrorShape {
     status: 400,
     server_fault: false,
     message: "message",
+    code_member: None,
 };
 pub fn repository_not_empty_exception(message: impl Into<String>) -> ServiceError {
     ServiceError::modelled(&REPOSITORY_NOT_EMPTY_EXCEPTION, message)
@@ -326,6 +363,7 @@ pub static REPOSITORY_NOT_FOUND_EXCEPTION: ErrorShape = ErrorShape {
     status: 400,
     server_fault: false,
     message: "message",
+    code_member: None,
 };
 pub fn repository_not_found_exception(message: impl Into<String>) -> ServiceError {
     ServiceError::modelled(&REPOSITORY_NOT_FOUND_EXCEPTION, message)
@@ -336,6 +374,7 @@ pub static REPOSITORY_POLICY_NOT_FOUND_EXCEPTION: ErrorShape = ErrorShape {
     status: 400,
     server_fault: false,
     message: "message",
+    code_member: None,
 };
 pub fn repository_policy_not_found_exception(message: impl Into<String>) -> ServiceError {
     ServiceError::modelled(&REPOSITORY_POLICY_NOT_FOUND_EXCEPTION, message)
@@ -346,6 +385,7 @@ pub static SCAN_NOT_FOUND_EXCEPTION: ErrorShape = ErrorShape {
     status: 400,
     server_fault: false,
     message: "message",
+    code_member: None,
 };
 pub fn scan_not_found_exception(message: impl Into<String>) -> ServiceError {
     ServiceError::modelled(&SCAN_NOT_FOUND_EXCEPTION, message)
@@ -356,6 +396,7 @@ pub static SECRET_NOT_FOUND_EXCEPTION: ErrorShape = ErrorShape {
     status: 400,
     server_fault: false,
     message: "message",
+    code_member: None,
 };
 pub fn secret_not_found_exception(message: impl Into<String>) -> ServiceError {
     ServiceError::modelled(&SECRET_NOT_FOUND_EXCEPTION, message)
@@ -366,6 +407,7 @@ pub static SERVER_EXCEPTION: ErrorShape = ErrorShape {
     status: 500,
     server_fault: true,
     message: "message",
+    code_member: None,
 };
 pub fn server_exception(message: impl Into<String>) -> ServiceError {
     ServiceError::modelled(&SERVER_EXCEPTION, message)
@@ -376,6 +418,7 @@ pub static SIGNING_CONFIGURATION_NOT_FOUND_EXCEPTION: ErrorShape = ErrorShape {
     status: 400,
     server_fault: false,
     message: "message",
+    code_member: None,
 };
 pub fn signing_configuration_not_found_exception(message: impl Into<String>) -> ServiceError {
     ServiceError::modelled(&SIGNING_CONFIGURATION_NOT_FOUND_EXCEPTION, message)
@@ -386,6 +429,7 @@ pub static TEMPLATE_ALREADY_EXISTS_EXCEPTION: ErrorShape = ErrorShape {
     status: 400,
     server_fault: false,
     message: "message",
+    code_member: None,
 };
 pub fn template_already_exists_exception(message: impl Into<String>) -> ServiceError {
     ServiceError::modelled(&TEMPLATE_ALREADY_EXISTS_EXCEPTION, message)
@@ -396,6 +440,7 @@ pub static TEMPLATE_NOT_FOUND_EXCEPTION: ErrorShape = ErrorShape {
     status: 400,
     server_fault: false,
     message: "message",
+    code_member: None,
 };
 pub fn template_not_found_exception(message: impl Into<String>) -> ServiceError {
     ServiceError::modelled(&TEMPLATE_NOT_FOUND_EXCEPTION, message)
@@ -406,6 +451,7 @@ pub static TOO_MANY_TAGS_EXCEPTION: ErrorShape = ErrorShape {
     status: 400,
     server_fault: false,
     message: "message",
+    code_member: None,
 };
 pub fn too_many_tags_exception(message: impl Into<String>) -> ServiceError {
     ServiceError::modelled(&TOO_MANY_TAGS_EXCEPTION, message)
@@ -416,6 +462,7 @@ pub static UNABLE_TO_ACCESS_SECRET_EXCEPTION: ErrorShape = ErrorShape {
     status: 400,
     server_fault: false,
     message: "message",
+    code_member: None,
 };
 pub fn unable_to_access_secret_exception(message: impl Into<String>) -> ServiceError {
     ServiceError::modelled(&UNABLE_TO_ACCESS_SECRET_EXCEPTION, message)
@@ -426,6 +473,7 @@ pub static UNABLE_TO_DECRYPT_SECRET_VALUE_EXCEPTION: ErrorShape = ErrorShape {
     status: 400,
     server_fault: false,
     message: "message",
+    code_member: None,
 };
 pub fn unable_to_decrypt_secret_value_exception(message: impl Into<String>) -> ServiceError {
     ServiceError::modelled(&UNABLE_TO_DECRYPT_SECRET_VALUE_EXCEPTION, message)
@@ -436,6 +484,7 @@ pub static UNABLE_TO_GET_UPSTREAM_IMAGE_EXCEPTION: ErrorShape = ErrorShape {
     status: 400,
     server_fault: false,
     message: "message",
+    code_member: None,
 };
 pub fn unable_to_get_upstream_image_exception(message: impl Into<String>) -> ServiceError {
     ServiceError::modelled(&UNABLE_TO_GET_UPSTREAM_IMAGE_EXCEPTION, message)
@@ -446,6 +495,7 @@ pub static UNABLE_TO_GET_UPSTREAM_LAYER_EXCEPTION: ErrorShape = ErrorShape {
     status: 400,
     server_fault: false,
     message: "message",
+    code_member: None,
 };
 pub fn unable_to_get_upstream_layer_exception(message: impl Into<String>) -> ServiceError {
     ServiceError::modelled(&UNABLE_TO_GET_UPSTREAM_LAYER_EXCEPTION, message)
@@ -456,6 +506,7 @@ pub static UNABLE_TO_LIST_UPSTREAM_IMAGE_REFERRERS_EXCEPTION: ErrorShape = Error
     status: 400,
     server_fault: false,
     message: "message",
+    code_member: None,
 };
 pub fn unable_to_list_upstream_image_referrers_exception(message: impl Into<String>) -> ServiceError {
     ServiceError::modelled(&UNABLE_TO_LIST_UPSTREAM_IMAGE_REFERRERS_EXCEPTION, message)
@@ -466,6 +517,7 @@ pub static UNSUPPORTED_IMAGE_TYPE_EXCEPTION: ErrorShape = ErrorShape {
     status: 400,
     server_fault: false,
     message: "message",
+    code_member: None,
 };
 pub fn unsupported_image_type_exception(message: impl Into<String>) -> ServiceError {
     ServiceError::modelled(&UNSUPPORTED_IMAGE_TYPE_EXCEPTION, message)
@@ -476,6 +528,7 @@ pub static UNSUPPORTED_UPSTREAM_REGISTRY_EXCEPTION: ErrorShape = ErrorShape {
     status: 400,
     server_fault: false,
     message: "message",
+    code_member: None,
 };
 pub fn unsupported_upstream_registry_exception(message: impl Into<String>) -> ServiceError {
     ServiceError::modelled(&UNSUPPORTED_UPSTREAM_REGISTRY_EXCEPTION, message)
@@ -486,6 +539,7 @@ pub static UPLOAD_NOT_FOUND_EXCEPTION: ErrorShape = ErrorShape {
     status: 400,
     server_fault: false,
     message: "message",
+    code_member: None,
 };
 pub fn upload_not_found_exception(message: impl Into<String>) -> ServiceError {
     ServiceError::modelled(&UPLOAD_NOT_FOUND_EXCEPTION, message)
@@ -496,6 +550,7 @@ pub static VALIDATION_EXCEPTION: ErrorShape = ErrorShape {
     status: 400,
     server_fault: false,
     message: "message",
+    code_member: None,
 };
 pub fn validation_exception(message: impl Into<String>) -> ServiceError {
     ServiceError::modelled(&VALIDATION_EXCEPTION, message)

@@ -3,7 +3,7 @@
 #![allow(missing_docs)]
 #![allow(unused_imports)]
 use super::{error, tables};
-use wire::schema::{Operation, Pagination, Protocol, Service};
+use wire::schema::{Operation, Pagination, Protocol, Service, Validation};
 
 pub static SERVICE: Service = Service {
     name: "ecr",
@@ -14,6 +14,7 @@ pub static SERVICE: Service = Service {
     target_prefix: "AmazonEC2ContainerRegistry_V20150921",
     protocols: &[Protocol::Json11],
     xml_namespace: "",
+    validation: Validation::Ecr,
     query_compatible: false,
     operations: &[
         &BATCH_CHECK_LAYER_AVAILABILITY,

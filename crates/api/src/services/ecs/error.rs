@@ -11,6 +11,7 @@ pub static ACCESS_DENIED_EXCEPTION: ErrorShape = ErrorShape {
     status: 400,
     server_fault: false,
     message: "message",
+    code_member: None,
 };
 pub fn access_denied_exception(message: impl Into<String>) -> ServiceError {
     ServiceError::modelled(&ACCESS_DENIED_EXCEPTION, message)
@@ -21,6 +22,7 @@ pub static ATTRIBUTE_LIMIT_EXCEEDED_EXCEPTION: ErrorShape = ErrorShape {
     status: 400,
     server_fault: false,
     message: "message",
+    code_member: None,
 };
 pub fn attribute_limit_exceeded_exception(message: impl Into<String>) -> ServiceError {
     ServiceError::modelled(&ATTRIBUTE_LIMIT_EXCEEDED_EXCEPTION, message)
@@ -31,6 +33,7 @@ pub static BLOCKED_EXCEPTION: ErrorShape = ErrorShape {
     status: 400,
     server_fault: false,
     message: "message",
+    code_member: None,
 };
 pub fn blocked_exception(message: impl Into<String>) -> ServiceError {
     ServiceError::modelled(&BLOCKED_EXCEPTION, message)
@@ -41,6 +44,7 @@ pub static CLIENT_EXCEPTION: ErrorShape = ErrorShape {
     status: 400,
     server_fault: false,
     message: "message",
+    code_member: None,
 };
 pub fn client_exception(message: impl Into<String>) -> ServiceError {
     ServiceError::modelled(&CLIENT_EXCEPTION, message)
@@ -51,6 +55,7 @@ pub static CLUSTER_CONTAINS_CAPACITY_PROVIDER_EXCEPTION: ErrorShape = ErrorShape
     status: 400,
     server_fault: false,
     message: "message",
+    code_member: None,
 };
 pub fn cluster_contains_capacity_provider_exception(message: impl Into<String>) -> ServiceError {
     ServiceError::modelled(&CLUSTER_CONTAINS_CAPACITY_PROVIDER_EXCEPTION, message)
@@ -61,6 +66,7 @@ pub static CLUSTER_CONTAINS_CONTAINER_INSTANCES_EXCEPTION: ErrorShape = ErrorSha
     status: 400,
     server_fault: false,
     message: "message",
+    code_member: None,
 };
 pub fn cluster_contains_container_instances_exception(message: impl Into<String>) -> ServiceError {
     ServiceError::modelled(&CLUSTER_CONTAINS_CONTAINER_INSTANCES_EXCEPTION, message)
@@ -71,6 +77,7 @@ pub static CLUSTER_CONTAINS_SERVICES_EXCEPTION: ErrorShape = ErrorShape {
     status: 400,
     server_fault: false,
     message: "message",
+    code_member: None,
 };
 pub fn cluster_contains_services_exception(message: impl Into<String>) -> ServiceError {
     ServiceError::modelled(&CLUSTER_CONTAINS_SERVICES_EXCEPTION, message)
@@ -81,6 +88,7 @@ pub static CLUSTER_CONTAINS_TASKS_EXCEPTION: ErrorShape = ErrorShape {
     status: 400,
     server_fault: false,
     message: "message",
+    code_member: None,
 };
 pub fn cluster_contains_tasks_exception(message: impl Into<String>) -> ServiceError {
     ServiceError::modelled(&CLUSTER_CONTAINS_TASKS_EXCEPTION, message)
@@ -91,6 +99,7 @@ pub static CLUSTER_NOT_FOUND_EXCEPTION: ErrorShape = ErrorShape {
     status: 400,
     server_fault: false,
     message: "message",
+    code_member: None,
 };
 pub fn cluster_not_found_exception(message: impl Into<String>) -> ServiceError {
     ServiceError::modelled(&CLUSTER_NOT_FOUND_EXCEPTION, message)
@@ -101,6 +110,7 @@ pub static CONFLICT_EXCEPTION: ErrorShape = ErrorShape {
     status: 400,
     server_fault: false,
     message: "message",
+    code_member: None,
 };
 pub fn conflict_exception(message: impl Into<String>) -> ServiceError {
     ServiceError::modelled(&CONFLICT_EXCEPTION, message)
@@ -111,6 +121,7 @@ pub static DAEMON_NOT_ACTIVE_EXCEPTION: ErrorShape = ErrorShape {
     status: 400,
     server_fault: false,
     message: "message",
+    code_member: None,
 };
 pub fn daemon_not_active_exception(message: impl Into<String>) -> ServiceError {
     ServiceError::modelled(&DAEMON_NOT_ACTIVE_EXCEPTION, message)
@@ -121,6 +132,7 @@ pub static DAEMON_NOT_FOUND_EXCEPTION: ErrorShape = ErrorShape {
     status: 400,
     server_fault: false,
     message: "message",
+    code_member: None,
 };
 pub fn daemon_not_found_exception(message: impl Into<String>) -> ServiceError {
     ServiceError::modelled(&DAEMON_NOT_FOUND_EXCEPTION, message)
@@ -131,6 +143,7 @@ pub static GATEWAY_NOT_FOUND_EXCEPTION: ErrorShape = ErrorShape {
     status: 400,
     server_fault: false,
     message: "message",
+    code_member: None,
 };
 pub fn gateway_not_found_exception(message: impl Into<String>) -> ServiceError {
     ServiceError::modelled(&GATEWAY_NOT_FOUND_EXCEPTION, message)
@@ -141,6 +154,7 @@ pub static INVALID_PARAMETER_EXCEPTION: ErrorShape = ErrorShape {
     status: 400,
     server_fault: false,
     message: "message",
+    code_member: None,
 };
 pub fn invalid_parameter_exception(message: impl Into<String>) -> ServiceError {
     ServiceError::modelled(&INVALID_PARAMETER_EXCEPTION, message)
@@ -151,6 +165,7 @@ pub static LIMIT_EXCEEDED_EXCEPTION: ErrorShape = ErrorShape {
     status: 400,
     server_fault: false,
     message: "message",
+    code_member: None,
 };
 pub fn limit_exceeded_exception(message: impl Into<String>) -> ServiceError {
     ServiceError::modelled(&LIMIT_EXCEEDED_EXCEPTION, message)
@@ -161,6 +176,7 @@ pub static MISSING_VERSION_EXCEPTION: ErrorShape = ErrorShape {
     status: 400,
     server_fault: false,
     message: "message",
+    code_member: None,
 };
 pub fn missing_version_exception(message: impl Into<String>) -> ServiceError {
     ServiceError::modelled(&MISSING_VERSION_EXCEPTION, message)
@@ -171,6 +187,7 @@ pub static NAMESPACE_NOT_FOUND_EXCEPTION: ErrorShape = ErrorShape {
     status: 400,
     server_fault: false,
     message: "message",
+    code_member: None,
 };
 pub fn namespace_not_found_exception(message: impl Into<String>) -> ServiceError {
     ServiceError::modelled(&NAMESPACE_NOT_FOUND_EXCEPTION, message)
@@ -181,6 +198,7 @@ pub static NO_UPDATE_AVAILABLE_EXCEPTION: ErrorShape = ErrorShape {
     status: 400,
     server_fault: false,
     message: "message",
+    code_member: None,
 };
 pub fn no_update_available_exception(message: impl Into<String>) -> ServiceError {
     ServiceError::modelled(&NO_UPDATE_AVAILABLE_EXCEPTION, message)
@@ -191,6 +209,7 @@ pub static PLATFORM_TASK_DEFINITION_INCOMPATIBILITY_EXCEPTION: ErrorShape = Erro
     status: 400,
     server_fault: false,
     message: "message",
+    code_member: None,
 };
 pub fn platform_task_definition_incompatibility_exception(message: impl Into<String>) -> ServiceError {
     ServiceError::modelled(&PLATFORM_TASK_DEFINITION_INCOMPATIBILITY_EXCEPTION, message)
@@ -201,6 +220,7 @@ pub static PLATFORM_UNKNOWN_EXCEPTION: ErrorShape = ErrorShape {
     status: 400,
     server_fault: false,
     message: "message",
+    code_member: None,
 };
 pub fn platform_unknown_exception(message: impl Into<String>) -> ServiceError {
     ServiceError::modelled(&PLATFORM_UNKNOWN_EXCEPTION, message)
@@ -211,6 +231,7 @@ pub static RESOURCE_IN_USE_EXCEPTION: ErrorShape = ErrorShape {
     status: 400,
     server_fault: false,
     message: "message",
+    code_member: None,
 };
 pub fn resource_in_use_exception(message: impl Into<String>) -> ServiceError {
     ServiceError::modelled(&RESOURCE_IN_USE_EXCEPTION, message)
@@ -221,6 +242,7 @@ pub static RESOURCE_NOT_FOUND_EXCEPTION: ErrorShape = ErrorShape {
     status: 400,
     server_fault: false,
     message: "message",
+    code_member: None,
 };
 pub fn resource_not_found_exception(message: impl Into<String>) -> ServiceError {
     ServiceError::modelled(&RESOURCE_NOT_FOUND_EXCEPTION, message)
@@ -231,6 +253,7 @@ pub static SERVER_EXCEPTION: ErrorShape = ErrorShape {
     status: 500,
     server_fault: true,
     message: "message",
+    code_member: None,
 };
 pub fn server_exception(message: impl Into<String>) -> ServiceError {
     ServiceError::modelled(&SERVER_EXCEPTION, message)
@@ -241,6 +264,7 @@ pub static SERVICE_DEPLOYMENT_NOT_FOUND_EXCEPTION: ErrorShape = ErrorShape {
     status: 400,
     server_fault: false,
     message: "message",
+    code_member: None,
 };
 pub fn service_deployment_not_found_exception(message: impl Into<String>) -> ServiceError {
     ServiceError::modelled(&SERVICE_DEPLOYMENT_NOT_FOUND_EXCEPTION, message)
@@ -251,6 +275,7 @@ pub static SERVICE_NOT_ACTIVE_EXCEPTION: ErrorShape = ErrorShape {
     status: 400,
     server_fault: false,
     message: "message",
+    code_member: None,
 };
 pub fn service_not_active_exception(message: impl Into<String>) -> ServiceError {
     ServiceError::modelled(&SERVICE_NOT_ACTIVE_EXCEPTION, message)
@@ -261,6 +286,7 @@ pub static SERVICE_NOT_FOUND_EXCEPTION: ErrorShape = ErrorShape {
     status: 400,
     server_fault: false,
     message: "message",
+    code_member: None,
 };
 pub fn service_not_found_exception(message: impl Into<String>) -> ServiceError {
     ServiceError::modelled(&SERVICE_NOT_FOUND_EXCEPTION, message)
@@ -271,6 +297,7 @@ pub static TARGET_NOT_CONNECTED_EXCEPTION: ErrorShape = ErrorShape {
     status: 400,
     server_fault: false,
     message: "message",
+    code_member: None,
 };
 pub fn target_not_connected_exception(message: impl Into<String>) -> ServiceError {
     ServiceError::modelled(&TARGET_NOT_CONNECTED_EXCEPTION, message)
@@ -281,6 +308,7 @@ pub static TARGET_NOT_FOUND_EXCEPTION: ErrorShape = ErrorShape {
     status: 400,
     server_fault: false,
     message: "message",
+    code_member: None,
 };
 pub fn target_not_found_exception(message: impl Into<String>) -> ServiceError {
     ServiceError::modelled(&TARGET_NOT_FOUND_EXCEPTION, message)
@@ -291,6 +319,7 @@ pub static TASK_SET_NOT_FOUND_EXCEPTION: ErrorShape = ErrorShape {
     status: 400,
     server_fault: false,
     message: "message",
+    code_member: None,
 };
 pub fn task_set_not_found_exception(message: impl Into<String>) -> ServiceError {
     ServiceError::modelled(&TASK_SET_NOT_FOUND_EXCEPTION, message)
@@ -301,6 +330,7 @@ pub static UNSUPPORTED_FEATURE_EXCEPTION: ErrorShape = ErrorShape {
     status: 400,
     server_fault: false,
     message: "message",
+    code_member: None,
 };
 pub fn unsupported_feature_exception(message: impl Into<String>) -> ServiceError {
     ServiceError::modelled(&UNSUPPORTED_FEATURE_EXCEPTION, message)
@@ -311,6 +341,7 @@ pub static UPDATE_IN_PROGRESS_EXCEPTION: ErrorShape = ErrorShape {
     status: 400,
     server_fault: false,
     message: "message",
+    code_member: None,
 };
 pub fn update_in_progress_exception(message: impl Into<String>) -> ServiceError {
     ServiceError::modelled(&UPDATE_IN_PROGRESS_EXCEPTION, message)

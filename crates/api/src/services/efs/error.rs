@@ -11,6 +11,7 @@ pub static ACCESS_POINT_ALREADY_EXISTS: ErrorShape = ErrorShape {
     status: 409,
     server_fault: false,
     message: "Message",
+    code_member: Some("ErrorCode"),
 };
 pub fn access_point_already_exists(message: impl Into<String>) -> ServiceError {
     ServiceError::modelled(&ACCESS_POINT_ALREADY_EXISTS, message)
@@ -21,6 +22,7 @@ pub static ACCESS_POINT_LIMIT_EXCEEDED: ErrorShape = ErrorShape {
     status: 403,
     server_fault: false,
     message: "Message",
+    code_member: Some("ErrorCode"),
 };
 pub fn access_point_limit_exceeded(message: impl Into<String>) -> ServiceError {
     ServiceError::modelled(&ACCESS_POINT_LIMIT_EXCEEDED, message)
@@ -31,6 +33,7 @@ pub static ACCESS_POINT_NOT_FOUND: ErrorShape = ErrorShape {
     status: 404,
     server_fault: false,
     message: "Message",
+    code_member: Some("ErrorCode"),
 };
 pub fn access_point_not_found(message: impl Into<String>) -> ServiceError {
     ServiceError::modelled(&ACCESS_POINT_NOT_FOUND, message)
@@ -41,12 +44,19 @@ pub static AVAILABILITY_ZONES_MISMATCH: ErrorShape = ErrorShape {
     status: 400,
     server_fault: false,
     message: "Message",
+    code_member: Some("ErrorCode"),
 };
 pub fn availability_zones_mismatch(message: impl Into<String>) -> ServiceError {
     ServiceError::modelled(&AVAILABILITY_ZONES_MISMATCH, message)
 }
-pub static BAD_REQUEST: ErrorShape =
-    ErrorShape { name: "BadRequest", code: "BadRequest", status: 400, server_fault: false, message: "Message" };
+pub static BAD_REQUEST: ErrorShape = ErrorShape {
+    name: "BadRequest",
+    code: "BadRequest",
+    status: 400,
+    server_fault: false,
+    message: "Message",
+    code_member: Some("ErrorCode"),
+};
 pub fn bad_request(message: impl Into<String>) -> ServiceError {
     ServiceError::modelled(&BAD_REQUEST, message)
 }
@@ -56,6 +66,7 @@ pub static DEPENDENCY_TIMEOUT: ErrorShape = ErrorShape {
     status: 504,
     server_fault: true,
     message: "Message",
+    code_member: Some("ErrorCode"),
 };
 pub fn dependency_timeout(message: impl Into<String>) -> ServiceError {
     ServiceError::modelled(&DEPENDENCY_TIMEOUT, message)
@@ -66,6 +77,7 @@ pub static FILE_SYSTEM_ALREADY_EXISTS: ErrorShape = ErrorShape {
     status: 409,
     server_fault: false,
     message: "Message",
+    code_member: Some("ErrorCode"),
 };
 pub fn file_system_already_exists(message: impl Into<String>) -> ServiceError {
     ServiceError::modelled(&FILE_SYSTEM_ALREADY_EXISTS, message)
@@ -76,6 +88,7 @@ pub static FILE_SYSTEM_IN_USE: ErrorShape = ErrorShape {
     status: 409,
     server_fault: false,
     message: "Message",
+    code_member: Some("ErrorCode"),
 };
 pub fn file_system_in_use(message: impl Into<String>) -> ServiceError {
     ServiceError::modelled(&FILE_SYSTEM_IN_USE, message)
@@ -86,6 +99,7 @@ pub static FILE_SYSTEM_LIMIT_EXCEEDED: ErrorShape = ErrorShape {
     status: 403,
     server_fault: false,
     message: "Message",
+    code_member: Some("ErrorCode"),
 };
 pub fn file_system_limit_exceeded(message: impl Into<String>) -> ServiceError {
     ServiceError::modelled(&FILE_SYSTEM_LIMIT_EXCEEDED, message)
@@ -96,6 +110,7 @@ pub static FILE_SYSTEM_NOT_FOUND: ErrorShape = ErrorShape {
     status: 404,
     server_fault: false,
     message: "Message",
+    code_member: Some("ErrorCode"),
 };
 pub fn file_system_not_found(message: impl Into<String>) -> ServiceError {
     ServiceError::modelled(&FILE_SYSTEM_NOT_FOUND, message)
@@ -106,6 +121,7 @@ pub static INCORRECT_FILE_SYSTEM_LIFE_CYCLE_STATE: ErrorShape = ErrorShape {
     status: 409,
     server_fault: false,
     message: "Message",
+    code_member: Some("ErrorCode"),
 };
 pub fn incorrect_file_system_life_cycle_state(message: impl Into<String>) -> ServiceError {
     ServiceError::modelled(&INCORRECT_FILE_SYSTEM_LIFE_CYCLE_STATE, message)
@@ -116,6 +132,7 @@ pub static INCORRECT_MOUNT_TARGET_STATE: ErrorShape = ErrorShape {
     status: 409,
     server_fault: false,
     message: "Message",
+    code_member: Some("ErrorCode"),
 };
 pub fn incorrect_mount_target_state(message: impl Into<String>) -> ServiceError {
     ServiceError::modelled(&INCORRECT_MOUNT_TARGET_STATE, message)
@@ -126,6 +143,7 @@ pub static INSUFFICIENT_THROUGHPUT_CAPACITY: ErrorShape = ErrorShape {
     status: 503,
     server_fault: true,
     message: "Message",
+    code_member: Some("ErrorCode"),
 };
 pub fn insufficient_throughput_capacity(message: impl Into<String>) -> ServiceError {
     ServiceError::modelled(&INSUFFICIENT_THROUGHPUT_CAPACITY, message)
@@ -136,6 +154,7 @@ pub static INTERNAL_SERVER_ERROR: ErrorShape = ErrorShape {
     status: 500,
     server_fault: true,
     message: "Message",
+    code_member: Some("ErrorCode"),
 };
 pub fn internal_server_error(message: impl Into<String>) -> ServiceError {
     ServiceError::modelled(&INTERNAL_SERVER_ERROR, message)
@@ -146,12 +165,19 @@ pub static INVALID_POLICY_EXCEPTION: ErrorShape = ErrorShape {
     status: 400,
     server_fault: false,
     message: "Message",
+    code_member: Some("ErrorCode"),
 };
 pub fn invalid_policy_exception(message: impl Into<String>) -> ServiceError {
     ServiceError::modelled(&INVALID_POLICY_EXCEPTION, message)
 }
-pub static IP_ADDRESS_IN_USE: ErrorShape =
-    ErrorShape { name: "IpAddressInUse", code: "IpAddressInUse", status: 409, server_fault: false, message: "Message" };
+pub static IP_ADDRESS_IN_USE: ErrorShape = ErrorShape {
+    name: "IpAddressInUse",
+    code: "IpAddressInUse",
+    status: 409,
+    server_fault: false,
+    message: "Message",
+    code_member: Some("ErrorCode"),
+};
 pub fn ip_address_in_use(message: impl Into<String>) -> ServiceError {
     ServiceError::modelled(&IP_ADDRESS_IN_USE, message)
 }
@@ -161,6 +187,7 @@ pub static MOUNT_TARGET_CONFLICT: ErrorShape = ErrorShape {
     status: 409,
     server_fault: false,
     message: "Message",
+    code_member: Some("ErrorCode"),
 };
 pub fn mount_target_conflict(message: impl Into<String>) -> ServiceError {
     ServiceError::modelled(&MOUNT_TARGET_CONFLICT, message)
@@ -171,6 +198,7 @@ pub static MOUNT_TARGET_NOT_FOUND: ErrorShape = ErrorShape {
     status: 404,
     server_fault: false,
     message: "Message",
+    code_member: Some("ErrorCode"),
 };
 pub fn mount_target_not_found(message: impl Into<String>) -> ServiceError {
     ServiceError::modelled(&MOUNT_TARGET_NOT_FOUND, message)
@@ -181,6 +209,7 @@ pub static NETWORK_INTERFACE_LIMIT_EXCEEDED: ErrorShape = ErrorShape {
     status: 409,
     server_fault: false,
     message: "Message",
+    code_member: Some("ErrorCode"),
 };
 pub fn network_interface_limit_exceeded(message: impl Into<String>) -> ServiceError {
     ServiceError::modelled(&NETWORK_INTERFACE_LIMIT_EXCEEDED, message)
@@ -191,12 +220,19 @@ pub static NO_FREE_ADDRESSES_IN_SUBNET: ErrorShape = ErrorShape {
     status: 409,
     server_fault: false,
     message: "Message",
+    code_member: Some("ErrorCode"),
 };
 pub fn no_free_addresses_in_subnet(message: impl Into<String>) -> ServiceError {
     ServiceError::modelled(&NO_FREE_ADDRESSES_IN_SUBNET, message)
 }
-pub static POLICY_NOT_FOUND: ErrorShape =
-    ErrorShape { name: "PolicyNotFound", code: "PolicyNotFound", status: 404, server_fault: false, message: "Message" };
+pub static POLICY_NOT_FOUND: ErrorShape = ErrorShape {
+    name: "PolicyNotFound",
+    code: "PolicyNotFound",
+    status: 404,
+    server_fault: false,
+    message: "Message",
+    code_member: Some("ErrorCode"),
+};
 pub fn policy_not_found(message: impl Into<String>) -> ServiceError {
     ServiceError::modelled(&POLICY_NOT_FOUND, message)
 }
@@ -206,6 +242,7 @@ pub static REPLICATION_ALREADY_EXISTS: ErrorShape = ErrorShape {
     status: 409,
     server_fault: false,
     message: "Message",
+    code_member: Some("ErrorCode"),
 };
 pub fn replication_already_exists(message: impl Into<String>) -> ServiceError {
     ServiceError::modelled(&REPLICATION_ALREADY_EXISTS, message)
@@ -216,6 +253,7 @@ pub static REPLICATION_NOT_FOUND: ErrorShape = ErrorShape {
     status: 404,
     server_fault: false,
     message: "Message",
+    code_member: Some("ErrorCode"),
 };
 pub fn replication_not_found(message: impl Into<String>) -> ServiceError {
     ServiceError::modelled(&REPLICATION_NOT_FOUND, message)
@@ -226,6 +264,7 @@ pub static SECURITY_GROUP_LIMIT_EXCEEDED: ErrorShape = ErrorShape {
     status: 400,
     server_fault: false,
     message: "Message",
+    code_member: Some("ErrorCode"),
 };
 pub fn security_group_limit_exceeded(message: impl Into<String>) -> ServiceError {
     ServiceError::modelled(&SECURITY_GROUP_LIMIT_EXCEEDED, message)
@@ -236,12 +275,19 @@ pub static SECURITY_GROUP_NOT_FOUND: ErrorShape = ErrorShape {
     status: 400,
     server_fault: false,
     message: "Message",
+    code_member: Some("ErrorCode"),
 };
 pub fn security_group_not_found(message: impl Into<String>) -> ServiceError {
     ServiceError::modelled(&SECURITY_GROUP_NOT_FOUND, message)
 }
-pub static SUBNET_NOT_FOUND: ErrorShape =
-    ErrorShape { name: "SubnetNotFound", code: "SubnetNotFound", status: 400, server_fault: false, message: "Message" };
+pub static SUBNET_NOT_FOUND: ErrorShape = ErrorShape {
+    name: "SubnetNotFound",
+    code: "SubnetNotFound",
+    status: 400,
+    server_fault: false,
+    message: "Message",
+    code_member: Some("ErrorCode"),
+};
 pub fn subnet_not_found(message: impl Into<String>) -> ServiceError {
     ServiceError::modelled(&SUBNET_NOT_FOUND, message)
 }
@@ -251,6 +297,7 @@ pub static THROTTLING_EXCEPTION: ErrorShape = ErrorShape {
     status: 429,
     server_fault: false,
     message: "Message",
+    code_member: Some("ErrorCode"),
 };
 pub fn throttling_exception(message: impl Into<String>) -> ServiceError {
     ServiceError::modelled(&THROTTLING_EXCEPTION, message)
@@ -261,6 +308,7 @@ pub static THROUGHPUT_LIMIT_EXCEEDED: ErrorShape = ErrorShape {
     status: 400,
     server_fault: false,
     message: "Message",
+    code_member: Some("ErrorCode"),
 };
 pub fn throughput_limit_exceeded(message: impl Into<String>) -> ServiceError {
     ServiceError::modelled(&THROUGHPUT_LIMIT_EXCEEDED, message)
@@ -271,6 +319,7 @@ pub static TOO_MANY_REQUESTS: ErrorShape = ErrorShape {
     status: 429,
     server_fault: false,
     message: "Message",
+    code_member: Some("ErrorCode"),
 };
 pub fn too_many_requests(message: impl Into<String>) -> ServiceError {
     ServiceError::modelled(&TOO_MANY_REQUESTS, message)
@@ -281,6 +330,7 @@ pub static UNSUPPORTED_AVAILABILITY_ZONE: ErrorShape = ErrorShape {
     status: 400,
     server_fault: false,
     message: "Message",
+    code_member: Some("ErrorCode"),
 };
 pub fn unsupported_availability_zone(message: impl Into<String>) -> ServiceError {
     ServiceError::modelled(&UNSUPPORTED_AVAILABILITY_ZONE, message)
@@ -291,6 +341,7 @@ pub static VALIDATION_EXCEPTION: ErrorShape = ErrorShape {
     status: 400,
     server_fault: false,
     message: "Message",
+    code_member: Some("ErrorCode"),
 };
 pub fn validation_exception(message: impl Into<String>) -> ServiceError {
     ServiceError::modelled(&VALIDATION_EXCEPTION, message)

@@ -177,3 +177,38 @@ pub trait Efs: Send + Sync + 'static {
         wire::unserved(&operation::UPDATE_FILE_SYSTEM_PROTECTION)
     }
 }
+
+pub fn dispatch<'a, S: Efs>(
+    service: &'a S,
+    call: S::Call,
+    route: &wire::Route,
+    request: &wire::Request<'_>,
+) -> wire::Reply<'a> {
+    match route.operation.index {
+        0 => wire::serve(route, request, |input| service.create_access_point(call, input)),
+        1 => wire::serve(route, request, |input| service.create_file_system(call, input)),
+        2 => wire::serve(route, request, |input| service.create_mount_target(call, input)),
+        3 => wire::serve(route, request, |input| service.delete_access_point(call, input)),
+        4 => wire::serve(route, request, |input| service.delete_file_system(call, input)),
+        5 => wire::serve(route, request, |input| service.delete_file_system_policy(call, input)),
+        6 => wire::serve(route, request, |input| service.delete_mount_target(call, input)),
+        7 => wire::serve(route, request, |input| service.describe_access_points(call, input)),
+        8 => wire::serve(route, request, |input| service.describe_backup_policy(call, input)),
+        9 => wire::serve(route, request, |input| service.describe_file_system_policy(call, input)),
+        10 => wire::serve(route, request, |input| service.describe_file_systems(call, input)),
+        11 => wire::serve(route, request, |input| service.describe_lifecycle_configuration(call, input)),
+        12 => wire::serve(route, request, |input| service.describe_mount_target_security_groups(call, input)),
+        13 => wire::serve(route, request, |input| service.describe_mount_targets(call, input)),
+        14 => wire::serve(route, request, |input| service.describe_replication_configurations(call, input)),
+        15 => wire::serve(route, request, |input| service.list_tags_for_resource(call, input)),
+        16 => wire::serve(route, request, |input| service.modify_mount_target_security_groups(call, input)),
+        17 => wire::serve(route, request, |input| service.put_backup_policy(call, input)),
+        18 => wire::serve(route, request, |input| service.put_file_system_policy(call, input)),
+        19 => wire::serve(route, request, |input| service.put_lifecycle_configuration(call, input)),
+        20 => wire::serve(route, request, |input| service.tag_resource(call, input)),
+        21 => wire::serve(route, request, |input| service.untag_resource(call, input)),
+        22 => wire::serve(route, request, |input| service.update_file_system(call, input)),
+        23 => wire::serve(route, request, |input| service.update_file_system_protection(call, input)),
+        _ => wire::unknown_reply(route),
+    }
+}

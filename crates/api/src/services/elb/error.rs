@@ -11,6 +11,7 @@ pub static ACCESS_POINT_NOT_FOUND_EXCEPTION: ErrorShape = ErrorShape {
     status: 400,
     server_fault: false,
     message: "message",
+    code_member: None,
 };
 pub fn access_point_not_found_exception(message: impl Into<String>) -> ServiceError {
     ServiceError::modelled(&ACCESS_POINT_NOT_FOUND_EXCEPTION, message)
@@ -21,6 +22,7 @@ pub static CERTIFICATE_NOT_FOUND_EXCEPTION: ErrorShape = ErrorShape {
     status: 400,
     server_fault: false,
     message: "message",
+    code_member: None,
 };
 pub fn certificate_not_found_exception(message: impl Into<String>) -> ServiceError {
     ServiceError::modelled(&CERTIFICATE_NOT_FOUND_EXCEPTION, message)
@@ -31,6 +33,7 @@ pub static DEPENDENCY_THROTTLE_EXCEPTION: ErrorShape = ErrorShape {
     status: 400,
     server_fault: false,
     message: "message",
+    code_member: None,
 };
 pub fn dependency_throttle_exception(message: impl Into<String>) -> ServiceError {
     ServiceError::modelled(&DEPENDENCY_THROTTLE_EXCEPTION, message)
@@ -41,6 +44,7 @@ pub static DUPLICATE_ACCESS_POINT_NAME_EXCEPTION: ErrorShape = ErrorShape {
     status: 400,
     server_fault: false,
     message: "message",
+    code_member: None,
 };
 pub fn duplicate_access_point_name_exception(message: impl Into<String>) -> ServiceError {
     ServiceError::modelled(&DUPLICATE_ACCESS_POINT_NAME_EXCEPTION, message)
@@ -51,6 +55,7 @@ pub static DUPLICATE_LISTENER_EXCEPTION: ErrorShape = ErrorShape {
     status: 400,
     server_fault: false,
     message: "message",
+    code_member: None,
 };
 pub fn duplicate_listener_exception(message: impl Into<String>) -> ServiceError {
     ServiceError::modelled(&DUPLICATE_LISTENER_EXCEPTION, message)
@@ -61,6 +66,7 @@ pub static DUPLICATE_TAG_KEYS_EXCEPTION: ErrorShape = ErrorShape {
     status: 400,
     server_fault: false,
     message: "message",
+    code_member: None,
 };
 pub fn duplicate_tag_keys_exception(message: impl Into<String>) -> ServiceError {
     ServiceError::modelled(&DUPLICATE_TAG_KEYS_EXCEPTION, message)
@@ -71,6 +77,7 @@ pub static INVALID_CONFIGURATION_REQUEST_EXCEPTION: ErrorShape = ErrorShape {
     status: 409,
     server_fault: false,
     message: "message",
+    code_member: None,
 };
 pub fn invalid_configuration_request_exception(message: impl Into<String>) -> ServiceError {
     ServiceError::modelled(&INVALID_CONFIGURATION_REQUEST_EXCEPTION, message)
@@ -81,6 +88,7 @@ pub static INVALID_END_POINT_EXCEPTION: ErrorShape = ErrorShape {
     status: 400,
     server_fault: false,
     message: "message",
+    code_member: None,
 };
 pub fn invalid_end_point_exception(message: impl Into<String>) -> ServiceError {
     ServiceError::modelled(&INVALID_END_POINT_EXCEPTION, message)
@@ -91,6 +99,7 @@ pub static INVALID_SCHEME_EXCEPTION: ErrorShape = ErrorShape {
     status: 400,
     server_fault: false,
     message: "message",
+    code_member: None,
 };
 pub fn invalid_scheme_exception(message: impl Into<String>) -> ServiceError {
     ServiceError::modelled(&INVALID_SCHEME_EXCEPTION, message)
@@ -101,6 +110,7 @@ pub static INVALID_SECURITY_GROUP_EXCEPTION: ErrorShape = ErrorShape {
     status: 400,
     server_fault: false,
     message: "message",
+    code_member: None,
 };
 pub fn invalid_security_group_exception(message: impl Into<String>) -> ServiceError {
     ServiceError::modelled(&INVALID_SECURITY_GROUP_EXCEPTION, message)
@@ -111,6 +121,7 @@ pub static INVALID_SUBNET_EXCEPTION: ErrorShape = ErrorShape {
     status: 400,
     server_fault: false,
     message: "message",
+    code_member: None,
 };
 pub fn invalid_subnet_exception(message: impl Into<String>) -> ServiceError {
     ServiceError::modelled(&INVALID_SUBNET_EXCEPTION, message)
@@ -121,6 +132,7 @@ pub static LOAD_BALANCER_ATTRIBUTE_NOT_FOUND_EXCEPTION: ErrorShape = ErrorShape 
     status: 400,
     server_fault: false,
     message: "message",
+    code_member: None,
 };
 pub fn load_balancer_attribute_not_found_exception(message: impl Into<String>) -> ServiceError {
     ServiceError::modelled(&LOAD_BALANCER_ATTRIBUTE_NOT_FOUND_EXCEPTION, message)
@@ -131,6 +143,7 @@ pub static OPERATION_NOT_PERMITTED_EXCEPTION: ErrorShape = ErrorShape {
     status: 400,
     server_fault: false,
     message: "message",
+    code_member: None,
 };
 pub fn operation_not_permitted_exception(message: impl Into<String>) -> ServiceError {
     ServiceError::modelled(&OPERATION_NOT_PERMITTED_EXCEPTION, message)
@@ -141,6 +154,7 @@ pub static SUBNET_NOT_FOUND_EXCEPTION: ErrorShape = ErrorShape {
     status: 400,
     server_fault: false,
     message: "message",
+    code_member: None,
 };
 pub fn subnet_not_found_exception(message: impl Into<String>) -> ServiceError {
     ServiceError::modelled(&SUBNET_NOT_FOUND_EXCEPTION, message)
@@ -151,6 +165,7 @@ pub static TOO_MANY_ACCESS_POINTS_EXCEPTION: ErrorShape = ErrorShape {
     status: 400,
     server_fault: false,
     message: "message",
+    code_member: None,
 };
 pub fn too_many_access_points_exception(message: impl Into<String>) -> ServiceError {
     ServiceError::modelled(&TOO_MANY_ACCESS_POINTS_EXCEPTION, message)
@@ -161,6 +176,7 @@ pub static TOO_MANY_TAGS_EXCEPTION: ErrorShape = ErrorShape {
     status: 400,
     server_fault: false,
     message: "message",
+    code_member: None,
 };
 pub fn too_many_tags_exception(message: impl Into<String>) -> ServiceError {
     ServiceError::modelled(&TOO_MANY_TAGS_EXCEPTION, message)
@@ -171,6 +187,7 @@ pub static UNSUPPORTED_PROTOCOL_EXCEPTION: ErrorShape = ErrorShape {
     status: 400,
     server_fault: false,
     message: "message",
+    code_member: None,
 };
 pub fn unsupported_protocol_exception(message: impl Into<String>) -> ServiceError {
     ServiceError::modelled(&UNSUPPORTED_PROTOCOL_EXCEPTION, message)

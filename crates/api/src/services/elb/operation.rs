@@ -3,7 +3,7 @@
 #![allow(missing_docs)]
 #![allow(unused_imports)]
 use super::{error, tables};
-use wire::schema::{Operation, Pagination, Protocol, Service};
+use wire::schema::{Operation, Pagination, Protocol, Service, Validation};
 
 pub static SERVICE: Service = Service {
     name: "elb",
@@ -14,6 +14,7 @@ pub static SERVICE: Service = Service {
     target_prefix: "",
     protocols: &[Protocol::Query],
     xml_namespace: "http://elasticloadbalancing.amazonaws.com/doc/2012-06-01/",
+    validation: Validation::Listed("ValidationError"),
     query_compatible: false,
     operations: &[
         &ADD_TAGS,

@@ -128,3 +128,31 @@ pub trait Elb: Send + Sync + 'static {
         wire::unserved(&operation::REMOVE_TAGS)
     }
 }
+
+pub fn dispatch<'a, S: Elb>(
+    service: &'a S,
+    call: S::Call,
+    route: &wire::Route,
+    request: &wire::Request<'_>,
+) -> wire::Reply<'a> {
+    match route.operation.index {
+        0 => wire::serve(route, request, |input| service.add_tags(call, input)),
+        1 => wire::serve(route, request, |input| service.apply_security_groups_to_load_balancer(call, input)),
+        2 => wire::serve(route, request, |input| service.attach_load_balancer_to_subnets(call, input)),
+        3 => wire::serve(route, request, |input| service.configure_health_check(call, input)),
+        4 => wire::serve(route, request, |input| service.create_load_balancer(call, input)),
+        5 => wire::serve(route, request, |input| service.create_load_balancer_listeners(call, input)),
+        6 => wire::serve(route, request, |input| service.delete_load_balancer(call, input)),
+        7 => wire::serve(route, request, |input| service.delete_load_balancer_listeners(call, input)),
+        8 => wire::serve(route, request, |input| service.deregister_instances_from_load_balancer(call, input)),
+        9 => wire::serve(route, request, |input| service.describe_instance_health(call, input)),
+        10 => wire::serve(route, request, |input| service.describe_load_balancer_attributes(call, input)),
+        11 => wire::serve(route, request, |input| service.describe_load_balancers(call, input)),
+        12 => wire::serve(route, request, |input| service.describe_tags(call, input)),
+        13 => wire::serve(route, request, |input| service.enable_availability_zones_for_load_balancer(call, input)),
+        14 => wire::serve(route, request, |input| service.modify_load_balancer_attributes(call, input)),
+        15 => wire::serve(route, request, |input| service.register_instances_with_load_balancer(call, input)),
+        16 => wire::serve(route, request, |input| service.remove_tags(call, input)),
+        _ => wire::unknown_reply(route),
+    }
+}

@@ -11,6 +11,7 @@ pub static ALPN_POLICY_NOT_SUPPORTED_EXCEPTION: ErrorShape = ErrorShape {
     status: 400,
     server_fault: false,
     message: "message",
+    code_member: None,
 };
 pub fn alpn_policy_not_supported_exception(message: impl Into<String>) -> ServiceError {
     ServiceError::modelled(&ALPN_POLICY_NOT_SUPPORTED_EXCEPTION, message)
@@ -21,6 +22,7 @@ pub static ALLOCATION_ID_NOT_FOUND_EXCEPTION: ErrorShape = ErrorShape {
     status: 400,
     server_fault: false,
     message: "message",
+    code_member: None,
 };
 pub fn allocation_id_not_found_exception(message: impl Into<String>) -> ServiceError {
     ServiceError::modelled(&ALLOCATION_ID_NOT_FOUND_EXCEPTION, message)
@@ -31,6 +33,7 @@ pub static AVAILABILITY_ZONE_NOT_SUPPORTED_EXCEPTION: ErrorShape = ErrorShape {
     status: 400,
     server_fault: false,
     message: "message",
+    code_member: None,
 };
 pub fn availability_zone_not_supported_exception(message: impl Into<String>) -> ServiceError {
     ServiceError::modelled(&AVAILABILITY_ZONE_NOT_SUPPORTED_EXCEPTION, message)
@@ -41,6 +44,7 @@ pub static CAPACITY_RESERVATION_PENDING_EXCEPTION: ErrorShape = ErrorShape {
     status: 400,
     server_fault: false,
     message: "message",
+    code_member: None,
 };
 pub fn capacity_reservation_pending_exception(message: impl Into<String>) -> ServiceError {
     ServiceError::modelled(&CAPACITY_RESERVATION_PENDING_EXCEPTION, message)
@@ -51,6 +55,7 @@ pub static CERTIFICATE_NOT_FOUND_EXCEPTION: ErrorShape = ErrorShape {
     status: 400,
     server_fault: false,
     message: "message",
+    code_member: None,
 };
 pub fn certificate_not_found_exception(message: impl Into<String>) -> ServiceError {
     ServiceError::modelled(&CERTIFICATE_NOT_FOUND_EXCEPTION, message)
@@ -61,6 +66,7 @@ pub static DUPLICATE_LISTENER_EXCEPTION: ErrorShape = ErrorShape {
     status: 400,
     server_fault: false,
     message: "message",
+    code_member: None,
 };
 pub fn duplicate_listener_exception(message: impl Into<String>) -> ServiceError {
     ServiceError::modelled(&DUPLICATE_LISTENER_EXCEPTION, message)
@@ -71,6 +77,7 @@ pub static DUPLICATE_LOAD_BALANCER_NAME_EXCEPTION: ErrorShape = ErrorShape {
     status: 400,
     server_fault: false,
     message: "message",
+    code_member: None,
 };
 pub fn duplicate_load_balancer_name_exception(message: impl Into<String>) -> ServiceError {
     ServiceError::modelled(&DUPLICATE_LOAD_BALANCER_NAME_EXCEPTION, message)
@@ -81,6 +88,7 @@ pub static DUPLICATE_TAG_KEYS_EXCEPTION: ErrorShape = ErrorShape {
     status: 400,
     server_fault: false,
     message: "message",
+    code_member: None,
 };
 pub fn duplicate_tag_keys_exception(message: impl Into<String>) -> ServiceError {
     ServiceError::modelled(&DUPLICATE_TAG_KEYS_EXCEPTION, message)
@@ -91,6 +99,7 @@ pub static DUPLICATE_TARGET_GROUP_NAME_EXCEPTION: ErrorShape = ErrorShape {
     status: 400,
     server_fault: false,
     message: "message",
+    code_member: None,
 };
 pub fn duplicate_target_group_name_exception(message: impl Into<String>) -> ServiceError {
     ServiceError::modelled(&DUPLICATE_TARGET_GROUP_NAME_EXCEPTION, message)
@@ -101,6 +110,7 @@ pub static HEALTH_UNAVAILABLE_EXCEPTION: ErrorShape = ErrorShape {
     status: 500,
     server_fault: true,
     message: "message",
+    code_member: None,
 };
 pub fn health_unavailable_exception(message: impl Into<String>) -> ServiceError {
     ServiceError::modelled(&HEALTH_UNAVAILABLE_EXCEPTION, message)
@@ -111,6 +121,7 @@ pub static INCOMPATIBLE_PROTOCOLS_EXCEPTION: ErrorShape = ErrorShape {
     status: 400,
     server_fault: false,
     message: "message",
+    code_member: None,
 };
 pub fn incompatible_protocols_exception(message: impl Into<String>) -> ServiceError {
     ServiceError::modelled(&INCOMPATIBLE_PROTOCOLS_EXCEPTION, message)
@@ -121,6 +132,7 @@ pub static INVALID_CONFIGURATION_REQUEST_EXCEPTION: ErrorShape = ErrorShape {
     status: 400,
     server_fault: false,
     message: "message",
+    code_member: None,
 };
 pub fn invalid_configuration_request_exception(message: impl Into<String>) -> ServiceError {
     ServiceError::modelled(&INVALID_CONFIGURATION_REQUEST_EXCEPTION, message)
@@ -131,6 +143,7 @@ pub static INVALID_LOAD_BALANCER_ACTION_EXCEPTION: ErrorShape = ErrorShape {
     status: 400,
     server_fault: false,
     message: "message",
+    code_member: None,
 };
 pub fn invalid_load_balancer_action_exception(message: impl Into<String>) -> ServiceError {
     ServiceError::modelled(&INVALID_LOAD_BALANCER_ACTION_EXCEPTION, message)
@@ -141,6 +154,7 @@ pub static INVALID_SCHEME_EXCEPTION: ErrorShape = ErrorShape {
     status: 400,
     server_fault: false,
     message: "message",
+    code_member: None,
 };
 pub fn invalid_scheme_exception(message: impl Into<String>) -> ServiceError {
     ServiceError::modelled(&INVALID_SCHEME_EXCEPTION, message)
@@ -151,6 +165,7 @@ pub static INVALID_SECURITY_GROUP_EXCEPTION: ErrorShape = ErrorShape {
     status: 400,
     server_fault: false,
     message: "message",
+    code_member: None,
 };
 pub fn invalid_security_group_exception(message: impl Into<String>) -> ServiceError {
     ServiceError::modelled(&INVALID_SECURITY_GROUP_EXCEPTION, message)
@@ -161,6 +176,7 @@ pub static INVALID_SUBNET_EXCEPTION: ErrorShape = ErrorShape {
     status: 400,
     server_fault: false,
     message: "message",
+    code_member: None,
 };
 pub fn invalid_subnet_exception(message: impl Into<String>) -> ServiceError {
     ServiceError::modelled(&INVALID_SUBNET_EXCEPTION, message)
@@ -171,6 +187,7 @@ pub static INVALID_TARGET_EXCEPTION: ErrorShape = ErrorShape {
     status: 400,
     server_fault: false,
     message: "message",
+    code_member: None,
 };
 pub fn invalid_target_exception(message: impl Into<String>) -> ServiceError {
     ServiceError::modelled(&INVALID_TARGET_EXCEPTION, message)
@@ -181,6 +198,7 @@ pub static LISTENER_NOT_FOUND_EXCEPTION: ErrorShape = ErrorShape {
     status: 400,
     server_fault: false,
     message: "message",
+    code_member: None,
 };
 pub fn listener_not_found_exception(message: impl Into<String>) -> ServiceError {
     ServiceError::modelled(&LISTENER_NOT_FOUND_EXCEPTION, message)
@@ -191,6 +209,7 @@ pub static LOAD_BALANCER_NOT_FOUND_EXCEPTION: ErrorShape = ErrorShape {
     status: 400,
     server_fault: false,
     message: "message",
+    code_member: None,
 };
 pub fn load_balancer_not_found_exception(message: impl Into<String>) -> ServiceError {
     ServiceError::modelled(&LOAD_BALANCER_NOT_FOUND_EXCEPTION, message)
@@ -201,6 +220,7 @@ pub static OPERATION_NOT_PERMITTED_EXCEPTION: ErrorShape = ErrorShape {
     status: 400,
     server_fault: false,
     message: "message",
+    code_member: None,
 };
 pub fn operation_not_permitted_exception(message: impl Into<String>) -> ServiceError {
     ServiceError::modelled(&OPERATION_NOT_PERMITTED_EXCEPTION, message)
@@ -211,6 +231,7 @@ pub static PRIORITY_IN_USE_EXCEPTION: ErrorShape = ErrorShape {
     status: 400,
     server_fault: false,
     message: "message",
+    code_member: None,
 };
 pub fn priority_in_use_exception(message: impl Into<String>) -> ServiceError {
     ServiceError::modelled(&PRIORITY_IN_USE_EXCEPTION, message)
@@ -221,6 +242,7 @@ pub static RESOURCE_IN_USE_EXCEPTION: ErrorShape = ErrorShape {
     status: 400,
     server_fault: false,
     message: "message",
+    code_member: None,
 };
 pub fn resource_in_use_exception(message: impl Into<String>) -> ServiceError {
     ServiceError::modelled(&RESOURCE_IN_USE_EXCEPTION, message)
@@ -231,6 +253,7 @@ pub static RULE_NOT_FOUND_EXCEPTION: ErrorShape = ErrorShape {
     status: 400,
     server_fault: false,
     message: "message",
+    code_member: None,
 };
 pub fn rule_not_found_exception(message: impl Into<String>) -> ServiceError {
     ServiceError::modelled(&RULE_NOT_FOUND_EXCEPTION, message)
@@ -241,6 +264,7 @@ pub static SSL_POLICY_NOT_FOUND_EXCEPTION: ErrorShape = ErrorShape {
     status: 400,
     server_fault: false,
     message: "message",
+    code_member: None,
 };
 pub fn ssl_policy_not_found_exception(message: impl Into<String>) -> ServiceError {
     ServiceError::modelled(&SSL_POLICY_NOT_FOUND_EXCEPTION, message)
@@ -251,6 +275,7 @@ pub static SUBNET_NOT_FOUND_EXCEPTION: ErrorShape = ErrorShape {
     status: 400,
     server_fault: false,
     message: "message",
+    code_member: None,
 };
 pub fn subnet_not_found_exception(message: impl Into<String>) -> ServiceError {
     ServiceError::modelled(&SUBNET_NOT_FOUND_EXCEPTION, message)
@@ -261,6 +286,7 @@ pub static TARGET_GROUP_ASSOCIATION_LIMIT_EXCEPTION: ErrorShape = ErrorShape {
     status: 400,
     server_fault: false,
     message: "message",
+    code_member: None,
 };
 pub fn target_group_association_limit_exception(message: impl Into<String>) -> ServiceError {
     ServiceError::modelled(&TARGET_GROUP_ASSOCIATION_LIMIT_EXCEPTION, message)
@@ -271,6 +297,7 @@ pub static TARGET_GROUP_NOT_FOUND_EXCEPTION: ErrorShape = ErrorShape {
     status: 400,
     server_fault: false,
     message: "message",
+    code_member: None,
 };
 pub fn target_group_not_found_exception(message: impl Into<String>) -> ServiceError {
     ServiceError::modelled(&TARGET_GROUP_NOT_FOUND_EXCEPTION, message)
@@ -281,6 +308,7 @@ pub static TOO_MANY_ACTIONS_EXCEPTION: ErrorShape = ErrorShape {
     status: 400,
     server_fault: false,
     message: "message",
+    code_member: None,
 };
 pub fn too_many_actions_exception(message: impl Into<String>) -> ServiceError {
     ServiceError::modelled(&TOO_MANY_ACTIONS_EXCEPTION, message)
@@ -291,6 +319,7 @@ pub static TOO_MANY_CERTIFICATES_EXCEPTION: ErrorShape = ErrorShape {
     status: 400,
     server_fault: false,
     message: "message",
+    code_member: None,
 };
 pub fn too_many_certificates_exception(message: impl Into<String>) -> ServiceError {
     ServiceError::modelled(&TOO_MANY_CERTIFICATES_EXCEPTION, message)
@@ -301,6 +330,7 @@ pub static TOO_MANY_LISTENERS_EXCEPTION: ErrorShape = ErrorShape {
     status: 400,
     server_fault: false,
     message: "message",
+    code_member: None,
 };
 pub fn too_many_listeners_exception(message: impl Into<String>) -> ServiceError {
     ServiceError::modelled(&TOO_MANY_LISTENERS_EXCEPTION, message)
@@ -311,6 +341,7 @@ pub static TOO_MANY_LOAD_BALANCERS_EXCEPTION: ErrorShape = ErrorShape {
     status: 400,
     server_fault: false,
     message: "message",
+    code_member: None,
 };
 pub fn too_many_load_balancers_exception(message: impl Into<String>) -> ServiceError {
     ServiceError::modelled(&TOO_MANY_LOAD_BALANCERS_EXCEPTION, message)
@@ -321,6 +352,7 @@ pub static TOO_MANY_REGISTRATIONS_FOR_TARGET_ID_EXCEPTION: ErrorShape = ErrorSha
     status: 400,
     server_fault: false,
     message: "message",
+    code_member: None,
 };
 pub fn too_many_registrations_for_target_id_exception(message: impl Into<String>) -> ServiceError {
     ServiceError::modelled(&TOO_MANY_REGISTRATIONS_FOR_TARGET_ID_EXCEPTION, message)
@@ -331,6 +363,7 @@ pub static TOO_MANY_RULES_EXCEPTION: ErrorShape = ErrorShape {
     status: 400,
     server_fault: false,
     message: "message",
+    code_member: None,
 };
 pub fn too_many_rules_exception(message: impl Into<String>) -> ServiceError {
     ServiceError::modelled(&TOO_MANY_RULES_EXCEPTION, message)
@@ -341,6 +374,7 @@ pub static TOO_MANY_TAGS_EXCEPTION: ErrorShape = ErrorShape {
     status: 400,
     server_fault: false,
     message: "message",
+    code_member: None,
 };
 pub fn too_many_tags_exception(message: impl Into<String>) -> ServiceError {
     ServiceError::modelled(&TOO_MANY_TAGS_EXCEPTION, message)
@@ -351,6 +385,7 @@ pub static TOO_MANY_TARGET_GROUPS_EXCEPTION: ErrorShape = ErrorShape {
     status: 400,
     server_fault: false,
     message: "message",
+    code_member: None,
 };
 pub fn too_many_target_groups_exception(message: impl Into<String>) -> ServiceError {
     ServiceError::modelled(&TOO_MANY_TARGET_GROUPS_EXCEPTION, message)
@@ -361,6 +396,7 @@ pub static TOO_MANY_TARGETS_EXCEPTION: ErrorShape = ErrorShape {
     status: 400,
     server_fault: false,
     message: "message",
+    code_member: None,
 };
 pub fn too_many_targets_exception(message: impl Into<String>) -> ServiceError {
     ServiceError::modelled(&TOO_MANY_TARGETS_EXCEPTION, message)
@@ -371,6 +407,7 @@ pub static TOO_MANY_UNIQUE_TARGET_GROUPS_PER_LOAD_BALANCER_EXCEPTION: ErrorShape
     status: 400,
     server_fault: false,
     message: "message",
+    code_member: None,
 };
 pub fn too_many_unique_target_groups_per_load_balancer_exception(message: impl Into<String>) -> ServiceError {
     ServiceError::modelled(&TOO_MANY_UNIQUE_TARGET_GROUPS_PER_LOAD_BALANCER_EXCEPTION, message)
@@ -381,6 +418,7 @@ pub static TRUST_STORE_NOT_FOUND_EXCEPTION: ErrorShape = ErrorShape {
     status: 400,
     server_fault: false,
     message: "message",
+    code_member: None,
 };
 pub fn trust_store_not_found_exception(message: impl Into<String>) -> ServiceError {
     ServiceError::modelled(&TRUST_STORE_NOT_FOUND_EXCEPTION, message)
@@ -391,6 +429,7 @@ pub static TRUST_STORE_NOT_READY_EXCEPTION: ErrorShape = ErrorShape {
     status: 400,
     server_fault: false,
     message: "message",
+    code_member: None,
 };
 pub fn trust_store_not_ready_exception(message: impl Into<String>) -> ServiceError {
     ServiceError::modelled(&TRUST_STORE_NOT_READY_EXCEPTION, message)
@@ -401,6 +440,7 @@ pub static UNSUPPORTED_PROTOCOL_EXCEPTION: ErrorShape = ErrorShape {
     status: 400,
     server_fault: false,
     message: "message",
+    code_member: None,
 };
 pub fn unsupported_protocol_exception(message: impl Into<String>) -> ServiceError {
     ServiceError::modelled(&UNSUPPORTED_PROTOCOL_EXCEPTION, message)

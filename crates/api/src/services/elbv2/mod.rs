@@ -9,4 +9,4 @@ mod tables;
 mod traits;
 
 pub use shapes::*;
-pub use traits::Elbv2;
+pub use traits::{Elbv2, dispatch};

@@ -268,3 +268,51 @@ pub trait Elbv2: Send + Sync + 'static {
         wire::unserved(&operation::SET_SUBNETS)
     }
 }
+
+pub fn dispatch<'a, S: Elbv2>(
+    service: &'a S,
+    call: S::Call,
+    route: &wire::Route,
+    request: &wire::Request<'_>,
+) -> wire::Reply<'a> {
+    match route.operation.index {
+        0 => wire::serve(route, request, |input| service.add_listener_certificates(call, input)),
+        1 => wire::serve(route, request, |input| service.add_tags(call, input)),
+        2 => wire::serve(route, request, |input| service.create_listener(call, input)),
+        3 => wire::serve(route, request, |input| service.create_load_balancer(call, input)),
+        4 => wire::serve(route, request, |input| service.create_rule(call, input)),
+        5 => wire::serve(route, request, |input| service.create_target_group(call, input)),
+        6 => wire::serve(route, request, |input| service.delete_listener(call, input)),
+        7 => wire::serve(route, request, |input| service.delete_load_balancer(call, input)),
+        8 => wire::serve(route, request, |input| service.delete_rule(call, input)),
+        9 => wire::serve(route, request, |input| service.delete_target_group(call, input)),
+        10 => wire::serve(route, request, |input| service.deregister_targets(call, input)),
+        11 => wire::serve(route, request, |input| service.describe_account_limits(call, input)),
+        12 => wire::serve(route, request, |input| service.describe_capacity_reservation(call, input)),
+        13 => wire::serve(route, request, |input| service.describe_listener_attributes(call, input)),
+        14 => wire::serve(route, request, |input| service.describe_listener_certificates(call, input)),
+        15 => wire::serve(route, request, |input| service.describe_listeners(call, input)),
+        16 => wire::serve(route, request, |input| service.describe_load_balancer_attributes(call, input)),
+        17 => wire::serve(route, request, |input| service.describe_load_balancers(call, input)),
+        18 => wire::serve(route, request, |input| service.describe_rules(call, input)),
+        19 => wire::serve(route, request, |input| service.describe_ssl_policies(call, input)),
+        20 => wire::serve(route, request, |input| service.describe_tags(call, input)),
+        21 => wire::serve(route, request, |input| service.describe_target_group_attributes(call, input)),
+        22 => wire::serve(route, request, |input| service.describe_target_groups(call, input)),
+        23 => wire::serve(route, request, |input| service.describe_target_health(call, input)),
+        24 => wire::serve(route, request, |input| service.modify_listener(call, input)),
+        25 => wire::serve(route, request, |input| service.modify_listener_attributes(call, input)),
+        26 => wire::serve(route, request, |input| service.modify_load_balancer_attributes(call, input)),
+        27 => wire::serve(route, request, |input| service.modify_rule(call, input)),
+        28 => wire::serve(route, request, |input| service.modify_target_group(call, input)),
+        29 => wire::serve(route, request, |input| service.modify_target_group_attributes(call, input)),
+        30 => wire::serve(route, request, |input| service.register_targets(call, input)),
+        31 => wire::serve(route, request, |input| service.remove_listener_certificates(call, input)),
+        32 => wire::serve(route, request, |input| service.remove_tags(call, input)),
+        33 => wire::serve(route, request, |input| service.set_ip_address_type(call, input)),
+        34 => wire::serve(route, request, |input| service.set_rule_priorities(call, input)),
+        35 => wire::serve(route, request, |input| service.set_security_groups(call, input)),
+        36 => wire::serve(route, request, |input| service.set_subnets(call, input)),
+        _ => wire::unknown_reply(route),
+    }
+}

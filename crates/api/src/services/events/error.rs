@@ -11,6 +11,7 @@ pub static CONCURRENT_MODIFICATION_EXCEPTION: ErrorShape = ErrorShape {
     status: 400,
     server_fault: false,
     message: "message",
+    code_member: None,
 };
 pub fn concurrent_modification_exception(message: impl Into<String>) -> ServiceError {
     ServiceError::modelled(&CONCURRENT_MODIFICATION_EXCEPTION, message)
@@ -21,6 +22,7 @@ pub static INTERNAL_EXCEPTION: ErrorShape = ErrorShape {
     status: 500,
     server_fault: true,
     message: "message",
+    code_member: None,
 };
 pub fn internal_exception(message: impl Into<String>) -> ServiceError {
     ServiceError::modelled(&INTERNAL_EXCEPTION, message)
@@ -31,6 +33,7 @@ pub static INVALID_EVENT_PATTERN_EXCEPTION: ErrorShape = ErrorShape {
     status: 400,
     server_fault: false,
     message: "message",
+    code_member: None,
 };
 pub fn invalid_event_pattern_exception(message: impl Into<String>) -> ServiceError {
     ServiceError::modelled(&INVALID_EVENT_PATTERN_EXCEPTION, message)
@@ -41,6 +44,7 @@ pub static LIMIT_EXCEEDED_EXCEPTION: ErrorShape = ErrorShape {
     status: 400,
     server_fault: false,
     message: "message",
+    code_member: None,
 };
 pub fn limit_exceeded_exception(message: impl Into<String>) -> ServiceError {
     ServiceError::modelled(&LIMIT_EXCEEDED_EXCEPTION, message)
@@ -51,6 +55,7 @@ pub static MANAGED_RULE_EXCEPTION: ErrorShape = ErrorShape {
     status: 400,
     server_fault: false,
     message: "message",
+    code_member: None,
 };
 pub fn managed_rule_exception(message: impl Into<String>) -> ServiceError {
     ServiceError::modelled(&MANAGED_RULE_EXCEPTION, message)
@@ -61,6 +66,7 @@ pub static RESOURCE_NOT_FOUND_EXCEPTION: ErrorShape = ErrorShape {
     status: 400,
     server_fault: false,
     message: "message",
+    code_member: None,
 };
 pub fn resource_not_found_exception(message: impl Into<String>) -> ServiceError {
     ServiceError::modelled(&RESOURCE_NOT_FOUND_EXCEPTION, message)

@@ -3,7 +3,7 @@
 #![allow(missing_docs)]
 #![allow(unused_imports)]
 use super::{error, tables};
-use wire::schema::{Operation, Pagination, Protocol, Service};
+use wire::schema::{Operation, Pagination, Protocol, Service, Validation};
 
 pub static SERVICE: Service = Service {
     name: "events",
@@ -14,6 +14,7 @@ pub static SERVICE: Service = Service {
     target_prefix: "AWSEvents",
     protocols: &[Protocol::Json11],
     xml_namespace: "",
+    validation: Validation::Listed("ValidationException"),
     query_compatible: false,
     operations: &[
         &DELETE_RULE,

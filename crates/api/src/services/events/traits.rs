@@ -114,3 +114,29 @@ pub trait Events: Send + Sync + 'static {
         wire::unserved(&operation::UNTAG_RESOURCE)
     }
 }
+
+pub fn dispatch<'a, S: Events>(
+    service: &'a S,
+    call: S::Call,
+    route: &wire::Route,
+    request: &wire::Request<'_>,
+) -> wire::Reply<'a> {
+    match route.operation.index {
+        0 => wire::serve(route, request, |input| service.delete_rule(call, input)),
+        1 => wire::serve(route, request, |input| service.describe_event_bus(call, input)),
+        2 => wire::serve(route, request, |input| service.describe_rule(call, input)),
+        3 => wire::serve(route, request, |input| service.disable_rule(call, input)),
+        4 => wire::serve(route, request, |input| service.enable_rule(call, input)),
+        5 => wire::serve(route, request, |input| service.list_event_buses(call, input)),
+        6 => wire::serve(route, request, |input| service.list_rules(call, input)),
+        7 => wire::serve(route, request, |input| service.list_tags_for_resource(call, input)),
+        8 => wire::serve(route, request, |input| service.list_targets_by_rule(call, input)),
+        9 => wire::serve(route, request, |input| service.put_events(call, input)),
+        10 => wire::serve(route, request, |input| service.put_rule(call, input)),
+        11 => wire::serve(route, request, |input| service.put_targets(call, input)),
+        12 => wire::serve(route, request, |input| service.remove_targets(call, input)),
+        13 => wire::serve(route, request, |input| service.tag_resource(call, input)),
+        14 => wire::serve(route, request, |input| service.untag_resource(call, input)),
+        _ => wire::unknown_reply(route),
+    }
+}

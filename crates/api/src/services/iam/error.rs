@@ -11,6 +11,7 @@ pub static CONCURRENT_MODIFICATION_EXCEPTION: ErrorShape = ErrorShape {
     status: 409,
     server_fault: false,
     message: "message",
+    code_member: None,
 };
 pub fn concurrent_modification_exception(message: impl Into<String>) -> ServiceError {
     ServiceError::modelled(&CONCURRENT_MODIFICATION_EXCEPTION, message)
@@ -21,6 +22,7 @@ pub static DELETE_CONFLICT_EXCEPTION: ErrorShape = ErrorShape {
     status: 409,
     server_fault: false,
     message: "message",
+    code_member: None,
 };
 pub fn delete_conflict_exception(message: impl Into<String>) -> ServiceError {
     ServiceError::modelled(&DELETE_CONFLICT_EXCEPTION, message)
@@ -31,6 +33,7 @@ pub static ENTITY_ALREADY_EXISTS_EXCEPTION: ErrorShape = ErrorShape {
     status: 409,
     server_fault: false,
     message: "message",
+    code_member: None,
 };
 pub fn entity_already_exists_exception(message: impl Into<String>) -> ServiceError {
     ServiceError::modelled(&ENTITY_ALREADY_EXISTS_EXCEPTION, message)
@@ -41,6 +44,7 @@ pub static ENTITY_TEMPORARILY_UNMODIFIABLE_EXCEPTION: ErrorShape = ErrorShape {
     status: 409,
     server_fault: false,
     message: "message",
+    code_member: None,
 };
 pub fn entity_temporarily_unmodifiable_exception(message: impl Into<String>) -> ServiceError {
     ServiceError::modelled(&ENTITY_TEMPORARILY_UNMODIFIABLE_EXCEPTION, message)
@@ -51,6 +55,7 @@ pub static INVALID_INPUT_EXCEPTION: ErrorShape = ErrorShape {
     status: 400,
     server_fault: false,
     message: "message",
+    code_member: None,
 };
 pub fn invalid_input_exception(message: impl Into<String>) -> ServiceError {
     ServiceError::modelled(&INVALID_INPUT_EXCEPTION, message)
@@ -61,6 +66,7 @@ pub static LIMIT_EXCEEDED_EXCEPTION: ErrorShape = ErrorShape {
     status: 409,
     server_fault: false,
     message: "message",
+    code_member: None,
 };
 pub fn limit_exceeded_exception(message: impl Into<String>) -> ServiceError {
     ServiceError::modelled(&LIMIT_EXCEEDED_EXCEPTION, message)
@@ -71,6 +77,7 @@ pub static MALFORMED_POLICY_DOCUMENT_EXCEPTION: ErrorShape = ErrorShape {
     status: 400,
     server_fault: false,
     message: "message",
+    code_member: None,
 };
 pub fn malformed_policy_document_exception(message: impl Into<String>) -> ServiceError {
     ServiceError::modelled(&MALFORMED_POLICY_DOCUMENT_EXCEPTION, message)
@@ -81,6 +88,7 @@ pub static NO_SUCH_ENTITY_EXCEPTION: ErrorShape = ErrorShape {
     status: 404,
     server_fault: false,
     message: "message",
+    code_member: None,
 };
 pub fn no_such_entity_exception(message: impl Into<String>) -> ServiceError {
     ServiceError::modelled(&NO_SUCH_ENTITY_EXCEPTION, message)
@@ -91,6 +99,7 @@ pub static OPEN_ID_IDP_COMMUNICATION_ERROR_EXCEPTION: ErrorShape = ErrorShape {
     status: 400,
     server_fault: false,
     message: "message",
+    code_member: None,
 };
 pub fn open_id_idp_communication_error_exception(message: impl Into<String>) -> ServiceError {
     ServiceError::modelled(&OPEN_ID_IDP_COMMUNICATION_ERROR_EXCEPTION, message)
@@ -101,6 +110,7 @@ pub static POLICY_EVALUATION_EXCEPTION: ErrorShape = ErrorShape {
     status: 500,
     server_fault: true,
     message: "message",
+    code_member: None,
 };
 pub fn policy_evaluation_exception(message: impl Into<String>) -> ServiceError {
     ServiceError::modelled(&POLICY_EVALUATION_EXCEPTION, message)
@@ -111,6 +121,7 @@ pub static POLICY_NOT_ATTACHABLE_EXCEPTION: ErrorShape = ErrorShape {
     status: 400,
     server_fault: false,
     message: "message",
+    code_member: None,
 };
 pub fn policy_not_attachable_exception(message: impl Into<String>) -> ServiceError {
     ServiceError::modelled(&POLICY_NOT_ATTACHABLE_EXCEPTION, message)
@@ -121,6 +132,7 @@ pub static SERVICE_FAILURE_EXCEPTION: ErrorShape = ErrorShape {
     status: 500,
     server_fault: true,
     message: "message",
+    code_member: None,
 };
 pub fn service_failure_exception(message: impl Into<String>) -> ServiceError {
     ServiceError::modelled(&SERVICE_FAILURE_EXCEPTION, message)
@@ -131,6 +143,7 @@ pub static SERVICE_NOT_SUPPORTED_EXCEPTION: ErrorShape = ErrorShape {
     status: 404,
     server_fault: false,
     message: "message",
+    code_member: None,
 };
 pub fn service_not_supported_exception(message: impl Into<String>) -> ServiceError {
     ServiceError::modelled(&SERVICE_NOT_SUPPORTED_EXCEPTION, message)
@@ -141,6 +154,7 @@ pub static UNMODIFIABLE_ENTITY_EXCEPTION: ErrorShape = ErrorShape {
     status: 400,
     server_fault: false,
     message: "message",
+    code_member: None,
 };
 pub fn unmodifiable_entity_exception(message: impl Into<String>) -> ServiceError {
     ServiceError::modelled(&UNMODIFIABLE_ENTITY_EXCEPTION, message)

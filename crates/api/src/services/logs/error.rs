@@ -11,6 +11,7 @@ pub static ACCESS_DENIED_EXCEPTION: ErrorShape = ErrorShape {
     status: 400,
     server_fault: false,
     message: "message",
+    code_member: None,
 };
 pub fn access_denied_exception(message: impl Into<String>) -> ServiceError {
     ServiceError::modelled(&ACCESS_DENIED_EXCEPTION, message)
@@ -21,6 +22,7 @@ pub static DATA_ALREADY_ACCEPTED_EXCEPTION: ErrorShape = ErrorShape {
     status: 400,
     server_fault: false,
     message: "message",
+    code_member: None,
 };
 pub fn data_already_accepted_exception(message: impl Into<String>) -> ServiceError {
     ServiceError::modelled(&DATA_ALREADY_ACCEPTED_EXCEPTION, message)
@@ -31,6 +33,7 @@ pub static INVALID_OPERATION_EXCEPTION: ErrorShape = ErrorShape {
     status: 400,
     server_fault: false,
     message: "message",
+    code_member: None,
 };
 pub fn invalid_operation_exception(message: impl Into<String>) -> ServiceError {
     ServiceError::modelled(&INVALID_OPERATION_EXCEPTION, message)
@@ -41,6 +44,7 @@ pub static INVALID_PARAMETER_EXCEPTION: ErrorShape = ErrorShape {
     status: 400,
     server_fault: false,
     message: "message",
+    code_member: None,
 };
 pub fn invalid_parameter_exception(message: impl Into<String>) -> ServiceError {
     ServiceError::modelled(&INVALID_PARAMETER_EXCEPTION, message)
@@ -51,6 +55,7 @@ pub static INVALID_SEQUENCE_TOKEN_EXCEPTION: ErrorShape = ErrorShape {
     status: 400,
     server_fault: false,
     message: "message",
+    code_member: None,
 };
 pub fn invalid_sequence_token_exception(message: impl Into<String>) -> ServiceError {
     ServiceError::modelled(&INVALID_SEQUENCE_TOKEN_EXCEPTION, message)
@@ -61,6 +66,7 @@ pub static LIMIT_EXCEEDED_EXCEPTION: ErrorShape = ErrorShape {
     status: 400,
     server_fault: false,
     message: "message",
+    code_member: None,
 };
 pub fn limit_exceeded_exception(message: impl Into<String>) -> ServiceError {
     ServiceError::modelled(&LIMIT_EXCEEDED_EXCEPTION, message)
@@ -71,6 +77,7 @@ pub static MALFORMED_QUERY_EXCEPTION: ErrorShape = ErrorShape {
     status: 400,
     server_fault: false,
     message: "message",
+    code_member: None,
 };
 pub fn malformed_query_exception(message: impl Into<String>) -> ServiceError {
     ServiceError::modelled(&MALFORMED_QUERY_EXCEPTION, message)
@@ -81,6 +88,7 @@ pub static OPERATION_ABORTED_EXCEPTION: ErrorShape = ErrorShape {
     status: 400,
     server_fault: false,
     message: "message",
+    code_member: None,
 };
 pub fn operation_aborted_exception(message: impl Into<String>) -> ServiceError {
     ServiceError::modelled(&OPERATION_ABORTED_EXCEPTION, message)
@@ -91,6 +99,7 @@ pub static RESOURCE_ALREADY_EXISTS_EXCEPTION: ErrorShape = ErrorShape {
     status: 400,
     server_fault: false,
     message: "message",
+    code_member: None,
 };
 pub fn resource_already_exists_exception(message: impl Into<String>) -> ServiceError {
     ServiceError::modelled(&RESOURCE_ALREADY_EXISTS_EXCEPTION, message)
@@ -101,6 +110,7 @@ pub static RESOURCE_NOT_FOUND_EXCEPTION: ErrorShape = ErrorShape {
     status: 400,
     server_fault: false,
     message: "message",
+    code_member: None,
 };
 pub fn resource_not_found_exception(message: impl Into<String>) -> ServiceError {
     ServiceError::modelled(&RESOURCE_NOT_FOUND_EXCEPTION, message)
@@ -111,6 +121,7 @@ pub static SERVICE_UNAVAILABLE_EXCEPTION: ErrorShape = ErrorShape {
     status: 500,
     server_fault: true,
     message: "message",
+    code_member: None,
 };
 pub fn service_unavailable_exception(message: impl Into<String>) -> ServiceError {
     ServiceError::modelled(&SERVICE_UNAVAILABLE_EXCEPTION, message)
@@ -121,6 +132,7 @@ pub static TOO_MANY_TAGS_EXCEPTION: ErrorShape = ErrorShape {
     status: 400,
     server_fault: false,
     message: "message",
+    code_member: None,
 };
 pub fn too_many_tags_exception(message: impl Into<String>) -> ServiceError {
     ServiceError::modelled(&TOO_MANY_TAGS_EXCEPTION, message)
@@ -131,6 +143,7 @@ pub static UNRECOGNIZED_CLIENT_EXCEPTION: ErrorShape = ErrorShape {
     status: 400,
     server_fault: false,
     message: "message",
+    code_member: None,
 };
 pub fn unrecognized_client_exception(message: impl Into<String>) -> ServiceError {
     ServiceError::modelled(&UNRECOGNIZED_CLIENT_EXCEPTION, message)
@@ -141,6 +154,7 @@ pub static VALIDATION_EXCEPTION: ErrorShape = ErrorShape {
     status: 400,
     server_fault: false,
     message: "message",
+    code_member: None,
 };
 pub fn validation_exception(message: impl Into<String>) -> ServiceError {
     ServiceError::modelled(&VALIDATION_EXCEPTION, message)

@@ -3,7 +3,7 @@
 #![allow(missing_docs)]
 #![allow(unused_imports)]
 use super::{error, tables};
-use wire::schema::{Operation, Pagination, Protocol, Service};
+use wire::schema::{Operation, Pagination, Protocol, Service, Validation};
 
 pub static SERVICE: Service = Service {
     name: "logs",
@@ -14,6 +14,7 @@ pub static SERVICE: Service = Service {
     target_prefix: "Logs_20140328",
     protocols: &[Protocol::Json11],
     xml_namespace: "",
+    validation: Validation::Listed("InvalidParameterException"),
     query_compatible: false,
     operations: &[
         &ASSOCIATE_KMS_KEY,

@@ -282,3 +282,53 @@ pub trait Logs: Send + Sync + 'static {
         wire::unserved(&operation::UNTAG_RESOURCE)
     }
 }
+
+pub fn dispatch<'a, S: Logs>(
+    service: &'a S,
+    call: S::Call,
+    route: &wire::Route,
+    request: &wire::Request<'_>,
+) -> wire::Reply<'a> {
+    match route.operation.index {
+        0 => wire::serve(route, request, |input| service.associate_kms_key(call, input)),
+        1 => wire::serve(route, request, |input| service.create_log_group(call, input)),
+        2 => wire::serve(route, request, |input| service.create_log_stream(call, input)),
+        3 => wire::serve(route, request, |input| service.delete_log_group(call, input)),
+        4 => wire::serve(route, request, |input| service.delete_log_stream(call, input)),
+        5 => wire::serve(route, request, |input| service.delete_metric_filter(call, input)),
+        6 => wire::serve(route, request, |input| service.delete_resource_policy(call, input)),
+        7 => wire::serve(route, request, |input| service.delete_retention_policy(call, input)),
+        8 => wire::serve(route, request, |input| service.delete_subscription_filter(call, input)),
+        9 => wire::serve(route, request, |input| service.describe_destinations(call, input)),
+        10 => wire::serve(route, request, |input| service.describe_log_groups(call, input)),
+        11 => wire::serve(route, request, |input| service.describe_log_streams(call, input)),
+        12 => wire::serve(route, request, |input| service.describe_metric_filters(call, input)),
+        13 => wire::serve(route, request, |input| service.describe_queries(call, input)),
+        14 => wire::serve(route, request, |input| service.describe_resource_policies(call, input)),
+        15 => wire::serve(route, request, |input| service.describe_subscription_filters(call, input)),
+        16 => wire::serve(route, request, |input| service.disassociate_kms_key(call, input)),
+        17 => wire::serve(route, request, |input| service.filter_log_events(call, input)),
+        18 => wire::serve(route, request, |input| service.get_log_events(call, input)),
+        19 => wire::serve(route, request, |input| service.get_log_group_fields(call, input)),
+        20 => wire::serve(route, request, |input| service.get_log_record(call, input)),
+        21 => wire::serve(route, request, |input| service.get_query_results(call, input)),
+        22 => wire::serve(route, request, |input| service.list_log_groups(call, input)),
+        23 => wire::serve(route, request, |input| service.list_tags_for_resource(call, input)),
+        24 => wire::serve(route, request, |input| service.list_tags_log_group(call, input)),
+        25 => wire::serve(route, request, |input| service.put_log_events(call, input)),
+        26 => wire::serve(route, request, |input| service.put_log_group_deletion_protection(call, input)),
+        27 => wire::serve(route, request, |input| service.put_metric_filter(call, input)),
+        28 => wire::serve(route, request, |input| service.put_resource_policy(call, input)),
+        29 => wire::serve(route, request, |input| service.put_retention_policy(call, input)),
+        30 => wire::serve(route, request, |input| service.put_subscription_filter(call, input)),
+        31 => wire::serve(route, request, |input| service.start_live_tail(call, input)),
+        32 => wire::serve(route, request, |input| service.start_query(call, input)),
+        33 => wire::serve(route, request, |input| service.stop_query(call, input)),
+        34 => wire::serve(route, request, |input| service.tag_log_group(call, input)),
+        35 => wire::serve(route, request, |input| service.tag_resource(call, input)),
+        36 => wire::serve(route, request, |input| service.test_metric_filter(call, input)),
+        37 => wire::serve(route, request, |input| service.untag_log_group(call, input)),
+        38 => wire::serve(route, request, |input| service.untag_resource(call, input)),
+        _ => wire::unknown_reply(route),
+    }
+}

@@ -11,6 +11,7 @@ pub static INTERNAL_SERVICE_EXCEPTION: ErrorShape = ErrorShape {
     status: 500,
     server_fault: true,
     message: "Message",
+    code_member: None,
 };
 pub fn internal_service_exception(message: impl Into<String>) -> ServiceError {
     ServiceError::modelled(&INTERNAL_SERVICE_EXCEPTION, message)
@@ -21,6 +22,7 @@ pub static INVALID_PARAMETER_EXCEPTION: ErrorShape = ErrorShape {
     status: 400,
     server_fault: false,
     message: "Message",
+    code_member: None,
 };
 pub fn invalid_parameter_exception(message: impl Into<String>) -> ServiceError {
     ServiceError::modelled(&INVALID_PARAMETER_EXCEPTION, message)
@@ -31,6 +33,7 @@ pub static PAGINATION_TOKEN_EXPIRED_EXCEPTION: ErrorShape = ErrorShape {
     status: 400,
     server_fault: false,
     message: "Message",
+    code_member: None,
 };
 pub fn pagination_token_expired_exception(message: impl Into<String>) -> ServiceError {
     ServiceError::modelled(&PAGINATION_TOKEN_EXPIRED_EXCEPTION, message)
@@ -41,6 +44,7 @@ pub static THROTTLED_EXCEPTION: ErrorShape = ErrorShape {
     status: 400,
     server_fault: false,
     message: "Message",
+    code_member: None,
 };
 pub fn throttled_exception(message: impl Into<String>) -> ServiceError {
     ServiceError::modelled(&THROTTLED_EXCEPTION, message)

@@ -3,7 +3,7 @@
 #![allow(missing_docs)]
 #![allow(unused_imports)]
 use super::{error, tables};
-use wire::schema::{Operation, Pagination, Protocol, Service};
+use wire::schema::{Operation, Pagination, Protocol, Service, Validation};
 
 pub static SERVICE: Service = Service {
     name: "resourcegroupstaggingapi",
@@ -14,6 +14,7 @@ pub static SERVICE: Service = Service {
     target_prefix: "ResourceGroupsTaggingAPI_20170126",
     protocols: &[Protocol::Cbor, Protocol::Json11],
     xml_namespace: "",
+    validation: Validation::Listed("InvalidParameterException"),
     query_compatible: false,
     operations: &[&GET_RESOURCES, &GET_TAG_KEYS, &GET_TAG_VALUES, &TAG_RESOURCES, &UNTAG_RESOURCES],
 };

@@ -44,3 +44,19 @@ pub trait Resourcegroupstaggingapi: Send + Sync + 'static {
         wire::unserved(&operation::UNTAG_RESOURCES)
     }
 }
+
+pub fn dispatch<'a, S: Resourcegroupstaggingapi>(
+    service: &'a S,
+    call: S::Call,
+    route: &wire::Route,
+    request: &wire::Request<'_>,
+) -> wire::Reply<'a> {
+    match route.operation.index {
+        0 => wire::serve(route, request, |input| service.get_resources(call, input)),
+        1 => wire::serve(route, request, |input| service.get_tag_keys(call, input)),
+        2 => wire::serve(route, request, |input| service.get_tag_values(call, input)),
+        3 => wire::serve(route, request, |input| service.tag_resources(call, input)),
+        4 => wire::serve(route, request, |input| service.untag_resources(call, input)),
+        _ => wire::unknown_reply(route),
+    }
+}

@@ -11,6 +11,7 @@ pub static DECRYPTION_FAILURE: ErrorShape = ErrorShape {
     status: 400,
     server_fault: false,
     message: "Message",
+    code_member: None,
 };
 pub fn decryption_failure(message: impl Into<String>) -> ServiceError {
     ServiceError::modelled(&DECRYPTION_FAILURE, message)
@@ -21,6 +22,7 @@ pub static ENCRYPTION_FAILURE: ErrorShape = ErrorShape {
     status: 400,
     server_fault: false,
     message: "Message",
+    code_member: None,
 };
 pub fn encryption_failure(message: impl Into<String>) -> ServiceError {
     ServiceError::modelled(&ENCRYPTION_FAILURE, message)
@@ -31,6 +33,7 @@ pub static INTERNAL_SERVICE_ERROR: ErrorShape = ErrorShape {
     status: 500,
     server_fault: true,
     message: "Message",
+    code_member: None,
 };
 pub fn internal_service_error(message: impl Into<String>) -> ServiceError {
     ServiceError::modelled(&INTERNAL_SERVICE_ERROR, message)
@@ -41,6 +44,7 @@ pub static INVALID_NEXT_TOKEN_EXCEPTION: ErrorShape = ErrorShape {
     status: 400,
     server_fault: false,
     message: "Message",
+    code_member: None,
 };
 pub fn invalid_next_token_exception(message: impl Into<String>) -> ServiceError {
     ServiceError::modelled(&INVALID_NEXT_TOKEN_EXCEPTION, message)
@@ -51,6 +55,7 @@ pub static INVALID_PARAMETER_EXCEPTION: ErrorShape = ErrorShape {
     status: 400,
     server_fault: false,
     message: "Message",
+    code_member: None,
 };
 pub fn invalid_parameter_exception(message: impl Into<String>) -> ServiceError {
     ServiceError::modelled(&INVALID_PARAMETER_EXCEPTION, message)
@@ -61,6 +66,7 @@ pub static INVALID_REQUEST_EXCEPTION: ErrorShape = ErrorShape {
     status: 400,
     server_fault: false,
     message: "Message",
+    code_member: None,
 };
 pub fn invalid_request_exception(message: impl Into<String>) -> ServiceError {
     ServiceError::modelled(&INVALID_REQUEST_EXCEPTION, message)
@@ -71,6 +77,7 @@ pub static LIMIT_EXCEEDED_EXCEPTION: ErrorShape = ErrorShape {
     status: 400,
     server_fault: false,
     message: "Message",
+    code_member: None,
 };
 pub fn limit_exceeded_exception(message: impl Into<String>) -> ServiceError {
     ServiceError::modelled(&LIMIT_EXCEEDED_EXCEPTION, message)
@@ -81,6 +88,7 @@ pub static MALFORMED_POLICY_DOCUMENT_EXCEPTION: ErrorShape = ErrorShape {
     status: 400,
     server_fault: false,
     message: "Message",
+    code_member: None,
 };
 pub fn malformed_policy_document_exception(message: impl Into<String>) -> ServiceError {
     ServiceError::modelled(&MALFORMED_POLICY_DOCUMENT_EXCEPTION, message)
@@ -91,6 +99,7 @@ pub static PRECONDITION_NOT_MET_EXCEPTION: ErrorShape = ErrorShape {
     status: 400,
     server_fault: false,
     message: "Message",
+    code_member: None,
 };
 pub fn precondition_not_met_exception(message: impl Into<String>) -> ServiceError {
     ServiceError::modelled(&PRECONDITION_NOT_MET_EXCEPTION, message)
@@ -101,6 +110,7 @@ pub static PUBLIC_POLICY_EXCEPTION: ErrorShape = ErrorShape {
     status: 400,
     server_fault: false,
     message: "Message",
+    code_member: None,
 };
 pub fn public_policy_exception(message: impl Into<String>) -> ServiceError {
     ServiceError::modelled(&PUBLIC_POLICY_EXCEPTION, message)
@@ -111,6 +121,7 @@ pub static RESOURCE_EXISTS_EXCEPTION: ErrorShape = ErrorShape {
     status: 400,
     server_fault: false,
     message: "Message",
+    code_member: None,
 };
 pub fn resource_exists_exception(message: impl Into<String>) -> ServiceError {
     ServiceError::modelled(&RESOURCE_EXISTS_EXCEPTION, message)
@@ -121,6 +132,7 @@ pub static RESOURCE_NOT_FOUND_EXCEPTION: ErrorShape = ErrorShape {
     status: 400,
     server_fault: false,
     message: "Message",
+    code_member: None,
 };
 pub fn resource_not_found_exception(message: impl Into<String>) -> ServiceError {
     ServiceError::modelled(&RESOURCE_NOT_FOUND_EXCEPTION, message)

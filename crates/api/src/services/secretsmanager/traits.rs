@@ -128,3 +128,31 @@ pub trait Secretsmanager: Send + Sync + 'static {
         wire::unserved(&operation::UPDATE_SECRET_VERSION_STAGE)
     }
 }
+
+pub fn dispatch<'a, S: Secretsmanager>(
+    service: &'a S,
+    call: S::Call,
+    route: &wire::Route,
+    request: &wire::Request<'_>,
+) -> wire::Reply<'a> {
+    match route.operation.index {
+        0 => wire::serve(route, request, |input| service.batch_get_secret_value(call, input)),
+        1 => wire::serve(route, request, |input| service.create_secret(call, input)),
+        2 => wire::serve(route, request, |input| service.delete_resource_policy(call, input)),
+        3 => wire::serve(route, request, |input| service.delete_secret(call, input)),
+        4 => wire::serve(route, request, |input| service.describe_secret(call, input)),
+        5 => wire::serve(route, request, |input| service.get_random_password(call, input)),
+        6 => wire::serve(route, request, |input| service.get_resource_policy(call, input)),
+        7 => wire::serve(route, request, |input| service.get_secret_value(call, input)),
+        8 => wire::serve(route, request, |input| service.list_secret_version_ids(call, input)),
+        9 => wire::serve(route, request, |input| service.list_secrets(call, input)),
+        10 => wire::serve(route, request, |input| service.put_resource_policy(call, input)),
+        11 => wire::serve(route, request, |input| service.put_secret_value(call, input)),
+        12 => wire::serve(route, request, |input| service.restore_secret(call, input)),
+        13 => wire::serve(route, request, |input| service.tag_resource(call, input)),
+        14 => wire::serve(route, request, |input| service.untag_resource(call, input)),
+        15 => wire::serve(route, request, |input| service.update_secret(call, input)),
+        16 => wire::serve(route, request, |input| service.update_secret_version_stage(call, input)),
+        _ => wire::unknown_reply(route),
+    }
+}

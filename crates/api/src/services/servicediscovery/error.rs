@@ -11,6 +11,7 @@ pub static CUSTOM_HEALTH_NOT_FOUND: ErrorShape = ErrorShape {
     status: 404,
     server_fault: false,
     message: "Message",
+    code_member: None,
 };
 pub fn custom_health_not_found(message: impl Into<String>) -> ServiceError {
     ServiceError::modelled(&CUSTOM_HEALTH_NOT_FOUND, message)
@@ -21,6 +22,7 @@ pub static DUPLICATE_REQUEST: ErrorShape = ErrorShape {
     status: 409,
     server_fault: false,
     message: "Message",
+    code_member: None,
 };
 pub fn duplicate_request(message: impl Into<String>) -> ServiceError {
     ServiceError::modelled(&DUPLICATE_REQUEST, message)
@@ -31,12 +33,19 @@ pub static INSTANCE_NOT_FOUND: ErrorShape = ErrorShape {
     status: 404,
     server_fault: false,
     message: "Message",
+    code_member: None,
 };
 pub fn instance_not_found(message: impl Into<String>) -> ServiceError {
     ServiceError::modelled(&INSTANCE_NOT_FOUND, message)
 }
-pub static INVALID_INPUT: ErrorShape =
-    ErrorShape { name: "InvalidInput", code: "InvalidInput", status: 400, server_fault: false, message: "Message" };
+pub static INVALID_INPUT: ErrorShape = ErrorShape {
+    name: "InvalidInput",
+    code: "InvalidInput",
+    status: 400,
+    server_fault: false,
+    message: "Message",
+    code_member: None,
+};
 pub fn invalid_input(message: impl Into<String>) -> ServiceError {
     ServiceError::modelled(&INVALID_INPUT, message)
 }
@@ -46,6 +55,7 @@ pub static NAMESPACE_ALREADY_EXISTS: ErrorShape = ErrorShape {
     status: 400,
     server_fault: false,
     message: "Message",
+    code_member: None,
 };
 pub fn namespace_already_exists(message: impl Into<String>) -> ServiceError {
     ServiceError::modelled(&NAMESPACE_ALREADY_EXISTS, message)
@@ -56,6 +66,7 @@ pub static NAMESPACE_NOT_FOUND: ErrorShape = ErrorShape {
     status: 404,
     server_fault: false,
     message: "Message",
+    code_member: None,
 };
 pub fn namespace_not_found(message: impl Into<String>) -> ServiceError {
     ServiceError::modelled(&NAMESPACE_NOT_FOUND, message)
@@ -66,6 +77,7 @@ pub static OPERATION_NOT_FOUND: ErrorShape = ErrorShape {
     status: 404,
     server_fault: false,
     message: "Message",
+    code_member: None,
 };
 pub fn operation_not_found(message: impl Into<String>) -> ServiceError {
     ServiceError::modelled(&OPERATION_NOT_FOUND, message)
@@ -76,12 +88,19 @@ pub static REQUEST_LIMIT_EXCEEDED: ErrorShape = ErrorShape {
     status: 429,
     server_fault: false,
     message: "Message",
+    code_member: None,
 };
 pub fn request_limit_exceeded(message: impl Into<String>) -> ServiceError {
     ServiceError::modelled(&REQUEST_LIMIT_EXCEEDED, message)
 }
-pub static RESOURCE_IN_USE: ErrorShape =
-    ErrorShape { name: "ResourceInUse", code: "ResourceInUse", status: 409, server_fault: false, message: "Message" };
+pub static RESOURCE_IN_USE: ErrorShape = ErrorShape {
+    name: "ResourceInUse",
+    code: "ResourceInUse",
+    status: 409,
+    server_fault: false,
+    message: "Message",
+    code_member: None,
+};
 pub fn resource_in_use(message: impl Into<String>) -> ServiceError {
     ServiceError::modelled(&RESOURCE_IN_USE, message)
 }
@@ -91,6 +110,7 @@ pub static RESOURCE_LIMIT_EXCEEDED: ErrorShape = ErrorShape {
     status: 400,
     server_fault: false,
     message: "Message",
+    code_member: None,
 };
 pub fn resource_limit_exceeded(message: impl Into<String>) -> ServiceError {
     ServiceError::modelled(&RESOURCE_LIMIT_EXCEEDED, message)
@@ -101,6 +121,7 @@ pub static RESOURCE_NOT_FOUND_EXCEPTION: ErrorShape = ErrorShape {
     status: 404,
     server_fault: false,
     message: "Message",
+    code_member: None,
 };
 pub fn resource_not_found_exception(message: impl Into<String>) -> ServiceError {
     ServiceError::modelled(&RESOURCE_NOT_FOUND_EXCEPTION, message)
@@ -111,6 +132,7 @@ pub static SERVICE_ALREADY_EXISTS: ErrorShape = ErrorShape {
     status: 400,
     server_fault: false,
     message: "Message",
+    code_member: None,
 };
 pub fn service_already_exists(message: impl Into<String>) -> ServiceError {
     ServiceError::modelled(&SERVICE_ALREADY_EXISTS, message)
@@ -121,6 +143,7 @@ pub static SERVICE_ATTRIBUTES_LIMIT_EXCEEDED_EXCEPTION: ErrorShape = ErrorShape 
     status: 400,
     server_fault: false,
     message: "Message",
+    code_member: None,
 };
 pub fn service_attributes_limit_exceeded_exception(message: impl Into<String>) -> ServiceError {
     ServiceError::modelled(&SERVICE_ATTRIBUTES_LIMIT_EXCEEDED_EXCEPTION, message)
@@ -131,6 +154,7 @@ pub static SERVICE_NOT_FOUND: ErrorShape = ErrorShape {
     status: 404,
     server_fault: false,
     message: "Message",
+    code_member: None,
 };
 pub fn service_not_found(message: impl Into<String>) -> ServiceError {
     ServiceError::modelled(&SERVICE_NOT_FOUND, message)
@@ -141,6 +165,7 @@ pub static TOO_MANY_TAGS_EXCEPTION: ErrorShape = ErrorShape {
     status: 400,
     server_fault: false,
     message: "Message",
+    code_member: None,
 };
 pub fn too_many_tags_exception(message: impl Into<String>) -> ServiceError {
     ServiceError::modelled(&TOO_MANY_TAGS_EXCEPTION, message)

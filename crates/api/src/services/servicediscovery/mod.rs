@@ -9,4 +9,4 @@ mod tables;
 mod traits;
 
 pub use shapes::*;
-pub use traits::Servicediscovery;
+pub use traits::{Servicediscovery, dispatch};

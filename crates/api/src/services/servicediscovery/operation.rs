@@ -3,7 +3,7 @@
 #![allow(missing_docs)]
 #![allow(unused_imports)]
 use super::{error, tables};
-use wire::schema::{Operation, Pagination, Protocol, Service};
+use wire::schema::{Operation, Pagination, Protocol, Service, Validation};
 
 pub static SERVICE: Service = Service {
     name: "servicediscovery",
@@ -14,6 +14,7 @@ pub static SERVICE: Service = Service {
     target_prefix: "Route53AutoNaming_v20170314",
     protocols: &[Protocol::Cbor, Protocol::Json11],
     xml_namespace: "",
+    validation: Validation::Listed("InvalidInput"),
     query_compatible: false,
     operations: &[
         &CREATE_HTTP_NAMESPACE,

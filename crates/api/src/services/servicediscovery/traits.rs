@@ -219,3 +219,44 @@ pub trait Servicediscovery: Send + Sync + 'static {
         wire::unserved(&operation::UPDATE_SERVICE_ATTRIBUTES)
     }
 }
+
+pub fn dispatch<'a, S: Servicediscovery>(
+    service: &'a S,
+    call: S::Call,
+    route: &wire::Route,
+    request: &wire::Request<'_>,
+) -> wire::Reply<'a> {
+    match route.operation.index {
+        0 => wire::serve(route, request, |input| service.create_http_namespace(call, input)),
+        1 => wire::serve(route, request, |input| service.create_private_dns_namespace(call, input)),
+        2 => wire::serve(route, request, |input| service.create_public_dns_namespace(call, input)),
+        3 => wire::serve(route, request, |input| service.create_service(call, input)),
+        4 => wire::serve(route, request, |input| service.delete_namespace(call, input)),
+        5 => wire::serve(route, request, |input| service.delete_service(call, input)),
+        6 => wire::serve(route, request, |input| service.delete_service_attributes(call, input)),
+        7 => wire::serve(route, request, |input| service.deregister_instance(call, input)),
+        8 => wire::serve(route, request, |input| service.discover_instances(call, input)),
+        9 => wire::serve(route, request, |input| service.discover_instances_revision(call, input)),
+        10 => wire::serve(route, request, |input| service.get_instance(call, input)),
+        11 => wire::serve(route, request, |input| service.get_instances_health_status(call, input)),
+        12 => wire::serve(route, request, |input| service.get_namespace(call, input)),
+        13 => wire::serve(route, request, |input| service.get_operation(call, input)),
+        14 => wire::serve(route, request, |input| service.get_service(call, input)),
+        15 => wire::serve(route, request, |input| service.get_service_attributes(call, input)),
+        16 => wire::serve(route, request, |input| service.list_instances(call, input)),
+        17 => wire::serve(route, request, |input| service.list_namespaces(call, input)),
+        18 => wire::serve(route, request, |input| service.list_operations(call, input)),
+        19 => wire::serve(route, request, |input| service.list_services(call, input)),
+        20 => wire::serve(route, request, |input| service.list_tags_for_resource(call, input)),
+        21 => wire::serve(route, request, |input| service.register_instance(call, input)),
+        22 => wire::serve(route, request, |input| service.tag_resource(call, input)),
+        23 => wire::serve(route, request, |input| service.untag_resource(call, input)),
+        24 => wire::serve(route, request, |input| service.update_http_namespace(call, input)),
+        25 => wire::serve(route, request, |input| service.update_instance_custom_health_status(call, input)),
+        26 => wire::serve(route, request, |input| service.update_private_dns_namespace(call, input)),
+        27 => wire::serve(route, request, |input| service.update_public_dns_namespace(call, input)),
+        28 => wire::serve(route, request, |input| service.update_service(call, input)),
+        29 => wire::serve(route, request, |input| service.update_service_attributes(call, input)),
+        _ => wire::unknown_reply(route),
+    }
+}

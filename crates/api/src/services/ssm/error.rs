@@ -11,6 +11,7 @@ pub static DOES_NOT_EXIST_EXCEPTION: ErrorShape = ErrorShape {
     status: 400,
     server_fault: false,
     message: "Message",
+    code_member: None,
 };
 pub fn does_not_exist_exception(message: impl Into<String>) -> ServiceError {
     ServiceError::modelled(&DOES_NOT_EXIST_EXCEPTION, message)
@@ -21,6 +22,7 @@ pub static HIERARCHY_LEVEL_LIMIT_EXCEEDED_EXCEPTION: ErrorShape = ErrorShape {
     status: 400,
     server_fault: false,
     message: "message",
+    code_member: None,
 };
 pub fn hierarchy_level_limit_exceeded_exception(message: impl Into<String>) -> ServiceError {
     ServiceError::modelled(&HIERARCHY_LEVEL_LIMIT_EXCEEDED_EXCEPTION, message)
@@ -31,6 +33,7 @@ pub static HIERARCHY_TYPE_MISMATCH_EXCEPTION: ErrorShape = ErrorShape {
     status: 400,
     server_fault: false,
     message: "message",
+    code_member: None,
 };
 pub fn hierarchy_type_mismatch_exception(message: impl Into<String>) -> ServiceError {
     ServiceError::modelled(&HIERARCHY_TYPE_MISMATCH_EXCEPTION, message)
@@ -41,6 +44,7 @@ pub static INCOMPATIBLE_POLICY_EXCEPTION: ErrorShape = ErrorShape {
     status: 400,
     server_fault: false,
     message: "message",
+    code_member: None,
 };
 pub fn incompatible_policy_exception(message: impl Into<String>) -> ServiceError {
     ServiceError::modelled(&INCOMPATIBLE_POLICY_EXCEPTION, message)
@@ -51,6 +55,7 @@ pub static INTERNAL_SERVER_ERROR: ErrorShape = ErrorShape {
     status: 500,
     server_fault: true,
     message: "Message",
+    code_member: None,
 };
 pub fn internal_server_error(message: impl Into<String>) -> ServiceError {
     ServiceError::modelled(&INTERNAL_SERVER_ERROR, message)
@@ -61,6 +66,7 @@ pub static INVALID_ALLOWED_PATTERN_EXCEPTION: ErrorShape = ErrorShape {
     status: 400,
     server_fault: false,
     message: "message",
+    code_member: None,
 };
 pub fn invalid_allowed_pattern_exception(message: impl Into<String>) -> ServiceError {
     ServiceError::modelled(&INVALID_ALLOWED_PATTERN_EXCEPTION, message)
@@ -71,6 +77,7 @@ pub static INVALID_DOCUMENT: ErrorShape = ErrorShape {
     status: 400,
     server_fault: false,
     message: "Message",
+    code_member: None,
 };
 pub fn invalid_document(message: impl Into<String>) -> ServiceError {
     ServiceError::modelled(&INVALID_DOCUMENT, message)
@@ -81,6 +88,7 @@ pub static INVALID_FILTER_KEY: ErrorShape = ErrorShape {
     status: 400,
     server_fault: false,
     message: "message",
+    code_member: None,
 };
 pub fn invalid_filter_key(message: impl Into<String>) -> ServiceError {
     ServiceError::modelled(&INVALID_FILTER_KEY, message)
@@ -91,6 +99,7 @@ pub static INVALID_FILTER_OPTION: ErrorShape = ErrorShape {
     status: 400,
     server_fault: false,
     message: "message",
+    code_member: None,
 };
 pub fn invalid_filter_option(message: impl Into<String>) -> ServiceError {
     ServiceError::modelled(&INVALID_FILTER_OPTION, message)
@@ -101,12 +110,19 @@ pub static INVALID_FILTER_VALUE: ErrorShape = ErrorShape {
     status: 400,
     server_fault: false,
     message: "Message",
+    code_member: None,
 };
 pub fn invalid_filter_value(message: impl Into<String>) -> ServiceError {
     ServiceError::modelled(&INVALID_FILTER_VALUE, message)
 }
-pub static INVALID_KEY_ID: ErrorShape =
-    ErrorShape { name: "InvalidKeyId", code: "InvalidKeyId", status: 400, server_fault: false, message: "message" };
+pub static INVALID_KEY_ID: ErrorShape = ErrorShape {
+    name: "InvalidKeyId",
+    code: "InvalidKeyId",
+    status: 400,
+    server_fault: false,
+    message: "message",
+    code_member: None,
+};
 pub fn invalid_key_id(message: impl Into<String>) -> ServiceError {
     ServiceError::modelled(&INVALID_KEY_ID, message)
 }
@@ -116,6 +132,7 @@ pub static INVALID_NEXT_TOKEN: ErrorShape = ErrorShape {
     status: 400,
     server_fault: false,
     message: "Message",
+    code_member: None,
 };
 pub fn invalid_next_token(message: impl Into<String>) -> ServiceError {
     ServiceError::modelled(&INVALID_NEXT_TOKEN, message)
@@ -126,6 +143,7 @@ pub static INVALID_POLICY_ATTRIBUTE_EXCEPTION: ErrorShape = ErrorShape {
     status: 400,
     server_fault: false,
     message: "message",
+    code_member: None,
 };
 pub fn invalid_policy_attribute_exception(message: impl Into<String>) -> ServiceError {
     ServiceError::modelled(&INVALID_POLICY_ATTRIBUTE_EXCEPTION, message)
@@ -136,6 +154,7 @@ pub static INVALID_POLICY_TYPE_EXCEPTION: ErrorShape = ErrorShape {
     status: 400,
     server_fault: false,
     message: "message",
+    code_member: None,
 };
 pub fn invalid_policy_type_exception(message: impl Into<String>) -> ServiceError {
     ServiceError::modelled(&INVALID_POLICY_TYPE_EXCEPTION, message)
@@ -146,6 +165,7 @@ pub static INVALID_RESOURCE_ID: ErrorShape = ErrorShape {
     status: 400,
     server_fault: false,
     message: "message",
+    code_member: None,
 };
 pub fn invalid_resource_id(message: impl Into<String>) -> ServiceError {
     ServiceError::modelled(&INVALID_RESOURCE_ID, message)
@@ -156,6 +176,7 @@ pub static INVALID_RESOURCE_TYPE: ErrorShape = ErrorShape {
     status: 400,
     server_fault: false,
     message: "message",
+    code_member: None,
 };
 pub fn invalid_resource_type(message: impl Into<String>) -> ServiceError {
     ServiceError::modelled(&INVALID_RESOURCE_TYPE, message)
@@ -166,6 +187,7 @@ pub static PARAMETER_ALREADY_EXISTS: ErrorShape = ErrorShape {
     status: 400,
     server_fault: false,
     message: "message",
+    code_member: None,
 };
 pub fn parameter_already_exists(message: impl Into<String>) -> ServiceError {
     ServiceError::modelled(&PARAMETER_ALREADY_EXISTS, message)
@@ -176,6 +198,7 @@ pub static PARAMETER_LIMIT_EXCEEDED: ErrorShape = ErrorShape {
     status: 400,
     server_fault: false,
     message: "message",
+    code_member: None,
 };
 pub fn parameter_limit_exceeded(message: impl Into<String>) -> ServiceError {
     ServiceError::modelled(&PARAMETER_LIMIT_EXCEEDED, message)
@@ -186,6 +209,7 @@ pub static PARAMETER_MAX_VERSION_LIMIT_EXCEEDED: ErrorShape = ErrorShape {
     status: 400,
     server_fault: false,
     message: "message",
+    code_member: None,
 };
 pub fn parameter_max_version_limit_exceeded(message: impl Into<String>) -> ServiceError {
     ServiceError::modelled(&PARAMETER_MAX_VERSION_LIMIT_EXCEEDED, message)
@@ -196,6 +220,7 @@ pub static PARAMETER_NOT_FOUND: ErrorShape = ErrorShape {
     status: 400,
     server_fault: false,
     message: "message",
+    code_member: None,
 };
 pub fn parameter_not_found(message: impl Into<String>) -> ServiceError {
     ServiceError::modelled(&PARAMETER_NOT_FOUND, message)
@@ -206,6 +231,7 @@ pub static PARAMETER_PATTERN_MISMATCH_EXCEPTION: ErrorShape = ErrorShape {
     status: 400,
     server_fault: false,
     message: "message",
+    code_member: None,
 };
 pub fn parameter_pattern_mismatch_exception(message: impl Into<String>) -> ServiceError {
     ServiceError::modelled(&PARAMETER_PATTERN_MISMATCH_EXCEPTION, message)
@@ -216,6 +242,7 @@ pub static PARAMETER_VERSION_LABEL_LIMIT_EXCEEDED: ErrorShape = ErrorShape {
     status: 400,
     server_fault: false,
     message: "message",
+    code_member: None,
 };
 pub fn parameter_version_label_limit_exceeded(message: impl Into<String>) -> ServiceError {
     ServiceError::modelled(&PARAMETER_VERSION_LABEL_LIMIT_EXCEEDED, message)
@@ -226,6 +253,7 @@ pub static PARAMETER_VERSION_NOT_FOUND: ErrorShape = ErrorShape {
     status: 400,
     server_fault: false,
     message: "message",
+    code_member: None,
 };
 pub fn parameter_version_not_found(message: impl Into<String>) -> ServiceError {
     ServiceError::modelled(&PARAMETER_VERSION_NOT_FOUND, message)
@@ -236,6 +264,7 @@ pub static POLICIES_LIMIT_EXCEEDED_EXCEPTION: ErrorShape = ErrorShape {
     status: 400,
     server_fault: false,
     message: "message",
+    code_member: None,
 };
 pub fn policies_limit_exceeded_exception(message: impl Into<String>) -> ServiceError {
     ServiceError::modelled(&POLICIES_LIMIT_EXCEEDED_EXCEPTION, message)
@@ -246,6 +275,7 @@ pub static TARGET_NOT_CONNECTED: ErrorShape = ErrorShape {
     status: 400,
     server_fault: false,
     message: "Message",
+    code_member: None,
 };
 pub fn target_not_connected(message: impl Into<String>) -> ServiceError {
     ServiceError::modelled(&TARGET_NOT_CONNECTED, message)
@@ -256,12 +286,19 @@ pub static TOO_MANY_TAGS_ERROR: ErrorShape = ErrorShape {
     status: 400,
     server_fault: false,
     message: "message",
+    code_member: None,
 };
 pub fn too_many_tags_error(message: impl Into<String>) -> ServiceError {
     ServiceError::modelled(&TOO_MANY_TAGS_ERROR, message)
 }
-pub static TOO_MANY_UPDATES: ErrorShape =
-    ErrorShape { name: "TooManyUpdates", code: "TooManyUpdates", status: 400, server_fault: false, message: "Message" };
+pub static TOO_MANY_UPDATES: ErrorShape = ErrorShape {
+    name: "TooManyUpdates",
+    code: "TooManyUpdates",
+    status: 400,
+    server_fault: false,
+    message: "Message",
+    code_member: None,
+};
 pub fn too_many_updates(message: impl Into<String>) -> ServiceError {
     ServiceError::modelled(&TOO_MANY_UPDATES, message)
 }
@@ -271,6 +308,7 @@ pub static UNSUPPORTED_PARAMETER_TYPE: ErrorShape = ErrorShape {
     status: 400,
     server_fault: false,
     message: "message",
+    code_member: None,
 };
 pub fn unsupported_parameter_type(message: impl Into<String>) -> ServiceError {
     ServiceError::modelled(&UNSUPPORTED_PARAMETER_TYPE, message)

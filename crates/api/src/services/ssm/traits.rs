@@ -121,3 +121,30 @@ pub trait Ssm: Send + Sync + 'static {
         wire::unserved(&operation::TERMINATE_SESSION)
     }
 }
+
+pub fn dispatch<'a, S: Ssm>(
+    service: &'a S,
+    call: S::Call,
+    route: &wire::Route,
+    request: &wire::Request<'_>,
+) -> wire::Reply<'a> {
+    match route.operation.index {
+        0 => wire::serve(route, request, |input| service.add_tags_to_resource(call, input)),
+        1 => wire::serve(route, request, |input| service.delete_parameter(call, input)),
+        2 => wire::serve(route, request, |input| service.delete_parameters(call, input)),
+        3 => wire::serve(route, request, |input| service.describe_parameters(call, input)),
+        4 => wire::serve(route, request, |input| service.describe_sessions(call, input)),
+        5 => wire::serve(route, request, |input| service.get_parameter(call, input)),
+        6 => wire::serve(route, request, |input| service.get_parameter_history(call, input)),
+        7 => wire::serve(route, request, |input| service.get_parameters(call, input)),
+        8 => wire::serve(route, request, |input| service.get_parameters_by_path(call, input)),
+        9 => wire::serve(route, request, |input| service.label_parameter_version(call, input)),
+        10 => wire::serve(route, request, |input| service.list_tags_for_resource(call, input)),
+        11 => wire::serve(route, request, |input| service.put_parameter(call, input)),
+        12 => wire::serve(route, request, |input| service.remove_tags_from_resource(call, input)),
+        13 => wire::serve(route, request, |input| service.resume_session(call, input)),
+        14 => wire::serve(route, request, |input| service.start_session(call, input)),
+        15 => wire::serve(route, request, |input| service.terminate_session(call, input)),
+        _ => wire::unknown_reply(route),
+    }
+}

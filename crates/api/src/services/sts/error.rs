@@ -11,6 +11,7 @@ pub static EXPIRED_TOKEN_EXCEPTION: ErrorShape = ErrorShape {
     status: 400,
     server_fault: false,
     message: "message",
+    code_member: None,
 };
 pub fn expired_token_exception(message: impl Into<String>) -> ServiceError {
     ServiceError::modelled(&EXPIRED_TOKEN_EXCEPTION, message)
@@ -21,6 +22,7 @@ pub static IDP_COMMUNICATION_ERROR_EXCEPTION: ErrorShape = ErrorShape {
     status: 400,
     server_fault: false,
     message: "message",
+    code_member: None,
 };
 pub fn idp_communication_error_exception(message: impl Into<String>) -> ServiceError {
     ServiceError::modelled(&IDP_COMMUNICATION_ERROR_EXCEPTION, message)
@@ -31,6 +33,7 @@ pub static IDP_REJECTED_CLAIM_EXCEPTION: ErrorShape = ErrorShape {
     status: 403,
     server_fault: false,
     message: "message",
+    code_member: None,
 };
 pub fn idp_rejected_claim_exception(message: impl Into<String>) -> ServiceError {
     ServiceError::modelled(&IDP_REJECTED_CLAIM_EXCEPTION, message)
@@ -41,6 +44,7 @@ pub static INVALID_AUTHORIZATION_MESSAGE_EXCEPTION: ErrorShape = ErrorShape {
     status: 400,
     server_fault: false,
     message: "message",
+    code_member: None,
 };
 pub fn invalid_authorization_message_exception(message: impl Into<String>) -> ServiceError {
     ServiceError::modelled(&INVALID_AUTHORIZATION_MESSAGE_EXCEPTION, message)
@@ -51,6 +55,7 @@ pub static INVALID_IDENTITY_TOKEN_EXCEPTION: ErrorShape = ErrorShape {
     status: 400,
     server_fault: false,
     message: "message",
+    code_member: None,
 };
 pub fn invalid_identity_token_exception(message: impl Into<String>) -> ServiceError {
     ServiceError::modelled(&INVALID_IDENTITY_TOKEN_EXCEPTION, message)
@@ -61,6 +66,7 @@ pub static MALFORMED_POLICY_DOCUMENT_EXCEPTION: ErrorShape = ErrorShape {
     status: 400,
     server_fault: false,
     message: "message",
+    code_member: None,
 };
 pub fn malformed_policy_document_exception(message: impl Into<String>) -> ServiceError {
     ServiceError::modelled(&MALFORMED_POLICY_DOCUMENT_EXCEPTION, message)
@@ -71,6 +77,7 @@ pub static PACKED_POLICY_TOO_LARGE_EXCEPTION: ErrorShape = ErrorShape {
     status: 400,
     server_fault: false,
     message: "message",
+    code_member: None,
 };
 pub fn packed_policy_too_large_exception(message: impl Into<String>) -> ServiceError {
     ServiceError::modelled(&PACKED_POLICY_TOO_LARGE_EXCEPTION, message)
@@ -81,6 +88,7 @@ pub static REGION_DISABLED_EXCEPTION: ErrorShape = ErrorShape {
     status: 403,
     server_fault: false,
     message: "message",
+    code_member: None,
 };
 pub fn region_disabled_exception(message: impl Into<String>) -> ServiceError {
     ServiceError::modelled(&REGION_DISABLED_EXCEPTION, message)

@@ -58,3 +58,21 @@ pub trait Sts: Send + Sync + 'static {
         wire::unserved(&operation::GET_SESSION_TOKEN)
     }
 }
+
+pub fn dispatch<'a, S: Sts>(
+    service: &'a S,
+    call: S::Call,
+    route: &wire::Route,
+    request: &wire::Request<'_>,
+) -> wire::Reply<'a> {
+    match route.operation.index {
+        0 => wire::serve(route, request, |input| service.assume_role(call, input)),
+        1 => wire::serve(route, request, |input| service.assume_role_with_web_identity(call, input)),
+        2 => wire::serve(route, request, |input| service.decode_authorization_message(call, input)),
+        3 => wire::serve(route, request, |input| service.get_access_key_info(call, input)),
+        4 => wire::serve(route, request, |input| service.get_caller_identity(call, input)),
+        5 => wire::serve(route, request, |input| service.get_federation_token(call, input)),
+        6 => wire::serve(route, request, |input| service.get_session_token(call, input)),
+        _ => wire::unknown_reply(route),
+    }
+}
