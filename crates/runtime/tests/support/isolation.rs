@@ -1,0 +1,67 @@
+//! What a container must not be able to do, for its first process and for commands executed later alike.
+
+use crate::world::{World, shell, text};
+
+const STATUS: &str = "grep -E '^(NoNewPrivs|Seccomp|CapEff|CapBnd|CapInh|CapAmb):' /proc/self/status | tr '\\t' ' '";
+const DEFAULT: &str = "CapInh: 0000000000000000\nCapEff: 00000000a80425fb\nCapBnd: 00000000a80425fb\nCapAmb: 0000000000000000\nNoNewPrivs: 1\nSeccomp: 2\n";
+
+pub async fn first_process_and_exec_are_confined_alike(world: World) {
+    let (_, out, err) = world.script("init", STATUS, |_| {}).await;
+    assert_eq!(out, DEFAULT, "{err}");
+    let runtime = world.runtime().await;
+    let container = runtime.create("exec", world.spec("exec", &["/bin/sleep", "1000"])).await.unwrap();
+    container.start().await.unwrap();
+    assert_eq!(text(&container.exec(shell(STATUS)).await.unwrap()), DEFAULT);
+    // A user other than root holds nothing, but can gain nothing either.
+    let mut unprivileged = shell(STATUS);
+    unprivileged.user = Some("app".to_owned());
+    let status = text(&container.exec(unprivileged).await.unwrap());
+    assert!(status.contains("CapEff: 0000000000000000") && status.contains("Seccomp: 2"), "{status}");
+    // The same namespaces and control groups.
+    let own = "for n in mnt uts ipc net pid cgroup; do readlink /proc/self/ns/$n; done";
+    let first = "for n in mnt uts ipc net pid cgroup; do readlink /proc/1/ns/$n; done";
+    let (own, first) = (container.exec(shell(own)).await.unwrap(), container.exec(shell(first)).await.unwrap());
+    assert_eq!(text(&own).lines().count(), 6, "{}", text(&own));
+    assert_eq!(text(&own), text(&first));
+    let groups = container.exec(shell("cat /proc/self/cgroup | cut -d: -f3 | grep -v '^/$' | wc -l")).await.unwrap();
+    assert_eq!(text(&groups).trim(), "0", "a command stands outside the container's control groups");
+}
+
+pub async fn capabilities_follow_the_specification(world: World) {
+    let (_, out, _) = world
+        .script("one", "grep CapEff /proc/self/status", |spec| {
+            spec.capabilities_drop = vec!["ALL".to_owned()];
+            spec.capabilities_add = vec!["NET_BIND_SERVICE".to_owned(), "CAP_SYS_PTRACE".to_owned()];
+        })
+        .await;
+    assert_eq!(out, "CapEff:\t0000000000080400\n");
+}
+
+pub async fn forbidden_calls_fail(world: World) {
+    let script = "unshare -m true 2>&1; unshare -U true 2>&1; mount -t tmpfs x /tmp 2>&1; mknod /disk b 254 0 && head -c 1 /disk 2>&1; \
+                  echo 1 > /proc/sys/kernel/panic; echo b > /proc/sysrq-trigger; cat /proc/kcore | wc -c; ls /sys/firmware | wc -l; chroot / /bin/echo chroot-works";
+    let (code, out, err) = world.script("one", script, |_| {}).await;
+    let lines: Vec<&str> = out.lines().collect();
+    assert_eq!(code, Some(0), "{out}{err}");
+    assert!(lines.iter().filter(|line| line.contains("Operation not permitted") || line.contains("ermission denied")).count() >= 3, "{out}{err}");
+    assert!(out.ends_with("0\n0\nchroot-works\n"), "{out}{err}");
+    assert!(err.contains("/proc/sys/kernel/panic: Read-only") && err.contains("sysrq-trigger: Read-only"), "{err}");
+}
+
+pub async fn the_host_is_out_of_reach(world: World) {
+    let runtime = world.runtime().await;
+    let container = runtime.create("one", world.spec("one", &["/bin/sleep", "1000"])).await.unwrap();
+    container.start().await.unwrap();
+    let seen = text(&container.exec(shell("ls / /dev; ps -o args; ls -l /proc/self/fd | wc -l; ip link | grep -c ': '")).await.unwrap());
+    assert!(!seen.contains("vmlinuz") && !seen.contains("vda") && !seen.contains("longshore"), "{seen}");
+    // Standard streams, the directory being listed, and the heading: nothing is inherited.
+    assert!(seen.contains("\n5\n"), "{seen}");
+    // The binary behind the processes that enter a container cannot be opened for writing through any of them.
+    let shim: serde_json::Value = serde_json::from_slice(&std::fs::read(container.directory().join("shim.json")).unwrap()).unwrap();
+    let executable = format!("/proc/{}/exe", shim["pid"]);
+    let refused = std::fs::OpenOptions::new().write(true).open(&executable).unwrap_err();
+    assert_eq!(refused.raw_os_error(), Some(30), "{refused}");
+    // What the container makes cannot be a device on the host either.
+    let made = container.exec(shell("mknod /null c 1 3; echo x > /null; echo $?")).await.unwrap();
+    assert!(text(&made).contains("ermission denied"), "{}", text(&made));
+}
