@@ -40,6 +40,10 @@ impl Table {
         self.values.remove(key);
     }
 
+    pub(crate) fn into_keys(self) -> impl Iterator<Item = String> {
+        self.values.into_iter().map(|(key, _)| key.to_string())
+    }
+
     fn reindex(&mut self, key: &Arc<str>, old: Vec<(&'static str, String)>, new: Vec<(&'static str, String)>) {
         for entry in &old {
             if !new.contains(entry) {
@@ -103,6 +107,21 @@ impl Snapshot {
             .flat_map(move |table| table.values.range(start.clone()..))
             .skip_while(move |(key, _)| skip.as_ref() == Some(key))
             .take_while(move |(key, _)| key.starts_with(prefix))
+            .filter_map(|(_, value)| typed(value))
+    }
+
+    /// As [`Snapshot::list`] in reverse order, beginning with the last key before `before` where it is given.
+    pub fn list_before<'a, T: Resource>(
+        &'a self,
+        prefix: &'a str,
+        before: Option<&str>,
+    ) -> impl Iterator<Item = Arc<T>> + 'a {
+        let start: Arc<str> = prefix.into();
+        let end: Arc<str> = before.map_or_else(|| format!("{prefix}\u{10ffff}").into(), Into::into);
+        self.table::<T>()
+            .filter(|_| start < end)
+            .into_iter()
+            .flat_map(move |table| table.values.range(start.clone()..end.clone()).rev())
             .filter_map(|(_, value)| typed(value))
     }
 

@@ -66,6 +66,19 @@ impl Transaction {
         true
     }
 
+    /// Removes every resource of every kind.
+    pub fn clear(&mut self) {
+        let kinds = self.view.kinds.clone();
+        for (kind, table) in kinds.list.iter().zip(self.view.tables.iter_mut()) {
+            for key in std::mem::take(table).into_keys() {
+                if kind.durable {
+                    self.batch.push(Write::Delete { kind: kind.name, key: key.clone() });
+                }
+                self.changes.push(Change { kind: kind.name, key });
+            }
+        }
+    }
+
     pub(crate) fn into_parts(self) -> (Snapshot, Batch, Vec<Change>) {
         (self.view, self.batch, self.changes)
     }

@@ -56,6 +56,28 @@ async fn listing_pages_by_key() {
 }
 
 #[tokio::test]
+async fn clearing_leaves_nothing_in_memory_or_on_disk() {
+    let disk = ForgetfulDisk::default();
+    let store = Store::open(embedded::open_on(&mut disk.clone()).unwrap(), kinds()).unwrap();
+    store
+        .transact(|tx| {
+            tx.put(boat("anna", "kiel"));
+            tx.put(Weather { place: "kiel".into(), wind: 7 });
+            Ok::<_, ()>(())
+        })
+        .await
+        .unwrap();
+    store.transact(|tx| Ok::<_, ()>(tx.clear())).await.unwrap();
+    let empty = |store: &Store| {
+        let snapshot = store.snapshot();
+        snapshot.len::<Boat>() == 0 && snapshot.len::<Weather>() == 0 && names(store, "kiel").is_empty()
+    };
+    assert!(empty(&store));
+    drop(store);
+    assert!(empty(&Store::open(embedded::open_on(&mut disk.clone()).unwrap(), kinds()).unwrap()));
+}
+
+#[tokio::test]
 async fn a_refused_transaction_leaves_nothing() {
     let store = store();
     let refused = store

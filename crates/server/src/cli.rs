@@ -1,0 +1,161 @@
+//! The command line. What each command does is in `commands`, `supervisor` and `demo`.
+
+use std::{net::SocketAddr, path::PathBuf, process::ExitCode};
+
+use clap::{Args, Parser, Subcommand};
+use domain::{AccountId, Region};
+
+use crate::{commands, demo, logging, supervisor};
+
+/// Amazon ECS, ECR and Fargate that you can own.
+#[derive(Parser)]
+#[command(name = "longshore", version, about, after_help = EXAMPLES)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  longshore demo                 see the main job done, start to end
+  longshore up                   run the platform on this host until Ctrl-C
+  eval \"$(longshore env)\"        point the aws CLI and every SDK at it
+  longshore down --purge         remove everything again";
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run the whole platform on this host, in the foreground.
+    Up(UpArgs),
+    /// Do the main job in one command: image, registry, task definition, service, load balancer.
+    Demo(DemoArgs),
+    /// Print the environment that points AWS tools here.
+    Env(DataDirArgs),
+    /// Stop everything on this host that belongs to a data directory.
+    Down(DownArgs),
+    /// Say what this host has and lacks for running the platform.
+    Doctor(DataDirArgs),
+    /// The control plane (started by `up`).
+    #[command(hide = true)]
+    Server,
+    /// The machine's hypervisor (started by `up`).
+    #[command(hide = true)]
+    Host,
+    /// A container instance: registers with a cluster and runs its tasks.
+    Agent(agent::Options),
+    /// One load balancer's data plane (started by `host`).
+    #[command(hide = true)]
+    Balancer(balancer::Options),
+}
+
+/// Where the data lives.
+#[derive(Args, Clone, Debug)]
+#[command(after_help = "Example:\n  longshore env --data-dir /var/lib/longshore")]
+pub struct DataDirArgs {
+    /// The data directory.
+    #[arg(long, default_value = "./longshore-data", env = "LONGSHORE_DATA_DIR")]
+    pub data_dir: PathBuf,
+}
+
+/// Options of `up`.
+#[derive(Args, Clone, Debug)]
+#[command(
+    after_help = "Example:\n  longshore up --data-dir /var/lib/longshore --listen 127.0.0.1:4580 --region eu-west-1"
+)]
+pub struct UpArgs {
+    /// Where the data lives.
+    #[command(flatten)]
+    pub data: DataDirArgs,
+    /// The address of the control plane; port 0 takes a free one. Beyond loopback it speaks TLS only.
+    #[arg(long, default_value = "127.0.0.1:4580")]
+    pub listen: SocketAddr,
+    /// The region of requests that name none. Any other region comes into being when it is first used.
+    #[arg(long, default_value = "us-east-1")]
+    pub region: Region,
+    /// The account's id: twelve digits.
+    #[arg(long, default_value = "123456789012")]
+    pub account: AccountId,
+    /// Offer `POST /_longshore/reset` (root-signed), which empties the account: for test suites.
+    #[arg(long)]
+    pub allow_reset: bool,
+    /// Run the control plane's time this many times faster: for test suites.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub clock_rate: u32,
+    /// Let UpdateService add a load balancer to an existing service, as Amazon does today.
+    #[arg(long)]
+    pub allow_load_balancer_updates: bool,
+    /// Leave /etc/hosts alone.
+    #[arg(long)]
+    pub no_hosts: bool,
+    /// Where images of another registry come from instead, e.g. docker.io=http://127.0.0.1:5000. Can be repeated.
+    #[arg(long, value_name = "REGISTRY=URL")]
+    pub registry_mirror: Vec<String>,
+}
+
+/// Options of `demo`.
+#[derive(Args, Clone, Debug)]
+#[command(after_help = "Example:\n  longshore demo --exit && echo it works here")]
+pub struct DemoArgs {
+    /// Where the data lives.
+    #[command(flatten)]
+    pub data: DataDirArgs,
+    /// Take everything down again at the end; exit 0 only if HTTP through the load balancer reached both tasks.
+    #[arg(long)]
+    pub exit: bool,
+    /// The address of the control plane, if the demo has to start it.
+    #[arg(long, default_value = "127.0.0.1:4580")]
+    pub listen: SocketAddr,
+}
+
+/// Options of `down`.
+#[derive(Args, Clone, Debug)]
+#[command(after_help = "Example:\n  longshore down --data-dir ./longshore-data --purge")]
+pub struct DownArgs {
+    /// Where the data lives.
+    #[command(flatten)]
+    pub data: DataDirArgs,
+    /// Remove the data as well.
+    #[arg(long)]
+    pub purge: bool,
+}
+
+/// Runs the command that was given; gives the process's exit code: 0, or 1 with the cause and the mend on standard
+/// error (2 for a command line that cannot be understood, as everywhere).
+pub fn run() -> ExitCode {
+    let command = Cli::parse().command;
+    logging::start(matches!(command, Command::Demo(_) | Command::Env(_) | Command::Down(_) | Command::Doctor(_)));
+    let outcome = match command {
+        Command::Up(args) => supervisor::up(args),
+        Command::Demo(args) => demo::run(&args),
+        Command::Env(args) => commands::env(&args),
+        Command::Down(args) => commands::down(&args),
+        Command::Doctor(args) => commands::doctor(&args),
+        Command::Server => supervisor::children::server(),
+        Command::Host => supervisor::children::host(),
+        Command::Agent(options) => agent::main(options).map_err(Into::into),
+        Command::Balancer(options) => balancer::main(options).map_err(Into::into),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("longshore: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent_and_every_public_command_shows_an_example() {
+        let mut cli = Cli::command();
+        cli.clone().debug_assert();
+        for command in cli.get_subcommands_mut().filter(|command| !command.is_hide_set()) {
+            let help = command.render_long_help().to_string();
+            assert!(help.contains("Example"), "{}: no example in its help", command.get_name());
+        }
+    }
+}

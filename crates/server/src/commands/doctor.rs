@@ -1,0 +1,154 @@
+//! `longshore doctor`: what this host has and lacks, and how to mend it.
+
+use std::{fs, net::TcpListener, path::Path};
+
+use nix::{
+    sys::{statvfs::statvfs, utsname::uname},
+    unistd::Uid,
+};
+
+use crate::{cli::DataDirArgs, data_directory::DataDirectory, supervisor::Error};
+
+/// Less free disk than this, and layers and logs soon fill it.
+const DISK_BYTES: u64 = 5 * 1024 * 1024 * 1024;
+
+enum Verdict {
+    Good,
+    /// Works here, but nobody has verified it.
+    Unverified,
+    Lacking,
+}
+
+struct Finding {
+    verdict: Verdict,
+    what: String,
+    mend: String,
+}
+
+fn good(what: impl Into<String>) -> Finding {
+    Finding { verdict: Verdict::Good, what: what.into(), mend: String::new() }
+}
+
+fn lacking(what: impl Into<String>, mend: impl Into<String>) -> Finding {
+    Finding { verdict: Verdict::Lacking, what: what.into(), mend: mend.into() }
+}
+
+/// Looks at the host; fails when something is missing that the platform needs.
+pub fn doctor(args: &DataDirArgs) -> Result<(), Error> {
+    let mut findings = vec![root(), kernel(), cgroups(), overlayfs()];
+    findings.extend(host::doctor().into_iter().map(|check| {
+        if check.ok {
+            good(format!("{}: {}", check.name, check.detail))
+        } else {
+            lacking(format!("{}: {}", check.name, check.detail), check.mend)
+        }
+    }));
+    findings.extend([disk(&args.data_dir), port(&args.data_dir)]);
+    findings.push(Finding {
+        verdict: Verdict::Unverified,
+        what: "isolation: tasks share this kernel; a task's root user is confined by namespaces, seccomp and dropped capabilities, not by a user namespace".to_owned(),
+        mend: "run images you do not trust on a machine of their own".to_owned(),
+    });
+    let mut missing = 0;
+    for finding in findings {
+        let mark = match finding.verdict {
+            Verdict::Good => "ok  ",
+            Verdict::Unverified => "note",
+            Verdict::Lacking => {
+                missing += 1;
+                "MISS"
+            }
+        };
+        println!("{mark}  {}", finding.what);
+        if !finding.mend.is_empty() {
+            println!("      → {}", finding.mend);
+        }
+    }
+    if missing == 0 {
+        Ok(())
+    } else {
+        Err(format!("{missing} thing(s) that the platform needs are missing, see above").into())
+    }
+}
+
+fn root() -> Finding {
+    if Uid::effective().is_root() { good("root") } else { lacking("root: this is not root", "run it with sudo") }
+}
+
+fn kernel() -> Finding {
+    match uname() {
+        Ok(name) => good(format!("kernel {}", name.release().to_string_lossy())),
+        Err(error) => lacking(format!("kernel: {error}"), "Linux 5.10 or newer is needed"),
+    }
+}
+
+fn cgroups() -> Finding {
+    let v1 = Path::new("/sys/fs/cgroup/memory").is_dir();
+    let v2 = fs::read_to_string("/sys/fs/cgroup/cgroup.controllers");
+    match (v1, v2) {
+        (true, _) => good("cgroups v1 (limits are enforced by its controllers)"),
+        (false, Ok(controllers)) => {
+            let lacks: Vec<_> = ["cpu", "memory", "pids"]
+                .into_iter()
+                .filter(|name| !controllers.split_whitespace().any(|c| c == *name))
+                .collect();
+            if lacks.is_empty() {
+                Finding {
+                    verdict: Verdict::Unverified,
+                    what: "cgroups v2".to_owned(),
+                    mend: "works by our tests on a fake cgroup file system; not yet verified on a pure v2 kernel"
+                        .to_owned(),
+                }
+            } else {
+                lacking(
+                    format!("cgroups v2 without {}", lacks.join(", ")),
+                    "boot with these controllers enabled (cgroup_enable=memory)",
+                )
+            }
+        }
+        (false, Err(_)) => lacking("cgroups: none mounted", "mount -t cgroup2 none /sys/fs/cgroup"),
+    }
+}
+
+fn overlayfs() -> Finding {
+    let known = fs::read_to_string("/proc/filesystems").unwrap_or_default();
+    if known.lines().any(|line| line.trim_end().ends_with("\toverlay")) {
+        good("overlayfs")
+    } else {
+        lacking("overlayfs: the kernel does not offer it", "modprobe overlay")
+    }
+}
+
+fn disk(path: &Path) -> Finding {
+    let mut existing = path.to_owned();
+    while !existing.exists() && existing.pop() {}
+    let place = if existing.as_os_str().is_empty() { Path::new(".") } else { existing.as_path() };
+    match statvfs(place) {
+        Ok(stat) => {
+            let free = stat.blocks_available() * stat.fragment_size();
+            let text = format!("disk: {:.1} GiB free at {}", free as f64 / f64::from(1 << 30), place.display());
+            if free >= DISK_BYTES {
+                good(text)
+            } else {
+                lacking(text, "free some, or use --data-dir on another file system")
+            }
+        }
+        Err(error) => {
+            lacking(format!("disk: {}: {error}", place.display()), "use --data-dir with a directory that exists")
+        }
+    }
+}
+
+fn port(data: &Path) -> Finding {
+    let settings = DataDirectory::open(data).ok().and_then(|data| data.settings().ok());
+    let listen =
+        settings.map_or_else(|| std::net::SocketAddr::from(([127, 0, 0, 1], 4580)), |settings| settings.listen);
+    match TcpListener::bind(listen) {
+        Ok(_) => good(format!("port: {listen} is free")),
+        Err(_) => Finding {
+            verdict: Verdict::Unverified,
+            what: format!("port: {listen} is in use"),
+            mend: "by a platform that runs already, or choose another with --listen".to_owned(),
+        },
+    }
+}

@@ -1,0 +1,160 @@
+//! An AWS request from its first byte to its answer: bounds, signature, route, handler, encoding.
+
+use api::SERVICES;
+use bytes::Bytes;
+use http::{HeaderMap, Request, Response, StatusCode};
+use hyper::body::Incoming;
+use services::Call;
+use wire::{Face, Reply, Route, ServiceError, sigv4};
+
+use super::{
+    FrontDoor, Peer,
+    body::{self, Body, ReadError},
+    signature::{self, Caller},
+    text,
+};
+
+/// The largest body of the reset, which needs none.
+const RESET_BODY: usize = 1024;
+
+/// Calls the handler that a route leads to, in whichever service.
+macro_rules! dispatch {
+    ($route:expr, $request:expr, $call:expr, { $($name:literal => $service:expr, $module:ident;)* }) => {
+        match $route.operation.service.name {
+            $($name => api::$module::dispatch($service, $call, $route, $request),)*
+            _ => unserved($route),
+        }
+    };
+}
+
+impl FrontDoor {
+    /// Answers an AWS request.
+    pub(super) async fn aws(&self, peer: Peer, request: Request<Incoming>) -> Response<Body> {
+        let request_id = self.control_plane.platform.ids().uuid();
+        let (parts, body) = request.into_parts();
+        let limit = wire::body_limit(SERVICES, &parts.headers);
+        let read = body::read(body, limit).await;
+        let body = match &read {
+            Ok(body) => body.as_ref(),
+            Err(_) => &[],
+        };
+        let request = borrow(&parts, body);
+        let answer = match read {
+            Ok(_) => self.answer(peer, &request, &request_id).await,
+            Err(error) => {
+                let face = wire::face(SERVICES, &request, "");
+                wire::encode_error(&face, &unreadable(&error, limit), &request_id)
+            }
+        };
+        answer.map(body::full)
+    }
+
+    async fn answer(&self, peer: Peer, request: &wire::Request<'_>, request_id: &str) -> Response<Bytes> {
+        let fail = |face: &Face, error: &ServiceError| wire::encode_error(face, error, request_id);
+        let claim = match sigv4::parse(request) {
+            Ok(claim) => claim,
+            Err(error) => {
+                let face = wire::face(SERVICES, request, "");
+                return fail(&face, &error.service_error(&face));
+            }
+        };
+        let face = wire::face(SERVICES, request, &claim.service);
+        let caller = match signature::verify(&self.control_plane.platform, &claim, request.body) {
+            Ok(caller) => caller,
+            Err(error) => return fail(&face, &error.service_error(&face)),
+        };
+        let route = match wire::route(SERVICES, request, &claim.service) {
+            Ok(route) => route,
+            Err(error) => return fail(&face, &error),
+        };
+        let face = route.face();
+        if let Err(error) = self.prepare(&caller.scope.account, &caller.scope.region).await {
+            return fail(&face, &error);
+        }
+        let operation = route.operation;
+        let Caller { principal, scope } = caller;
+        let platform = self.control_plane.platform.clone();
+        let call = Call::new(platform, principal, scope, operation, request_id.to_owned(), peer.address);
+        match call_handler(&route, request, call).await {
+            Ok(output) => {
+                tracing::debug!(service = operation.service.name, operation = operation.name, request_id, "served");
+                wire::encode(&route, &*output, request_id)
+            }
+            Err(error) => {
+                tracing::debug!(
+                    service = operation.service.name,
+                    operation = operation.name,
+                    request_id,
+                    code = error.code(),
+                    "refused"
+                );
+                fail(&face, &error)
+            }
+        }
+    }
+
+    /// `POST /_longshore/reset`, signed with the root key: empties the account.
+    pub(super) async fn reset(&self, _: Peer, request: Request<Incoming>) -> Response<Body> {
+        if !self.allow_reset {
+            return text(StatusCode::NOT_FOUND, "Start the platform with --allow-reset to have this.");
+        }
+        if request.method() != http::Method::POST {
+            return text(StatusCode::METHOD_NOT_ALLOWED, "Use POST.");
+        }
+        let (parts, body) = request.into_parts();
+        let Ok(body) = body::read(body, RESET_BODY).await else {
+            return text(StatusCode::PAYLOAD_TOO_LARGE, "The reset takes no body.");
+        };
+        let request = borrow(&parts, &body);
+        let platform = &self.control_plane.platform;
+        let caller = sigv4::parse(&request).and_then(|claim| signature::verify(platform, &claim, request.body));
+        match caller.map(|caller| caller.principal) {
+            Ok(iam::Principal::Root { .. }) => {}
+            Ok(_) => return text(StatusCode::FORBIDDEN, "Only the root key may reset the platform."),
+            Err(error) => return text(StatusCode::FORBIDDEN, error.to_string()),
+        }
+        match self.control_plane.reset().await {
+            Ok(()) => {
+                self.forget_prepared();
+                text(StatusCode::OK, "The account is empty.\n")
+            }
+            Err(error) => text(StatusCode::INTERNAL_SERVER_ERROR, error.message().to_owned()),
+        }
+    }
+}
+
+fn call_handler<'a>(route: &Route, request: &wire::Request<'_>, call: Call) -> Reply<'a> {
+    dispatch!(route, request, call, {
+        "ec2" => &services::ec2::Ec2, ec2;
+        "ecr" => &services::ecr::Ecr, ecr;
+        "ecs" => &services::ecs::Ecs, ecs;
+        "elbv2" => &services::elbv2::Elbv2, elbv2;
+        "iam" => &services::iam::Iam, iam;
+        "logs" => &services::logs::Logs, logs;
+        "sts" => &services::sts::Sts, sts;
+    })
+}
+
+fn unserved<'a>(route: &Route) -> Reply<'a> {
+    Box::pin(std::future::ready(Err(ServiceError::unserved(route.operation))))
+}
+
+fn borrow<'a>(parts: &'a http::request::Parts, body: &'a [u8]) -> wire::Request<'a> {
+    let headers: &HeaderMap = &parts.headers;
+    wire::Request {
+        method: &parts.method,
+        path: parts.uri.path(),
+        query: parts.uri.query().unwrap_or_default(),
+        headers,
+        body,
+    }
+}
+
+fn unreadable(error: &ReadError, limit: usize) -> ServiceError {
+    match error {
+        ReadError::TooLarge => {
+            ServiceError::new("RequestEntityTooLarge", format!("The request body exceeds {limit} bytes.")).status(413)
+        }
+        ReadError::Broken => ServiceError::new("IncompleteBody", "The request body ended before its announced length."),
+    }
+}

@@ -1,0 +1,148 @@
+//! Where requests come from: the address of `--listen` (plain on loopback, TLS elsewhere), and the socket at which
+//! `host` hands over what tasks and instances send to their VPC's endpoint.
+
+use std::{
+    io,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
+
+use hyper::{body::Incoming, service::service_fn};
+use hyper_util::{
+    rt::{TokioExecutor, TokioIo, TokioTimer},
+    server::conn::auto,
+};
+use tokio::{
+    io::{AsyncRead, AsyncReadExt, AsyncWrite},
+    net::{TcpListener, UnixListener},
+    sync::Semaphore,
+};
+
+use super::{FrontDoor, Peer, tls::Tls};
+
+/// How many connections may be open at once, over all listeners.
+const MAX_CONNECTIONS: usize = 8_192;
+/// How long a client may take to send its request's head, or a `PROXY` line.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
+/// The longest `PROXY` line (version 1 of the protocol).
+const MAX_PROXY_LINE: usize = 107;
+
+/// A place where requests arrive.
+pub enum Listener {
+    /// Plain HTTP, only ever on loopback.
+    Plain(TcpListener),
+    /// HTTPS.
+    Tls(TcpListener, Tls),
+    /// Connections from inside VPCs, each beginning with a `PROXY TCP4 …` line.
+    Vpc(UnixListener),
+}
+
+/// Serves a listener for ever.
+pub async fn serve(front_door: Arc<FrontDoor>, listener: Listener, connections: Arc<Semaphore>) {
+    loop {
+        let Ok(permit) = connections.clone().acquire_owned().await else { return };
+        let front_door = front_door.clone();
+        let accepted = match &listener {
+            Listener::Plain(listener) => listener.accept().await.map(|(stream, peer)| {
+                let _ = stream.set_nodelay(true);
+                tokio::spawn(async move {
+                    let on_host = peer.ip().is_loopback();
+                    connection(front_door, stream, Peer { address: peer.ip(), on_host }).await;
+                    drop(permit);
+                });
+            }),
+            Listener::Tls(listener, tls) => {
+                let tls = tls.clone();
+                listener.accept().await.map(|(stream, peer)| {
+                    let _ = stream.set_nodelay(true);
+                    tokio::spawn(async move {
+                        if let Ok(Ok(stream)) = tokio::time::timeout(HEAD_TIMEOUT, tls.accept(stream)).await {
+                            connection(front_door, stream, Peer { address: peer.ip(), on_host: false }).await;
+                        }
+                        drop(permit);
+                    });
+                })
+            }
+            Listener::Vpc(listener) => listener.accept().await.map(|(mut stream, _)| {
+                tokio::spawn(async move {
+                    let line = tokio::time::timeout(HEAD_TIMEOUT, proxy_line(&mut stream)).await;
+                    if let Ok(Ok(source)) = line {
+                        let peer = Peer { address: IpAddr::V4(source), on_host: false };
+                        connection(front_door, stream, peer).await;
+                    }
+                    drop(permit);
+                });
+            }),
+        };
+        if let Err(error) = accepted {
+            // Out of file descriptors, most likely: those who hold them will end.
+            tracing::warn!(%error, "a connection could not be accepted");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+}
+
+/// The semaphore that bounds how many connections are open at once.
+pub fn connection_limit() -> Arc<Semaphore> {
+    Arc::new(Semaphore::new(MAX_CONNECTIONS))
+}
+
+async fn connection(
+    front_door: Arc<FrontDoor>,
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    peer: Peer,
+) {
+    let mut builder = auto::Builder::new(TokioExecutor::new());
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT).max_buf_size(1 << 20);
+    builder.http2().timer(TokioTimer::new()).max_concurrent_streams(128);
+    let service = service_fn(move |request: http::Request<Incoming>| {
+        let front_door = front_door.clone();
+        async move { Ok::<_, std::convert::Infallible>(front_door.handle(peer, request).await) }
+    });
+    // How a connection ended is of interest to its client only.
+    let _ = builder.serve_connection_with_upgrades(TokioIo::new(stream), service).await;
+}
+
+/// Reads `PROXY TCP4 {source} {destination} {port} {port}\r\n` and gives the source, byte by byte so that nothing of
+/// what follows is taken.
+async fn proxy_line(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<Ipv4Addr> {
+    let mut line = Vec::with_capacity(MAX_PROXY_LINE);
+    while !line.ends_with(b"\r\n") {
+        if line.len() >= MAX_PROXY_LINE {
+            return Err(io::Error::from(io::ErrorKind::InvalidData));
+        }
+        line.push(stream.read_u8().await?);
+    }
+    let text = std::str::from_utf8(&line).unwrap_or_default();
+    let mut words = text.split_ascii_whitespace();
+    match (words.next(), words.next(), words.next().and_then(|word| word.parse().ok())) {
+        (Some("PROXY"), Some("TCP4"), Some(source)) => Ok(source),
+        _ => Err(io::Error::from(io::ErrorKind::InvalidData)),
+    }
+}
+
+/// Binds the address of `--listen`: with TLS unless it is loopback.
+pub async fn bind(listen: SocketAddr, keys: &std::path::Path) -> io::Result<Listener> {
+    let listener = TcpListener::bind(listen).await?;
+    if listen.ip().is_loopback() {
+        Ok(Listener::Plain(listener))
+    } else {
+        Ok(Listener::Tls(listener, Tls::generate(listen.ip(), keys)?))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn the_proxy_line_names_the_source_and_takes_no_more() {
+        let mut bytes: &[u8] = b"PROXY TCP4 172.31.0.9 169.254.169.252 4711 4580\r\nPOST / HTTP/1.1\r\n";
+        assert_eq!(proxy_line(&mut bytes).await.unwrap(), Ipv4Addr::new(172, 31, 0, 9));
+        assert_eq!(bytes, b"POST / HTTP/1.1\r\n");
+        for wrong in [&b"GET / HTTP/1.1\r\n"[..], b"PROXY TCP4 x\r\n", b"PROXY", &[b'x'; 300]] {
+            assert!(proxy_line(&mut &*wrong).await.is_err());
+        }
+    }
+}

@@ -1,0 +1,42 @@
+//! Whose request is it: the claim in its signature, the key's secret, and whether the two agree.
+
+use domain::{AccountId, Clock, Region, Scope};
+use iam::{AuthenticationError, Authority, Principal};
+use services::Platform;
+use wire::sigv4::{self, Claim, Error};
+
+/// A caller whose signature has been verified.
+pub struct Caller {
+    /// Who they are.
+    pub principal: Principal,
+    /// Their account, and the region they signed for.
+    pub scope: Scope,
+}
+
+/// Verifies a claim against the body as it was received.
+///
+/// The signature's age is measured by the system's clock, as the caller's is; a session's end by the platform's, which
+/// may run faster.
+pub fn verify(platform: &Platform, claim: &Claim, body: &[u8]) -> Result<Caller, Error> {
+    let (secret, principal) = secret(&platform.authority, claim, &platform.clock)?;
+    let system = wire::Timestamp(Clock::system_now().millis());
+    sigv4::verify(claim, secret.expose(), &sigv4::body_sha256(body), system)?;
+    let region: Region = claim.region.parse().map_err(|_| {
+        Error::Invalid(format!("Credential should be scoped to a valid region, not '{}'.", clip(&claim.region)))
+    })?;
+    let account: AccountId = principal.account().clone();
+    Ok(Caller { principal, scope: Scope { account, region } })
+}
+
+fn secret(authority: &Authority, claim: &Claim, clock: &Clock) -> Result<(iam::SecretAccessKey, Principal), Error> {
+    authority.authenticate(&claim.access_key_id, claim.session_token.as_deref(), clock.now()).map_err(|error| {
+        match error {
+            AuthenticationError::UnknownKey => Error::UnknownKey,
+            AuthenticationError::Expired => Error::ExpiredToken,
+        }
+    })
+}
+
+fn clip(text: &str) -> String {
+    text.chars().take(64).collect()
+}

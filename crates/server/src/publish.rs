@@ -1,0 +1,128 @@
+//! Between the store and the processes that follow a slice of it: whatever changes is published, whatever they report
+//! is observed.
+
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
+
+use domain::{
+    balancing::LoadBalancer,
+    network::host::{HostItem, HostReport, NameItem},
+};
+use store::{Changes, Snapshot};
+use wire::ServiceError;
+
+use crate::platform::ControlPlane;
+
+/// Kinds that no slice is made of: a change of them alone needs no publishing.
+const IRRELEVANT: [&str; 3] = ["ecs/", "iam/", "logs/"];
+/// How long a report that could not be saved waits for its next try by the reporter.
+const RETRY: Duration = Duration::from_millis(200);
+
+/// Publishes slices for ever.
+pub async fn publish(control_plane: Arc<ControlPlane>) {
+    let store = &control_plane.platform.store;
+    let mut watch = store.watch();
+    let mut known = BTreeSet::new();
+    loop {
+        let snapshot = store.snapshot();
+        if let Err(error) = publish_once(&control_plane, &snapshot, &mut known) {
+            tracing::error!(%error, "a slice cannot be published");
+        }
+        loop {
+            match watch.next().await {
+                Some(Changes::Keys(changes)) => {
+                    let relevant = |kind: &str| !IRRELEVANT.iter().any(|prefix| kind.starts_with(prefix));
+                    if changes.iter().any(|change| relevant(change.kind)) {
+                        break;
+                    }
+                }
+                Some(Changes::Lagged) => break,
+                None => return,
+            }
+        }
+    }
+}
+
+fn publish_once(
+    control_plane: &ControlPlane,
+    snapshot: &Snapshot,
+    known: &mut BTreeSet<String>,
+) -> Result<(), feed::PublishError> {
+    let publisher = &control_plane.publisher;
+    let extra = services::elbv2::host_items(snapshot).chain(registry_names(control_plane));
+    publisher.publish("host", &services::ec2::host_slice(snapshot, extra))?;
+    let mut current = BTreeSet::new();
+    for load_balancer in snapshot.list::<LoadBalancer>("") {
+        let consumer = format!("balancer/{}", load_balancer.arn);
+        publisher.publish(&consumer, &services::elbv2::balancer_slice(snapshot, &load_balancer))?;
+        current.insert(consumer);
+    }
+    for gone in known.difference(&current) {
+        publisher.withdraw(gone);
+    }
+    *known = current;
+    Ok(())
+}
+
+/// The names under which the registry is reached from the host.
+fn registry_names(control_plane: &ControlPlane) -> impl Iterator<Item = (String, HostItem)> {
+    let options = &control_plane.platform.options;
+    let name = format!("{}.dkr.ecr.{}.localhost", options.account, options.region);
+    let item = NameItem {
+        name: name.clone(),
+        vpc_id: None,
+        private_addresses: vec![],
+        public_addresses: vec![std::net::Ipv4Addr::LOCALHOST],
+    };
+    std::iter::once((format!("name/{name}"), HostItem::Name(item)))
+}
+
+/// Observes reports for ever.
+pub async fn observe(control_plane: Arc<ControlPlane>) {
+    while let Some(report) = control_plane.publisher.next_report().await {
+        match observe_one(&control_plane, &report.consumer, &report.body).await {
+            Ok(()) => report.confirm(),
+            Err(error) => {
+                // Not confirmed: it comes again.
+                tracing::warn!(consumer = report.consumer, key = report.key, %error, "a report cannot be saved");
+                tokio::time::sleep(RETRY).await;
+            }
+        }
+    }
+}
+
+async fn observe_one(
+    control_plane: &ControlPlane,
+    consumer: &str,
+    body: &serde_json::Value,
+) -> Result<(), ServiceError> {
+    let platform = &control_plane.platform;
+    let now = platform.clock.now();
+    let observed = platform.store.transact(|tx| {
+        if let Some(arn) = consumer.strip_prefix("balancer/") {
+            services::elbv2::observe_balancer(tx, arn, body, now);
+            return Ok(());
+        }
+        // What this version does not understand is nothing to it; the reporter need not repeat it.
+        let Ok(report) = serde_json::from_value::<HostReport>(body.clone()) else { return Ok(()) };
+        match report {
+            HostReport::Interface { interface_id, state, reason, .. } => {
+                if state == "attached" {
+                    services::ecs::observe::interface_attached(tx, &interface_id, now);
+                } else {
+                    let reason = reason.unwrap_or_default();
+                    services::ecs::observe::interface_failed(tx, &interface_id, &reason, now);
+                }
+            }
+            HostReport::LoadBalancer { arn, state, reason, .. } => {
+                tracing::info!(arn, state, reason, "load balancer");
+            }
+            HostReport::Host { problems } => {
+                for problem in problems {
+                    tracing::warn!(problem, "host");
+                }
+            }
+        }
+        Ok(())
+    });
+    observed.await.map_err(services::commit_failure)
+}

@@ -1,0 +1,89 @@
+//! Knowing a process again: a pid alone is not enough, since pids are used again; a pid and its start time are.
+
+use std::{fs, io, path::Path};
+
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+use serde::{Deserialize, Serialize};
+
+/// A process as its pid file names it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PidFile {
+    /// The process id.
+    pub pid: i32,
+    /// When it started, in clock ticks since boot (field 22 of `/proc/{pid}/stat`).
+    pub start_time: u64,
+    /// What it was started with: another `up` with other options does not go on with it.
+    pub arguments: Vec<String>,
+}
+
+impl PidFile {
+    /// The file for a process that runs now.
+    pub fn of(pid: i32, arguments: Vec<String>) -> io::Result<Self> {
+        Ok(Self { pid, start_time: start_time(pid)?, arguments })
+    }
+
+    /// Reads a pid file; `None` when there is none or it is damaged.
+    pub fn read(path: &Path) -> Option<Self> {
+        serde_json::from_slice(&fs::read(path).ok()?).ok()
+    }
+
+    /// Writes the pid file.
+    pub fn write(&self, path: &Path) -> io::Result<()> {
+        let temporary = path.with_extension("new");
+        fs::write(&temporary, serde_json::to_vec(self)?)?;
+        fs::rename(temporary, path)
+    }
+
+    /// Whether the process still runs.
+    pub fn is_running(&self) -> bool {
+        start_time(self.pid).is_ok_and(|start| start == self.start_time)
+    }
+
+    /// Sends a signal, if the process still runs.
+    pub fn signal(&self, signal: Signal) {
+        if self.is_running() {
+            // It may end between the two lines: then there is nobody to tell.
+            let _ = kill(Pid::from_raw(self.pid), signal);
+        }
+    }
+}
+
+/// The start time of a running process. A zombie does not count as running.
+fn start_time(pid: i32) -> io::Result<u64> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
+    // The second field is the command in parentheses and may hold anything, so fields are counted from its end.
+    let fields: Vec<&str> = stat.rsplit_once(')').map_or("", |(_, rest)| rest).split_whitespace().collect();
+    match (fields.first(), fields.get(19).and_then(|field| field.parse().ok())) {
+        (Some(&"Z" | &"X"), _) | (_, None) => Err(io::Error::from(io::ErrorKind::NotFound)),
+        (_, Some(start)) => Ok(start),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_is_known_by_pid_and_start_time() {
+        let own = PidFile::of(i32::try_from(std::process::id()).unwrap(), vec![]).unwrap();
+        assert!(own.is_running());
+        assert!(!PidFile { start_time: own.start_time + 1, ..own }.is_running());
+    }
+
+    #[test]
+    fn a_zombie_is_not_running() {
+        let mut child = std::process::Command::new("true").spawn().unwrap();
+        let pid = i32::try_from(child.id()).unwrap();
+        let file = PidFile { pid, start_time: 0, arguments: vec![] };
+        while fs::read_to_string(format!("/proc/{pid}/stat")).unwrap().split(") ").nth(1).map(|s| s.starts_with('Z'))
+            != Some(true)
+        {
+            std::thread::yield_now();
+        }
+        assert!(!file.is_running());
+        child.wait().unwrap();
+    }
+}
