@@ -5,10 +5,11 @@
 
 pub mod agent_protocol;
 pub mod arn;
-pub mod ecs;
 pub mod balancing;
+pub mod ecs;
 pub mod id;
 pub mod identity;
+pub mod logs;
 pub mod network;
 pub mod repositories;
 pub mod resource;

@@ -4,8 +4,12 @@
 //! A handler can reach the platform only through [`Call::authorise`], so that none can forget to ask.
 
 mod call;
+pub mod ec2;
 mod errors;
+pub mod iam;
+pub mod logs;
 mod platform;
+pub mod sts;
 
 pub use call::{Authorised, Call};
 pub use errors::{access_denied, commit_failure};
