@@ -2,18 +2,28 @@
 //!
 //! Each task is a module with `run(arguments) -> Result<(), String>`; this file only finds it.
 
+mod ci;
 mod codegen;
+mod setup;
+mod shell;
+mod tidy;
 
 use std::process::ExitCode;
 
 type Task = fn(&[String]) -> Result<(), String>;
 
 /// Name, one line of help, and what to run. Add a task here and nowhere else.
-const TASKS: &[(&str, &str, Task)] = &[(
-    "codegen",
-    "[--check]: write crates/api and docs/coverage.md from Amazon's models, or see that they are current",
-    codegen::run,
-)];
+const TASKS: &[(&str, &str, Task)] = &[
+    ("ci", "everything that must hold before a change lands", ci::run_ci),
+    ("setup", "[--bench]: install what the tests need", setup::run_setup),
+    ("e2e", "[pytest arguments]: the end-to-end tests", ci::end_to_end),
+    ("tidy", "crate arrows, licences, module docs, file lengths", tidy::run),
+    (
+        "codegen",
+        "[--check]: write crates/api and docs/coverage.md from Amazon's models, or see that they are current",
+        codegen::run,
+    ),
+];
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();

@@ -39,6 +39,7 @@ fn generate(root: &Path) -> Result<BTreeMap<PathBuf, String>, String> {
     let mut files = BTreeMap::new();
     let mut modules = String::new();
     let mut names_list = String::new();
+    let mut each = String::new();
     for (name, operations) in &services {
         let model = model::load(&models, name, operations)?;
         let module = names::snake(name);
@@ -48,11 +49,14 @@ fn generate(root: &Path) -> Result<BTreeMap<PathBuf, String>, String> {
         }
         modules.push_str(&format!("pub mod {module};\n"));
         names_list.push_str(&format!("&{module}::operation::SERVICE,\n"));
+        each.push_str(&format!("{module}::each_operation(each);\n"));
     }
     let index = format!(
         "{MARK}//! The services and where they are.\n\n{modules}\n\
          /// Every service we have the shapes of.\n\
-         pub static SERVICES: &[&wire::Service] = &[\n{names_list}];\n"
+         pub static SERVICES: &[&wire::Service] = &[\n{names_list}];\n\n\
+         /// Calls `each` for every operation of every service.\n\
+         pub fn each_operation<E: crate::Each>(each: &mut E) {{\n{each}}}\n"
     );
     files.insert(root.join("crates/api/src/services.rs"), format_source(root, &index)?);
     Ok(files)
@@ -69,7 +73,7 @@ fn service_files(model: &model::Model) -> Result<Vec<(&'static str, String)>, St
             "mod.rs",
             format!(
                 "{}pub mod error;\npub mod operation;\nmod shapes;\nmod tables;\nmod traits;\n\n\
-                 pub use shapes::*;\npub use traits::{{{traits}, dispatch}};\n",
+                 pub use shapes::*;\npub use traits::{{{traits}, dispatch, each_operation}};\n",
                 head("shapes, errors and operations.")
             ),
         ),
@@ -103,10 +107,11 @@ fn service_files(model: &model::Model) -> Result<Vec<(&'static str, String)>, St
             "traits.rs",
             format!(
                 "{}#![allow(unused_variables)]\nuse super::operation;\nuse super::shapes::*;\n\
-                 use wire::ServiceError;\n\n{}\n{}",
+                 use wire::ServiceError;\n\n{}\n{}\n{}",
                 head("one method per operation."),
                 service::emit_trait(model),
-                service::emit_dispatch(model)
+                service::emit_dispatch(model),
+                service::emit_each(model)
             ),
         ),
     ])

@@ -43,6 +43,16 @@ pub fn emit_dispatch(model: &Model) -> String {
     )
 }
 
+/// The list of all operations with their types, for tests that go through every one.
+pub fn emit_each(model: &Model) -> String {
+    let mut calls = String::new();
+    for (name, operation) in &model.operations {
+        let (input, output) = (side(operation, "input"), side(operation, "output"));
+        let _ = writeln!(calls, "each.each::<{input}, {output}>(&operation::{});", names::screaming(name));
+    }
+    format!("pub fn each_operation<E: crate::Each>(each: &mut E) {{\n{calls}}}\n")
+}
+
 fn side(operation: &Value, side: &str) -> String {
     match text(&operation[side], "shape") {
         "" => "()".to_owned(),
