@@ -1,0 +1,111 @@
+//! The slice sorted by VPC, without what cannot be meant: the process that computes the slice has fewer privileges than
+//! this one, so nothing from it becomes part of a name or a script unless it has the form it must have.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::Ipv4Addr,
+    sync::Arc,
+};
+
+use domain::network::{
+    Cidr, PUBLIC_RANGE,
+    host::{Egress, HostItem, InterfaceItem, LoadBalancerItem, NameItem, SecurityGroupItem, VpcItem},
+};
+use feed::Slice;
+
+use crate::ruleset::is_id;
+
+/// One VPC with everything in it.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct DesiredVpc {
+    pub(crate) item: VpcItem,
+    pub(crate) groups: Vec<SecurityGroupItem>,
+    pub(crate) interfaces: BTreeMap<String, InterfaceItem>,
+}
+
+impl DesiredVpc {
+    /// Public addresses that lead into this VPC.
+    pub(crate) fn public_addresses(&self) -> BTreeSet<Ipv4Addr> {
+        let egress = self.interfaces.values().map(|interface| interface.egress);
+        egress
+            .filter_map(|egress| match egress {
+                Egress::None => None,
+                Egress::Public { address } | Egress::Nat { address } => Some(address),
+            })
+            .collect()
+    }
+}
+
+/// Everything that must be on this machine.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Desired {
+    pub(crate) block: Option<Cidr>,
+    pub(crate) vpcs: BTreeMap<String, DesiredVpc>,
+    pub(crate) load_balancers: BTreeMap<String, LoadBalancerItem>,
+    pub(crate) names: Vec<NameItem>,
+    /// Interfaces whose processes may listen on ports below 1024 without privileges.
+    pub(crate) unprivileged_ports: BTreeSet<String>,
+    /// Keys of items that were left out because of their form.
+    pub(crate) malformed: Vec<String>,
+}
+
+/// Sorts a slice.
+pub(crate) fn sort(slice: &Slice<HostItem>) -> Desired {
+    let mut desired = Desired::default();
+    for item in slice.items.values() {
+        if let HostItem::Vpc(vpc) = item.as_ref() {
+            if is_id(&vpc.vpc_id, "vpc-") {
+                let entry = DesiredVpc { item: vpc.clone(), groups: Vec::new(), interfaces: BTreeMap::new() };
+                desired.vpcs.insert(vpc.vpc_id.clone(), entry);
+            } else {
+                desired.malformed.push(item.key());
+            }
+        }
+    }
+    for (key, item) in &slice.items {
+        if !desired.take(item) {
+            desired.malformed.push(key.clone());
+        }
+    }
+    for balancer in desired.load_balancers.values() {
+        desired.unprivileged_ports.extend(balancer.interface_ids.iter().cloned());
+    }
+    desired
+}
+
+impl Desired {
+    fn take(&mut self, item: &Arc<HostItem>) -> bool {
+        match item.as_ref() {
+            HostItem::Vpc(_) => return true,
+            HostItem::Platform(platform) => {
+                if platform.public_block.prefix() > 29 || platform.public_block.prefix() < PUBLIC_RANGE.prefix() {
+                    return false;
+                }
+                self.block = Some(platform.public_block);
+            }
+            HostItem::SecurityGroup(group) => {
+                let Some(vpc) = self.vpcs.get_mut(&group.vpc_id) else { return false };
+                vpc.groups.push(group.clone());
+            }
+            HostItem::Interface(interface) => {
+                let Some(vpc) = self.vpcs.get_mut(&interface.vpc_id) else { return false };
+                let well_formed = is_id(&interface.interface_id, "eni-")
+                    && vpc.item.cidr.contains(interface.address)
+                    && vpc.item.cidr.contains(interface.gateway)
+                    && interface.prefix <= 32;
+                if !well_formed {
+                    return false;
+                }
+                vpc.interfaces.insert(interface.interface_id.clone(), interface.clone());
+            }
+            HostItem::Name(name) => self.names.push(name.clone()),
+            HostItem::LoadBalancer(balancer) => {
+                if !balancer.host_listeners.iter().all(|address| address.ip().is_loopback()) {
+                    return false;
+                }
+                self.load_balancers.insert(balancer.arn.clone(), balancer.clone());
+            }
+        }
+        true
+    }
+}

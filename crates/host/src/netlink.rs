@@ -1,0 +1,309 @@
+//! The few requests to the kernel's routing socket that routers and interfaces need, each waited for.
+//!
+//! A socket belongs to the network namespace of the thread that opened it, for good: it may be used from a thread that
+//! has moved on.
+
+use std::{
+    io,
+    net::{IpAddr, Ipv4Addr},
+    os::fd::{AsRawFd, BorrowedFd},
+};
+
+use domain::network::Cidr;
+use netlink_packet_core::{
+    NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL, NLM_F_REPLACE, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage,
+    NetlinkPayload,
+};
+use netlink_packet_route::{
+    AddressFamily, RouteNetlinkMessage,
+    address::{AddressAttribute, AddressFlags, AddressMessage, AddressScope},
+    link::{InfoData, InfoKind, InfoVeth, LinkAttribute, LinkFlags, LinkInfo, LinkMessage},
+    neighbour::{NeighbourAddress, NeighbourAttribute, NeighbourMessage, NeighbourState},
+    route::{RouteAddress, RouteAttribute, RouteFlags, RouteHeader, RouteMessage, RouteProtocol, RouteScope, RouteType},
+};
+use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
+
+/// The protocol number that marks our routes.
+const OURS: RouteProtocol = RouteProtocol::Other(0x4c);
+
+/// A link as the kernel has it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Link {
+    pub(crate) index: u32,
+    pub(crate) name: String,
+    pub(crate) mac: Vec<u8>,
+}
+
+/// One end of a pair of links to be made.
+pub(crate) struct End<'a> {
+    pub(crate) name: &'a str,
+    pub(crate) mac: [u8; 6],
+}
+
+/// A route to be made.
+pub(crate) struct NewRoute {
+    pub(crate) destination: Cidr,
+    pub(crate) via: Option<Ipv4Addr>,
+    pub(crate) link: u32,
+    pub(crate) source: Option<Ipv4Addr>,
+}
+
+/// A connection to the kernel's routing socket.
+pub(crate) struct Netlink {
+    socket: Socket,
+    sequence: u32,
+}
+
+impl Netlink {
+    /// Connects, in the calling thread's network namespace.
+    pub(crate) fn open() -> io::Result<Self> {
+        let mut socket = Socket::new(NETLINK_ROUTE)?;
+        socket.bind_auto()?;
+        socket.connect(&SocketAddr::new(0, 0))?;
+        Ok(Self { socket, sequence: 0 })
+    }
+
+    /// Makes a pair of links, both up: `here` in this socket's namespace, `there` in another. Neither is ever in the
+    /// wrong one, and nothing is moved, which would cost a grace period.
+    pub(crate) fn add_pair(&mut self, here: &End<'_>, there: &End<'_>, namespace: BorrowedFd<'_>) -> io::Result<()> {
+        let mut peer = link_message(there);
+        peer.attributes.push(LinkAttribute::NetNsFd(namespace.as_raw_fd()));
+        let mut message = link_message(here);
+        message.attributes.push(LinkAttribute::LinkInfo(vec![
+            LinkInfo::Kind(InfoKind::Veth),
+            LinkInfo::Data(InfoData::Veth(InfoVeth::Peer(peer))),
+        ]));
+        self.request(RouteNetlinkMessage::NewLink(message), NLM_F_CREATE | NLM_F_EXCL)
+    }
+
+    /// Sets a link up.
+    pub(crate) fn set_up(&mut self, index: u32) -> io::Result<()> {
+        let mut message = LinkMessage::default();
+        message.header.index = index;
+        message.header.flags = LinkFlags::Up;
+        message.header.change_mask = LinkFlags::Up;
+        self.request(RouteNetlinkMessage::SetLink(message), 0)
+    }
+
+    /// Removes a link and its other end. Does nothing when there is none.
+    pub(crate) fn delete_link(&mut self, name: &str) -> io::Result<()> {
+        let mut message = LinkMessage::default();
+        message.attributes.push(LinkAttribute::IfName(name.to_owned()));
+        match self.request(RouteNetlinkMessage::DelLink(message), 0) {
+            Err(error) if error.raw_os_error() == Some(nix::libc::ENODEV) => Ok(()),
+            other => other,
+        }
+    }
+
+    /// All links of the namespace.
+    pub(crate) fn links(&mut self) -> io::Result<Vec<Link>> {
+        let answers = self.dump(RouteNetlinkMessage::GetLink(LinkMessage::default()))?;
+        Ok(answers
+            .into_iter()
+            .filter_map(|answer| match answer {
+                RouteNetlinkMessage::NewLink(message) => Some(read_link(&message)),
+                _ => None,
+            })
+            .collect())
+    }
+
+    /// The link of this name.
+    pub(crate) fn link(&mut self, name: &str) -> io::Result<Option<Link>> {
+        Ok(self.links()?.into_iter().find(|link| link.name == name))
+    }
+
+    /// Gives a link an address, without the route to its neighbours that the kernel would add.
+    pub(crate) fn add_address(&mut self, link: u32, address: Ipv4Addr, prefix: u8) -> io::Result<()> {
+        let mut message = AddressMessage::default();
+        message.header.family = AddressFamily::Inet;
+        message.header.prefix_len = prefix;
+        message.header.index = link;
+        message.header.scope = AddressScope::Universe;
+        message.attributes.push(AddressAttribute::Address(IpAddr::V4(address)));
+        message.attributes.push(AddressAttribute::Local(IpAddr::V4(address)));
+        message.attributes.push(AddressAttribute::Flags(AddressFlags::Noprefixroute));
+        self.request(RouteNetlinkMessage::NewAddress(message), NLM_F_CREATE | NLM_F_REPLACE)
+    }
+
+    /// The IPv4 addresses of the namespace, each with its link.
+    pub(crate) fn addresses(&mut self) -> io::Result<Vec<(u32, Ipv4Addr)>> {
+        let mut message = AddressMessage::default();
+        message.header.family = AddressFamily::Inet;
+        let answers = self.dump(RouteNetlinkMessage::GetAddress(message))?;
+        let mut addresses = Vec::new();
+        for answer in answers {
+            let RouteNetlinkMessage::NewAddress(message) = answer else { continue };
+            for attribute in &message.attributes {
+                if let AddressAttribute::Local(IpAddr::V4(address)) = attribute {
+                    addresses.push((message.header.index, *address));
+                }
+            }
+        }
+        Ok(addresses)
+    }
+
+    /// Makes a route, in place of one to the same destination.
+    pub(crate) fn set_route(&mut self, route: &NewRoute) -> io::Result<()> {
+        let mut message = route_message(route.destination, RouteType::Unicast);
+        if route.via.is_none() {
+            message.header.scope = RouteScope::Link;
+        }
+        message.attributes.push(RouteAttribute::Oif(route.link));
+        if let Some(via) = route.via {
+            // The next hop is no address of ours or of a subnet: the neighbour entry alone says where it is.
+            message.header.flags = RouteFlags::Onlink;
+            message.attributes.push(RouteAttribute::Gateway(RouteAddress::Inet(via)));
+        }
+        if let Some(source) = route.source {
+            message.attributes.push(RouteAttribute::PrefSource(RouteAddress::Inet(source)));
+        }
+        self.request(RouteNetlinkMessage::NewRoute(message), NLM_F_CREATE | NLM_F_REPLACE)
+    }
+
+    /// Drops everything to a block that no narrower route takes.
+    pub(crate) fn set_blackhole(&mut self, destination: Cidr) -> io::Result<()> {
+        let message = route_message(destination, RouteType::BlackHole);
+        self.request(RouteNetlinkMessage::NewRoute(message), NLM_F_CREATE | NLM_F_REPLACE)
+    }
+
+    /// Removes one of our routes over a link.
+    pub(crate) fn delete_route(&mut self, destination: Cidr, link: u32) -> io::Result<()> {
+        let mut message = route_message(destination, RouteType::Unicast);
+        message.header.scope = RouteScope::NoWhere;
+        message.attributes.push(RouteAttribute::Oif(link));
+        match self.request(RouteNetlinkMessage::DelRoute(message), 0) {
+            Err(error) if error.raw_os_error() == Some(nix::libc::ESRCH) => Ok(()),
+            other => other,
+        }
+    }
+
+    /// The IPv4 routes of the main table that have our mark, each with its link.
+    pub(crate) fn our_routes(&mut self) -> io::Result<Vec<(Cidr, u32)>> {
+        let mut message = RouteMessage::default();
+        message.header.address_family = AddressFamily::Inet;
+        let answers = self.dump(RouteNetlinkMessage::GetRoute(message))?;
+        let mut routes = Vec::new();
+        for answer in answers {
+            let RouteNetlinkMessage::NewRoute(message) = answer else { continue };
+            if message.header.protocol != OURS || message.header.table != RouteHeader::RT_TABLE_MAIN {
+                continue;
+            }
+            let (mut destination, mut link) = (Ipv4Addr::UNSPECIFIED, None);
+            for attribute in &message.attributes {
+                match attribute {
+                    RouteAttribute::Destination(RouteAddress::Inet(address)) => destination = *address,
+                    RouteAttribute::Oif(index) => link = Some(*index),
+                    _ => {}
+                }
+            }
+            if let Some(link) = link {
+                routes.push((Cidr::literal(destination, message.header.destination_prefix_length), link));
+            }
+        }
+        Ok(routes)
+    }
+
+    /// Tells where a neighbour is, for good: nobody needs to ask, and nobody can answer falsely.
+    pub(crate) fn set_neighbour(&mut self, link: u32, address: Ipv4Addr, mac: [u8; 6]) -> io::Result<()> {
+        let mut message = NeighbourMessage::default();
+        message.header.family = AddressFamily::Inet;
+        message.header.ifindex = link;
+        message.header.state = NeighbourState::Permanent;
+        message.header.kind = RouteType::Unicast;
+        message.attributes.push(NeighbourAttribute::Destination(NeighbourAddress::Inet(address)));
+        message.attributes.push(NeighbourAttribute::LinkLayerAddress(mac.to_vec()));
+        self.request(RouteNetlinkMessage::NewNeighbour(message), NLM_F_CREATE | NLM_F_REPLACE)
+    }
+
+    fn send(&mut self, message: RouteNetlinkMessage, flags: u16) -> io::Result<()> {
+        self.sequence = self.sequence.wrapping_add(1);
+        let mut header = NetlinkHeader::default();
+        header.flags = NLM_F_REQUEST | flags;
+        header.sequence_number = self.sequence;
+        let mut message = NetlinkMessage::new(header, NetlinkPayload::from(message));
+        message.finalize();
+        let mut buffer = vec![0; message.buffer_len()];
+        message.serialize(&mut buffer);
+        self.socket.send(&buffer, 0)?;
+        Ok(())
+    }
+
+    fn request(&mut self, message: RouteNetlinkMessage, flags: u16) -> io::Result<()> {
+        self.send(message, NLM_F_ACK | flags)?;
+        self.answers(|_| {})
+    }
+
+    fn dump(&mut self, message: RouteNetlinkMessage) -> io::Result<Vec<RouteNetlinkMessage>> {
+        self.send(message, NLM_F_DUMP)?;
+        let mut answers = Vec::new();
+        self.answers(|answer| answers.push(answer))?;
+        Ok(answers)
+    }
+
+    /// Reads answers to the last request up to its acknowledgement or the end of the dump.
+    fn answers(&mut self, mut take: impl FnMut(RouteNetlinkMessage)) -> io::Result<()> {
+        loop {
+            let (datagram, _) = self.socket.recv_from_full()?;
+            let mut rest = datagram.as_slice();
+            while rest.len() >= 16 {
+                let message: NetlinkMessage<RouteNetlinkMessage> = NetlinkMessage::deserialize(rest)
+                    .map_err(|error| io::Error::other(format!("an answer of the kernel is not understood: {error}")))?;
+                let length = (message.header.length as usize).next_multiple_of(4).max(16);
+                if message.header.sequence_number == self.sequence {
+                    match message.payload {
+                        NetlinkPayload::Done(_) => return Ok(()),
+                        NetlinkPayload::Error(error) if error.code.is_none() => return Ok(()),
+                        NetlinkPayload::Error(error) => return Err(error.to_io()),
+                        NetlinkPayload::InnerMessage(message) => take(message),
+                        _ => {}
+                    }
+                }
+                rest = rest.get(length..).unwrap_or_default();
+            }
+        }
+    }
+}
+
+fn link_message(end: &End<'_>) -> LinkMessage {
+    let mut message = LinkMessage::default();
+    message.header.flags = LinkFlags::Up;
+    message.header.change_mask = LinkFlags::Up;
+    message.attributes.push(LinkAttribute::IfName(end.name.to_owned()));
+    message.attributes.push(LinkAttribute::Address(end.mac.to_vec()));
+    message
+}
+
+fn read_link(message: &LinkMessage) -> Link {
+    let mut link = Link { index: message.header.index, name: String::new(), mac: Vec::new() };
+    for attribute in &message.attributes {
+        match attribute {
+            LinkAttribute::IfName(name) => link.name.clone_from(name),
+            LinkAttribute::Address(mac) => link.mac.clone_from(mac),
+            _ => {}
+        }
+    }
+    link
+}
+
+fn route_message(destination: Cidr, kind: RouteType) -> RouteMessage {
+    let mut message = RouteMessage::default();
+    message.header.address_family = AddressFamily::Inet;
+    message.header.destination_prefix_length = destination.prefix();
+    message.header.table = RouteHeader::RT_TABLE_MAIN;
+    message.header.protocol = OURS;
+    message.header.scope = RouteScope::Universe;
+    message.header.kind = kind;
+    message.attributes.push(RouteAttribute::Destination(RouteAddress::Inet(destination.first())));
+    message
+}
+
+/// Reads a MAC address such as `0a:12:34:56:78:9a`.
+pub(crate) fn parse_mac(text: &str) -> Option<[u8; 6]> {
+    let mut mac = [0; 6];
+    let mut parts = text.split(':');
+    for byte in &mut mac {
+        let part = parts.next().filter(|part| part.len() == 2)?;
+        *byte = u8::from_str_radix(part, 16).ok()?;
+    }
+    parts.next().is_none().then_some(mac)
+}

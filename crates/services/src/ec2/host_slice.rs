@@ -1,0 +1,117 @@
+//! What the `host` process must make of the network: computed from a snapshot, never stored.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use domain::network::{
+    NatGateway, NatGatewayState, NetworkInterface, NetworkSettings, Peer, RouteTable, RouteTarget, SecurityGroup,
+    Subnet, Vpc,
+    host::{Egress, HostItem, InterfaceItem, PlatformItem, RuleItem, SecurityGroupItem, VpcItem},
+};
+use store::Snapshot;
+
+/// The slice of the one host: every interface that something real has, with the VPCs and security groups it needs, and
+/// `extra` items (names, load balancers) from others.
+pub fn host_slice(view: &Snapshot, extra: impl IntoIterator<Item = (String, HostItem)>) -> BTreeMap<String, HostItem> {
+    let mut slice: BTreeMap<String, HostItem> = extra.into_iter().collect();
+    let mut add = |item: HostItem| {
+        slice.insert(item.key(), item);
+    };
+    if let Some(settings) = view.get::<NetworkSettings>(NetworkSettings::KEY) {
+        add(HostItem::Platform(PlatformItem { public_block: settings.public_block }));
+    }
+    let mut vpcs: BTreeMap<String, Arc<Vpc>> = BTreeMap::new();
+    let mut groups: BTreeMap<String, Arc<SecurityGroup>> = BTreeMap::new();
+    for interface in view.list::<NetworkInterface>("") {
+        if !interface.owner.is_attached() {
+            continue;
+        }
+        let Some(vpc) = view.get::<Vpc>(&interface.scope.key(&interface.vpc_id)) else { continue };
+        let Some(subnet) = view.get::<Subnet>(&interface.scope.key(&interface.subnet_id)) else { continue };
+        for id in &interface.security_groups {
+            if !groups.contains_key(id)
+                && let Some(group) = view.get::<SecurityGroup>(&interface.scope.key(id))
+            {
+                groups.insert(id.clone(), group);
+            }
+        }
+        add(HostItem::Interface(interface_item(view, &interface, &subnet)));
+        vpcs.entry(vpc.vpc_id.clone()).or_insert(vpc);
+    }
+    for vpc in vpcs.values() {
+        add(HostItem::Vpc(VpcItem {
+            vpc_id: vpc.vpc_id.clone(),
+            region: vpc.scope.region.to_string(),
+            cidr: vpc.cidr,
+            resolver: vpc.resolver_address(),
+            dns_support: vpc.dns_support,
+            gateways: view.find::<Subnet>("vpc", vpc.vpc_id.as_str()).map(|subnet| subnet.gateway()).collect(),
+        }));
+    }
+    for group in groups.values() {
+        let mut rules: Vec<RuleItem> = group
+            .rules
+            .iter()
+            .filter(|rule| !matches!(rule.peer, Peer::Ipv6(..)))
+            .map(|rule| RuleItem { egress: rule.egress, protocol: rule.protocol, peer: rule.peer.clone() })
+            .collect();
+        rules.sort();
+        rules.dedup();
+        add(HostItem::SecurityGroup(SecurityGroupItem {
+            group_id: group.group_id.clone(),
+            vpc_id: group.vpc_id.clone(),
+            rules,
+        }));
+    }
+    slice
+}
+
+fn interface_item(view: &Snapshot, interface: &NetworkInterface, subnet: &Subnet) -> InterfaceItem {
+    let mut security_groups = interface.security_groups.clone();
+    security_groups.sort();
+    InterfaceItem {
+        interface_id: interface.network_interface_id.clone(),
+        vpc_id: interface.vpc_id.clone(),
+        mac_address: interface.mac_address.clone(),
+        address: interface.private_address,
+        prefix: subnet.cidr.prefix(),
+        gateway: subnet.gateway(),
+        security_groups,
+        egress: egress(view, interface, subnet),
+        source_dest_check: interface.source_dest_check,
+    }
+}
+
+/// The route table a subnet uses: its own, else the VPC's main one.
+pub(super) fn route_table(view: &Snapshot, subnet: &Subnet) -> Option<Arc<RouteTable>> {
+    let mut main = None;
+    for table in view.find::<RouteTable>("vpc", subnet.vpc_id.as_str()) {
+        if table.associations.iter().any(|association| association.subnet_id.as_ref() == Some(&subnet.subnet_id)) {
+            return Some(table);
+        }
+        if table.is_main() {
+            main = Some(table);
+        }
+    }
+    main
+}
+
+fn egress(view: &Snapshot, interface: &NetworkInterface, subnet: &Subnet) -> Egress {
+    match route_table(view, subnet).as_ref().and_then(|table| table.default_target()) {
+        Some(RouteTarget::InternetGateway(_)) => match &interface.public_address {
+            Some(public) => Egress::Public { address: public.address },
+            None => Egress::None,
+        },
+        Some(RouteTarget::NatGateway(id)) => nat_egress(view, interface, id).unwrap_or(Egress::None),
+        Some(RouteTarget::Local) | None => Egress::None,
+    }
+}
+
+/// A NAT gateway leads out when it works and its own subnet has a way out.
+fn nat_egress(view: &Snapshot, interface: &NetworkInterface, id: &str) -> Option<Egress> {
+    let gateway = view.get::<NatGateway>(&interface.scope.key(id))?;
+    let subnet = view.get::<Subnet>(&interface.scope.key(&gateway.subnet_id))?;
+    let table = route_table(view, &subnet)?;
+    let leads_out = gateway.state == NatGatewayState::Available
+        && matches!(table.default_target(), Some(RouteTarget::InternetGateway(_)));
+    leads_out.then_some(Egress::Nat { address: gateway.public_address })
+}
