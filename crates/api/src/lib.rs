@@ -8,3 +8,9 @@ pub mod client;
 mod services;
 
 pub use services::*;
+
+/// Something done with every operation and its types, such as a test.
+pub trait Each {
+    /// Called once per operation with its input and output types.
+    fn each<I: wire::Reflect + Default, O: wire::Reflect + Default>(&mut self, operation: &'static wire::Operation);
+}

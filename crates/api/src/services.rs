@@ -41,3 +41,25 @@ pub static SERVICES: &[&wire::Service] = &[
     &ssm::operation::SERVICE,
     &sts::operation::SERVICE,
 ];
+
+/// Calls `each` for every operation of every service.
+pub fn each_operation<E: crate::Each>(each: &mut E) {
+    acm::each_operation(each);
+    application_autoscaling::each_operation(each);
+    autoscaling::each_operation(each);
+    cloudwatch::each_operation(each);
+    ec2::each_operation(each);
+    ecr::each_operation(each);
+    ecs::each_operation(each);
+    efs::each_operation(each);
+    elb::each_operation(each);
+    elbv2::each_operation(each);
+    events::each_operation(each);
+    iam::each_operation(each);
+    logs::each_operation(each);
+    resourcegroupstaggingapi::each_operation(each);
+    secretsmanager::each_operation(each);
+    servicediscovery::each_operation(each);
+    ssm::each_operation(each);
+    sts::each_operation(each);
+}

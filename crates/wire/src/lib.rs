@@ -30,7 +30,7 @@ pub mod value;
 pub use dispatch::{Output, Reply, serve, unknown_reply};
 pub use envelope::encode_error;
 pub use error::{Fault, ServiceError};
-pub use message::{decode, encode};
+pub use message::{decode, encode, read};
 pub use request::{BODY_LIMIT, DEPTH_LIMIT, ELEMENT_LIMIT, Request, body_limit};
 pub use route::{Face, Route, face, route};
 pub use schema::{Operation, Protocol, Service};

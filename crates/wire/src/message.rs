@@ -22,6 +22,15 @@ use crate::value::Reflect;
 /// # Errors
 /// The protocol's error for what cannot be read, and the service's for what the model forbids.
 pub fn decode(route: &Route, request: &Request<'_>, into: &mut dyn Reflect) -> Result<(), ServiceError> {
+    read(route, request, into)?;
+    validate(route.operation, into)
+}
+
+/// Reads a routed request into its input structure without checking it against the model.
+///
+/// # Errors
+/// The protocol's error for what cannot be read.
+pub fn read(route: &Route, request: &Request<'_>, into: &mut dyn Reflect) -> Result<(), ServiceError> {
     let body = plain_body(request)?;
     let request = &Request { body: &body, ..*request };
     let serialization = |problem: Problem| ServiceError::new("SerializationException", problem.text);
@@ -41,7 +50,7 @@ pub fn decode(route: &Route, request: &Request<'_>, into: &mut dyn Reflect) -> R
         }
         Protocol::Ec2 => decode_ec2(request, into)?,
     }
-    validate(route.operation, into)
+    Ok(())
 }
 
 /// EC2 alone refuses parameters it does not know.

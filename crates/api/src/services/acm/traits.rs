@@ -92,3 +92,15 @@ pub fn dispatch<'a, S: Acm>(
         _ => wire::unknown_reply(route),
     }
 }
+
+pub fn each_operation<E: crate::Each>(each: &mut E) {
+    each.each::<AddTagsToCertificateRequest, ()>(&operation::ADD_TAGS_TO_CERTIFICATE);
+    each.each::<DeleteCertificateRequest, ()>(&operation::DELETE_CERTIFICATE);
+    each.each::<DescribeCertificateRequest, DescribeCertificateResponse>(&operation::DESCRIBE_CERTIFICATE);
+    each.each::<GetCertificateRequest, GetCertificateResponse>(&operation::GET_CERTIFICATE);
+    each.each::<ImportCertificateRequest, ImportCertificateResponse>(&operation::IMPORT_CERTIFICATE);
+    each.each::<ListCertificatesRequest, ListCertificatesResponse>(&operation::LIST_CERTIFICATES);
+    each.each::<ListTagsForCertificateRequest, ListTagsForCertificateResponse>(&operation::LIST_TAGS_FOR_CERTIFICATE);
+    each.each::<RemoveTagsFromCertificateRequest, ()>(&operation::REMOVE_TAGS_FROM_CERTIFICATE);
+    each.each::<RequestCertificateRequest, RequestCertificateResponse>(&operation::REQUEST_CERTIFICATE);
+}

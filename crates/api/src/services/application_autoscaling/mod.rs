@@ -9,4 +9,4 @@ mod tables;
 mod traits;
 
 pub use shapes::*;
-pub use traits::{ApplicationAutoscaling, dispatch};
+pub use traits::{ApplicationAutoscaling, dispatch, each_operation};

@@ -132,3 +132,28 @@ pub fn dispatch<'a, S: ApplicationAutoscaling>(
         _ => wire::unknown_reply(route),
     }
 }
+
+pub fn each_operation<E: crate::Each>(each: &mut E) {
+    each.each::<DeleteScalingPolicyRequest, DeleteScalingPolicyResponse>(&operation::DELETE_SCALING_POLICY);
+    each.each::<DeleteScheduledActionRequest, DeleteScheduledActionResponse>(&operation::DELETE_SCHEDULED_ACTION);
+    each.each::<DeregisterScalableTargetRequest, DeregisterScalableTargetResponse>(
+        &operation::DEREGISTER_SCALABLE_TARGET,
+    );
+    each.each::<DescribeScalableTargetsRequest, DescribeScalableTargetsResponse>(&operation::DESCRIBE_SCALABLE_TARGETS);
+    each.each::<DescribeScalingActivitiesRequest, DescribeScalingActivitiesResponse>(
+        &operation::DESCRIBE_SCALING_ACTIVITIES,
+    );
+    each.each::<DescribeScalingPoliciesRequest, DescribeScalingPoliciesResponse>(&operation::DESCRIBE_SCALING_POLICIES);
+    each.each::<DescribeScheduledActionsRequest, DescribeScheduledActionsResponse>(
+        &operation::DESCRIBE_SCHEDULED_ACTIONS,
+    );
+    each.each::<GetPredictiveScalingForecastRequest, GetPredictiveScalingForecastResponse>(
+        &operation::GET_PREDICTIVE_SCALING_FORECAST,
+    );
+    each.each::<ListTagsForResourceRequest, ListTagsForResourceResponse>(&operation::LIST_TAGS_FOR_RESOURCE);
+    each.each::<PutScalingPolicyRequest, PutScalingPolicyResponse>(&operation::PUT_SCALING_POLICY);
+    each.each::<PutScheduledActionRequest, PutScheduledActionResponse>(&operation::PUT_SCHEDULED_ACTION);
+    each.each::<RegisterScalableTargetRequest, RegisterScalableTargetResponse>(&operation::REGISTER_SCALABLE_TARGET);
+    each.each::<TagResourceRequest, TagResourceResponse>(&operation::TAG_RESOURCE);
+    each.each::<UntagResourceRequest, UntagResourceResponse>(&operation::UNTAG_RESOURCE);
+}

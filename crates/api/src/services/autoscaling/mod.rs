@@ -9,4 +9,4 @@ mod tables;
 mod traits;
 
 pub use shapes::*;
-pub use traits::{Autoscaling, dispatch};
+pub use traits::{Autoscaling, dispatch, each_operation};

@@ -484,3 +484,80 @@ pub fn dispatch<'a, S: Autoscaling>(
         _ => wire::unknown_reply(route),
     }
 }
+
+pub fn each_operation<E: crate::Each>(each: &mut E) {
+    each.each::<AttachInstancesQuery, ()>(&operation::ATTACH_INSTANCES);
+    each.each::<AttachLoadBalancerTargetGroupsType, AttachLoadBalancerTargetGroupsResultType>(
+        &operation::ATTACH_LOAD_BALANCER_TARGET_GROUPS,
+    );
+    each.each::<AttachTrafficSourcesType, AttachTrafficSourcesResultType>(&operation::ATTACH_TRAFFIC_SOURCES);
+    each.each::<CancelInstanceRefreshType, CancelInstanceRefreshAnswer>(&operation::CANCEL_INSTANCE_REFRESH);
+    each.each::<CompleteLifecycleActionType, CompleteLifecycleActionAnswer>(&operation::COMPLETE_LIFECYCLE_ACTION);
+    each.each::<CreateAutoScalingGroupType, ()>(&operation::CREATE_AUTO_SCALING_GROUP);
+    each.each::<CreateLaunchConfigurationType, ()>(&operation::CREATE_LAUNCH_CONFIGURATION);
+    each.each::<CreateOrUpdateTagsType, ()>(&operation::CREATE_OR_UPDATE_TAGS);
+    each.each::<DeleteAutoScalingGroupType, ()>(&operation::DELETE_AUTO_SCALING_GROUP);
+    each.each::<LaunchConfigurationNameType, ()>(&operation::DELETE_LAUNCH_CONFIGURATION);
+    each.each::<DeleteLifecycleHookType, DeleteLifecycleHookAnswer>(&operation::DELETE_LIFECYCLE_HOOK);
+    each.each::<DeleteNotificationConfigurationType, ()>(&operation::DELETE_NOTIFICATION_CONFIGURATION);
+    each.each::<DeletePolicyType, ()>(&operation::DELETE_POLICY);
+    each.each::<DeleteScheduledActionType, ()>(&operation::DELETE_SCHEDULED_ACTION);
+    each.each::<DeleteTagsType, ()>(&operation::DELETE_TAGS);
+    each.each::<DeleteWarmPoolType, DeleteWarmPoolAnswer>(&operation::DELETE_WARM_POOL);
+    each.each::<(), DescribeAccountLimitsAnswer>(&operation::DESCRIBE_ACCOUNT_LIMITS);
+    each.each::<(), DescribeAdjustmentTypesAnswer>(&operation::DESCRIBE_ADJUSTMENT_TYPES);
+    each.each::<AutoScalingGroupNamesType, AutoScalingGroupsType>(&operation::DESCRIBE_AUTO_SCALING_GROUPS);
+    each.each::<DescribeAutoScalingInstancesType, AutoScalingInstancesType>(
+        &operation::DESCRIBE_AUTO_SCALING_INSTANCES,
+    );
+    each.each::<DescribeInstanceRefreshesType, DescribeInstanceRefreshesAnswer>(
+        &operation::DESCRIBE_INSTANCE_REFRESHES,
+    );
+    each.each::<LaunchConfigurationNamesType, LaunchConfigurationsType>(&operation::DESCRIBE_LAUNCH_CONFIGURATIONS);
+    each.each::<(), DescribeLifecycleHookTypesAnswer>(&operation::DESCRIBE_LIFECYCLE_HOOK_TYPES);
+    each.each::<DescribeLifecycleHooksType, DescribeLifecycleHooksAnswer>(&operation::DESCRIBE_LIFECYCLE_HOOKS);
+    each.each::<DescribeLoadBalancerTargetGroupsRequest, DescribeLoadBalancerTargetGroupsResponse>(
+        &operation::DESCRIBE_LOAD_BALANCER_TARGET_GROUPS,
+    );
+    each.each::<(), DescribeMetricCollectionTypesAnswer>(&operation::DESCRIBE_METRIC_COLLECTION_TYPES);
+    each.each::<DescribeNotificationConfigurationsType, DescribeNotificationConfigurationsAnswer>(
+        &operation::DESCRIBE_NOTIFICATION_CONFIGURATIONS,
+    );
+    each.each::<DescribePoliciesType, PoliciesType>(&operation::DESCRIBE_POLICIES);
+    each.each::<DescribeScalingActivitiesType, ActivitiesType>(&operation::DESCRIBE_SCALING_ACTIVITIES);
+    each.each::<(), ProcessesType>(&operation::DESCRIBE_SCALING_PROCESS_TYPES);
+    each.each::<DescribeScheduledActionsType, ScheduledActionsType>(&operation::DESCRIBE_SCHEDULED_ACTIONS);
+    each.each::<DescribeTagsType, TagsType>(&operation::DESCRIBE_TAGS);
+    each.each::<(), DescribeTerminationPolicyTypesAnswer>(&operation::DESCRIBE_TERMINATION_POLICY_TYPES);
+    each.each::<DescribeTrafficSourcesRequest, DescribeTrafficSourcesResponse>(&operation::DESCRIBE_TRAFFIC_SOURCES);
+    each.each::<DescribeWarmPoolType, DescribeWarmPoolAnswer>(&operation::DESCRIBE_WARM_POOL);
+    each.each::<DetachInstancesQuery, DetachInstancesAnswer>(&operation::DETACH_INSTANCES);
+    each.each::<DetachLoadBalancerTargetGroupsType, DetachLoadBalancerTargetGroupsResultType>(
+        &operation::DETACH_LOAD_BALANCER_TARGET_GROUPS,
+    );
+    each.each::<DetachTrafficSourcesType, DetachTrafficSourcesResultType>(&operation::DETACH_TRAFFIC_SOURCES);
+    each.each::<DisableMetricsCollectionQuery, ()>(&operation::DISABLE_METRICS_COLLECTION);
+    each.each::<EnableMetricsCollectionQuery, ()>(&operation::ENABLE_METRICS_COLLECTION);
+    each.each::<EnterStandbyQuery, EnterStandbyAnswer>(&operation::ENTER_STANDBY);
+    each.each::<ExecutePolicyType, ()>(&operation::EXECUTE_POLICY);
+    each.each::<ExitStandbyQuery, ExitStandbyAnswer>(&operation::EXIT_STANDBY);
+    each.each::<PutLifecycleHookType, PutLifecycleHookAnswer>(&operation::PUT_LIFECYCLE_HOOK);
+    each.each::<PutNotificationConfigurationType, ()>(&operation::PUT_NOTIFICATION_CONFIGURATION);
+    each.each::<PutScalingPolicyType, PolicyARNType>(&operation::PUT_SCALING_POLICY);
+    each.each::<PutScheduledUpdateGroupActionType, ()>(&operation::PUT_SCHEDULED_UPDATE_GROUP_ACTION);
+    each.each::<PutWarmPoolType, PutWarmPoolAnswer>(&operation::PUT_WARM_POOL);
+    each.each::<RecordLifecycleActionHeartbeatType, RecordLifecycleActionHeartbeatAnswer>(
+        &operation::RECORD_LIFECYCLE_ACTION_HEARTBEAT,
+    );
+    each.each::<ScalingProcessQuery, ()>(&operation::RESUME_PROCESSES);
+    each.each::<RollbackInstanceRefreshType, RollbackInstanceRefreshAnswer>(&operation::ROLLBACK_INSTANCE_REFRESH);
+    each.each::<SetDesiredCapacityType, ()>(&operation::SET_DESIRED_CAPACITY);
+    each.each::<SetInstanceHealthQuery, ()>(&operation::SET_INSTANCE_HEALTH);
+    each.each::<SetInstanceProtectionQuery, SetInstanceProtectionAnswer>(&operation::SET_INSTANCE_PROTECTION);
+    each.each::<StartInstanceRefreshType, StartInstanceRefreshAnswer>(&operation::START_INSTANCE_REFRESH);
+    each.each::<ScalingProcessQuery, ()>(&operation::SUSPEND_PROCESSES);
+    each.each::<TerminateInstanceInAutoScalingGroupType, ActivityType>(
+        &operation::TERMINATE_INSTANCE_IN_AUTO_SCALING_GROUP,
+    );
+    each.each::<UpdateAutoScalingGroupType, ()>(&operation::UPDATE_AUTO_SCALING_GROUP);
+}

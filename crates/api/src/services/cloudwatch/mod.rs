@@ -9,4 +9,4 @@ mod tables;
 mod traits;
 
 pub use shapes::*;
-pub use traits::{Cloudwatch, dispatch};
+pub use traits::{Cloudwatch, dispatch, each_operation};

@@ -180,3 +180,26 @@ pub fn dispatch<'a, S: Cloudwatch>(
         _ => wire::unknown_reply(route),
     }
 }
+
+pub fn each_operation<E: crate::Each>(each: &mut E) {
+    each.each::<DeleteAlarmsInput, ()>(&operation::DELETE_ALARMS);
+    each.each::<DeleteDashboardsInput, DeleteDashboardsOutput>(&operation::DELETE_DASHBOARDS);
+    each.each::<DescribeAlarmHistoryInput, DescribeAlarmHistoryOutput>(&operation::DESCRIBE_ALARM_HISTORY);
+    each.each::<DescribeAlarmsInput, DescribeAlarmsOutput>(&operation::DESCRIBE_ALARMS);
+    each.each::<DescribeAlarmsForMetricInput, DescribeAlarmsForMetricOutput>(&operation::DESCRIBE_ALARMS_FOR_METRIC);
+    each.each::<DisableAlarmActionsInput, ()>(&operation::DISABLE_ALARM_ACTIONS);
+    each.each::<EnableAlarmActionsInput, ()>(&operation::ENABLE_ALARM_ACTIONS);
+    each.each::<GetDashboardInput, GetDashboardOutput>(&operation::GET_DASHBOARD);
+    each.each::<GetMetricDataInput, GetMetricDataOutput>(&operation::GET_METRIC_DATA);
+    each.each::<GetMetricStatisticsInput, GetMetricStatisticsOutput>(&operation::GET_METRIC_STATISTICS);
+    each.each::<ListDashboardsInput, ListDashboardsOutput>(&operation::LIST_DASHBOARDS);
+    each.each::<ListMetricsInput, ListMetricsOutput>(&operation::LIST_METRICS);
+    each.each::<ListTagsForResourceInput, ListTagsForResourceOutput>(&operation::LIST_TAGS_FOR_RESOURCE);
+    each.each::<PutCompositeAlarmInput, ()>(&operation::PUT_COMPOSITE_ALARM);
+    each.each::<PutDashboardInput, PutDashboardOutput>(&operation::PUT_DASHBOARD);
+    each.each::<PutMetricAlarmInput, ()>(&operation::PUT_METRIC_ALARM);
+    each.each::<PutMetricDataInput, ()>(&operation::PUT_METRIC_DATA);
+    each.each::<SetAlarmStateInput, ()>(&operation::SET_ALARM_STATE);
+    each.each::<TagResourceInput, TagResourceOutput>(&operation::TAG_RESOURCE);
+    each.each::<UntagResourceInput, UntagResourceOutput>(&operation::UNTAG_RESOURCE);
+}

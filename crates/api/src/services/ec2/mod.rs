@@ -9,4 +9,4 @@ mod tables;
 mod traits;
 
 pub use shapes::*;
-pub use traits::{Ec2, dispatch};
+pub use traits::{Ec2, dispatch, each_operation};

@@ -830,3 +830,157 @@ pub fn dispatch<'a, S: Ec2>(
         _ => wire::unknown_reply(route),
     }
 }
+
+pub fn each_operation<E: crate::Each>(each: &mut E) {
+    each.each::<AllocateAddressRequest, AllocateAddressResult>(&operation::ALLOCATE_ADDRESS);
+    each.each::<AssociateAddressRequest, AssociateAddressResult>(&operation::ASSOCIATE_ADDRESS);
+    each.each::<AssociateIamInstanceProfileRequest, AssociateIamInstanceProfileResult>(
+        &operation::ASSOCIATE_IAM_INSTANCE_PROFILE,
+    );
+    each.each::<AssociateRouteTableRequest, AssociateRouteTableResult>(&operation::ASSOCIATE_ROUTE_TABLE);
+    each.each::<AttachInternetGatewayRequest, ()>(&operation::ATTACH_INTERNET_GATEWAY);
+    each.each::<AttachNetworkInterfaceRequest, AttachNetworkInterfaceResult>(&operation::ATTACH_NETWORK_INTERFACE);
+    each.each::<AttachVolumeRequest, VolumeAttachment>(&operation::ATTACH_VOLUME);
+    each.each::<AuthorizeSecurityGroupEgressRequest, AuthorizeSecurityGroupEgressResult>(
+        &operation::AUTHORIZE_SECURITY_GROUP_EGRESS,
+    );
+    each.each::<AuthorizeSecurityGroupIngressRequest, AuthorizeSecurityGroupIngressResult>(
+        &operation::AUTHORIZE_SECURITY_GROUP_INGRESS,
+    );
+    each.each::<CreateDefaultVpcRequest, CreateDefaultVpcResult>(&operation::CREATE_DEFAULT_VPC);
+    each.each::<CreateInternetGatewayRequest, CreateInternetGatewayResult>(&operation::CREATE_INTERNET_GATEWAY);
+    each.each::<CreateKeyPairRequest, KeyPair>(&operation::CREATE_KEY_PAIR);
+    each.each::<CreateLaunchTemplateRequest, CreateLaunchTemplateResult>(&operation::CREATE_LAUNCH_TEMPLATE);
+    each.each::<CreateLaunchTemplateVersionRequest, CreateLaunchTemplateVersionResult>(
+        &operation::CREATE_LAUNCH_TEMPLATE_VERSION,
+    );
+    each.each::<CreateNatGatewayRequest, CreateNatGatewayResult>(&operation::CREATE_NAT_GATEWAY);
+    each.each::<CreateNetworkInterfaceRequest, CreateNetworkInterfaceResult>(&operation::CREATE_NETWORK_INTERFACE);
+    each.each::<CreateRouteRequest, CreateRouteResult>(&operation::CREATE_ROUTE);
+    each.each::<CreateRouteTableRequest, CreateRouteTableResult>(&operation::CREATE_ROUTE_TABLE);
+    each.each::<CreateSecurityGroupRequest, CreateSecurityGroupResult>(&operation::CREATE_SECURITY_GROUP);
+    each.each::<CreateSnapshotRequest, Snapshot>(&operation::CREATE_SNAPSHOT);
+    each.each::<CreateSubnetRequest, CreateSubnetResult>(&operation::CREATE_SUBNET);
+    each.each::<CreateTagsRequest, ()>(&operation::CREATE_TAGS);
+    each.each::<CreateVolumeRequest, Volume>(&operation::CREATE_VOLUME);
+    each.each::<CreateVpcRequest, CreateVpcResult>(&operation::CREATE_VPC);
+    each.each::<CreateVpcEndpointRequest, CreateVpcEndpointResult>(&operation::CREATE_VPC_ENDPOINT);
+    each.each::<DeleteInternetGatewayRequest, ()>(&operation::DELETE_INTERNET_GATEWAY);
+    each.each::<DeleteKeyPairRequest, DeleteKeyPairResult>(&operation::DELETE_KEY_PAIR);
+    each.each::<DeleteLaunchTemplateRequest, DeleteLaunchTemplateResult>(&operation::DELETE_LAUNCH_TEMPLATE);
+    each.each::<DeleteLaunchTemplateVersionsRequest, DeleteLaunchTemplateVersionsResult>(
+        &operation::DELETE_LAUNCH_TEMPLATE_VERSIONS,
+    );
+    each.each::<DeleteNatGatewayRequest, DeleteNatGatewayResult>(&operation::DELETE_NAT_GATEWAY);
+    each.each::<DeleteNetworkInterfaceRequest, ()>(&operation::DELETE_NETWORK_INTERFACE);
+    each.each::<DeleteRouteRequest, ()>(&operation::DELETE_ROUTE);
+    each.each::<DeleteRouteTableRequest, ()>(&operation::DELETE_ROUTE_TABLE);
+    each.each::<DeleteSecurityGroupRequest, DeleteSecurityGroupResult>(&operation::DELETE_SECURITY_GROUP);
+    each.each::<DeleteSnapshotRequest, ()>(&operation::DELETE_SNAPSHOT);
+    each.each::<DeleteSubnetRequest, ()>(&operation::DELETE_SUBNET);
+    each.each::<DeleteTagsRequest, ()>(&operation::DELETE_TAGS);
+    each.each::<DeleteVolumeRequest, ()>(&operation::DELETE_VOLUME);
+    each.each::<DeleteVpcRequest, ()>(&operation::DELETE_VPC);
+    each.each::<DeleteVpcEndpointsRequest, DeleteVpcEndpointsResult>(&operation::DELETE_VPC_ENDPOINTS);
+    each.each::<DescribeAccountAttributesRequest, DescribeAccountAttributesResult>(
+        &operation::DESCRIBE_ACCOUNT_ATTRIBUTES,
+    );
+    each.each::<DescribeAddressesRequest, DescribeAddressesResult>(&operation::DESCRIBE_ADDRESSES);
+    each.each::<DescribeAddressesAttributeRequest, DescribeAddressesAttributeResult>(
+        &operation::DESCRIBE_ADDRESSES_ATTRIBUTE,
+    );
+    each.each::<DescribeAvailabilityZonesRequest, DescribeAvailabilityZonesResult>(
+        &operation::DESCRIBE_AVAILABILITY_ZONES,
+    );
+    each.each::<DescribeDhcpOptionsRequest, DescribeDhcpOptionsResult>(&operation::DESCRIBE_DHCP_OPTIONS);
+    each.each::<DescribeIamInstanceProfileAssociationsRequest, DescribeIamInstanceProfileAssociationsResult>(
+        &operation::DESCRIBE_IAM_INSTANCE_PROFILE_ASSOCIATIONS,
+    );
+    each.each::<DescribeImagesRequest, DescribeImagesResult>(&operation::DESCRIBE_IMAGES);
+    each.each::<DescribeInstanceAttributeRequest, InstanceAttribute>(&operation::DESCRIBE_INSTANCE_ATTRIBUTE);
+    each.each::<DescribeInstanceCreditSpecificationsRequest, DescribeInstanceCreditSpecificationsResult>(
+        &operation::DESCRIBE_INSTANCE_CREDIT_SPECIFICATIONS,
+    );
+    each.each::<DescribeInstanceStatusRequest, DescribeInstanceStatusResult>(&operation::DESCRIBE_INSTANCE_STATUS);
+    each.each::<DescribeInstanceTypeOfferingsRequest, DescribeInstanceTypeOfferingsResult>(
+        &operation::DESCRIBE_INSTANCE_TYPE_OFFERINGS,
+    );
+    each.each::<DescribeInstanceTypesRequest, DescribeInstanceTypesResult>(&operation::DESCRIBE_INSTANCE_TYPES);
+    each.each::<DescribeInstancesRequest, DescribeInstancesResult>(&operation::DESCRIBE_INSTANCES);
+    each.each::<DescribeInternetGatewaysRequest, DescribeInternetGatewaysResult>(
+        &operation::DESCRIBE_INTERNET_GATEWAYS,
+    );
+    each.each::<DescribeKeyPairsRequest, DescribeKeyPairsResult>(&operation::DESCRIBE_KEY_PAIRS);
+    each.each::<DescribeLaunchTemplateVersionsRequest, DescribeLaunchTemplateVersionsResult>(
+        &operation::DESCRIBE_LAUNCH_TEMPLATE_VERSIONS,
+    );
+    each.each::<DescribeLaunchTemplatesRequest, DescribeLaunchTemplatesResult>(&operation::DESCRIBE_LAUNCH_TEMPLATES);
+    each.each::<DescribeManagedPrefixListsRequest, DescribeManagedPrefixListsResult>(
+        &operation::DESCRIBE_MANAGED_PREFIX_LISTS,
+    );
+    each.each::<DescribeNatGatewaysRequest, DescribeNatGatewaysResult>(&operation::DESCRIBE_NAT_GATEWAYS);
+    each.each::<DescribeNetworkAclsRequest, DescribeNetworkAclsResult>(&operation::DESCRIBE_NETWORK_ACLS);
+    each.each::<DescribeNetworkInterfacesRequest, DescribeNetworkInterfacesResult>(
+        &operation::DESCRIBE_NETWORK_INTERFACES,
+    );
+    each.each::<DescribePrefixListsRequest, DescribePrefixListsResult>(&operation::DESCRIBE_PREFIX_LISTS);
+    each.each::<DescribeRegionsRequest, DescribeRegionsResult>(&operation::DESCRIBE_REGIONS);
+    each.each::<DescribeRouteTablesRequest, DescribeRouteTablesResult>(&operation::DESCRIBE_ROUTE_TABLES);
+    each.each::<DescribeSecurityGroupRulesRequest, DescribeSecurityGroupRulesResult>(
+        &operation::DESCRIBE_SECURITY_GROUP_RULES,
+    );
+    each.each::<DescribeSecurityGroupsRequest, DescribeSecurityGroupsResult>(&operation::DESCRIBE_SECURITY_GROUPS);
+    each.each::<DescribeSnapshotsRequest, DescribeSnapshotsResult>(&operation::DESCRIBE_SNAPSHOTS);
+    each.each::<DescribeSubnetsRequest, DescribeSubnetsResult>(&operation::DESCRIBE_SUBNETS);
+    each.each::<DescribeTagsRequest, DescribeTagsResult>(&operation::DESCRIBE_TAGS);
+    each.each::<DescribeVolumesRequest, DescribeVolumesResult>(&operation::DESCRIBE_VOLUMES);
+    each.each::<DescribeVolumesModificationsRequest, DescribeVolumesModificationsResult>(
+        &operation::DESCRIBE_VOLUMES_MODIFICATIONS,
+    );
+    each.each::<DescribeVpcAttributeRequest, DescribeVpcAttributeResult>(&operation::DESCRIBE_VPC_ATTRIBUTE);
+    each.each::<DescribeVpcEndpointsRequest, DescribeVpcEndpointsResult>(&operation::DESCRIBE_VPC_ENDPOINTS);
+    each.each::<DescribeVpcsRequest, DescribeVpcsResult>(&operation::DESCRIBE_VPCS);
+    each.each::<DetachInternetGatewayRequest, ()>(&operation::DETACH_INTERNET_GATEWAY);
+    each.each::<DetachNetworkInterfaceRequest, ()>(&operation::DETACH_NETWORK_INTERFACE);
+    each.each::<DetachVolumeRequest, VolumeAttachment>(&operation::DETACH_VOLUME);
+    each.each::<DisassociateAddressRequest, ()>(&operation::DISASSOCIATE_ADDRESS);
+    each.each::<DisassociateIamInstanceProfileRequest, DisassociateIamInstanceProfileResult>(
+        &operation::DISASSOCIATE_IAM_INSTANCE_PROFILE,
+    );
+    each.each::<DisassociateRouteTableRequest, ()>(&operation::DISASSOCIATE_ROUTE_TABLE);
+    each.each::<ImportKeyPairRequest, ImportKeyPairResult>(&operation::IMPORT_KEY_PAIR);
+    each.each::<ModifyInstanceAttributeRequest, ()>(&operation::MODIFY_INSTANCE_ATTRIBUTE);
+    each.each::<ModifyLaunchTemplateRequest, ModifyLaunchTemplateResult>(&operation::MODIFY_LAUNCH_TEMPLATE);
+    each.each::<ModifyNetworkInterfaceAttributeRequest, ()>(&operation::MODIFY_NETWORK_INTERFACE_ATTRIBUTE);
+    each.each::<ModifySecurityGroupRulesRequest, ModifySecurityGroupRulesResult>(
+        &operation::MODIFY_SECURITY_GROUP_RULES,
+    );
+    each.each::<ModifySubnetAttributeRequest, ()>(&operation::MODIFY_SUBNET_ATTRIBUTE);
+    each.each::<ModifyVolumeRequest, ModifyVolumeResult>(&operation::MODIFY_VOLUME);
+    each.each::<ModifyVpcAttributeRequest, ()>(&operation::MODIFY_VPC_ATTRIBUTE);
+    each.each::<ModifyVpcEndpointRequest, ModifyVpcEndpointResult>(&operation::MODIFY_VPC_ENDPOINT);
+    each.each::<ReleaseAddressRequest, ()>(&operation::RELEASE_ADDRESS);
+    each.each::<ReplaceIamInstanceProfileAssociationRequest, ReplaceIamInstanceProfileAssociationResult>(
+        &operation::REPLACE_IAM_INSTANCE_PROFILE_ASSOCIATION,
+    );
+    each.each::<ReplaceRouteRequest, ()>(&operation::REPLACE_ROUTE);
+    each.each::<ReplaceRouteTableAssociationRequest, ReplaceRouteTableAssociationResult>(
+        &operation::REPLACE_ROUTE_TABLE_ASSOCIATION,
+    );
+    each.each::<RevokeSecurityGroupEgressRequest, RevokeSecurityGroupEgressResult>(
+        &operation::REVOKE_SECURITY_GROUP_EGRESS,
+    );
+    each.each::<RevokeSecurityGroupIngressRequest, RevokeSecurityGroupIngressResult>(
+        &operation::REVOKE_SECURITY_GROUP_INGRESS,
+    );
+    each.each::<RunInstancesRequest, Reservation>(&operation::RUN_INSTANCES);
+    each.each::<StartInstancesRequest, StartInstancesResult>(&operation::START_INSTANCES);
+    each.each::<StopInstancesRequest, StopInstancesResult>(&operation::STOP_INSTANCES);
+    each.each::<TerminateInstancesRequest, TerminateInstancesResult>(&operation::TERMINATE_INSTANCES);
+    each.each::<UpdateSecurityGroupRuleDescriptionsEgressRequest, UpdateSecurityGroupRuleDescriptionsEgressResult>(
+        &operation::UPDATE_SECURITY_GROUP_RULE_DESCRIPTIONS_EGRESS,
+    );
+    each.each::<UpdateSecurityGroupRuleDescriptionsIngressRequest, UpdateSecurityGroupRuleDescriptionsIngressResult>(
+        &operation::UPDATE_SECURITY_GROUP_RULE_DESCRIPTIONS_INGRESS,
+    );
+}

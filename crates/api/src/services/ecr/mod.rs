@@ -9,4 +9,4 @@ mod tables;
 mod traits;
 
 pub use shapes::*;
-pub use traits::{Ecr, dispatch};
+pub use traits::{Ecr, dispatch, each_operation};

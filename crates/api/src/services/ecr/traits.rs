@@ -516,3 +516,124 @@ pub fn dispatch<'a, S: Ecr>(
         _ => wire::unknown_reply(route),
     }
 }
+
+pub fn each_operation<E: crate::Each>(each: &mut E) {
+    each.each::<BatchCheckLayerAvailabilityRequest, BatchCheckLayerAvailabilityResponse>(
+        &operation::BATCH_CHECK_LAYER_AVAILABILITY,
+    );
+    each.each::<BatchDeleteImageRequest, BatchDeleteImageResponse>(&operation::BATCH_DELETE_IMAGE);
+    each.each::<BatchGetImageRequest, BatchGetImageResponse>(&operation::BATCH_GET_IMAGE);
+    each.each::<BatchGetRepositoryScanningConfigurationRequest, BatchGetRepositoryScanningConfigurationResponse>(
+        &operation::BATCH_GET_REPOSITORY_SCANNING_CONFIGURATION,
+    );
+    each.each::<CompleteLayerUploadRequest, CompleteLayerUploadResponse>(&operation::COMPLETE_LAYER_UPLOAD);
+    each.each::<CreatePullThroughCacheRuleRequest, CreatePullThroughCacheRuleResponse>(
+        &operation::CREATE_PULL_THROUGH_CACHE_RULE,
+    );
+    each.each::<CreateRepositoryRequest, CreateRepositoryResponse>(&operation::CREATE_REPOSITORY);
+    each.each::<CreateRepositoryCreationTemplateRequest, CreateRepositoryCreationTemplateResponse>(
+        &operation::CREATE_REPOSITORY_CREATION_TEMPLATE,
+    );
+    each.each::<DeleteLifecyclePolicyRequest, DeleteLifecyclePolicyResponse>(&operation::DELETE_LIFECYCLE_POLICY);
+    each.each::<DeletePullThroughCacheRuleRequest, DeletePullThroughCacheRuleResponse>(
+        &operation::DELETE_PULL_THROUGH_CACHE_RULE,
+    );
+    each.each::<DeleteRegistryPolicyRequest, DeleteRegistryPolicyResponse>(&operation::DELETE_REGISTRY_POLICY);
+    each.each::<DeleteRepositoryRequest, DeleteRepositoryResponse>(&operation::DELETE_REPOSITORY);
+    each.each::<DeleteRepositoryCreationTemplateRequest, DeleteRepositoryCreationTemplateResponse>(
+        &operation::DELETE_REPOSITORY_CREATION_TEMPLATE,
+    );
+    each.each::<DeleteRepositoryPolicyRequest, DeleteRepositoryPolicyResponse>(&operation::DELETE_REPOSITORY_POLICY);
+    each.each::<DeleteSigningConfigurationRequest, DeleteSigningConfigurationResponse>(
+        &operation::DELETE_SIGNING_CONFIGURATION,
+    );
+    each.each::<DeregisterPullTimeUpdateExclusionRequest, DeregisterPullTimeUpdateExclusionResponse>(
+        &operation::DEREGISTER_PULL_TIME_UPDATE_EXCLUSION,
+    );
+    each.each::<DescribeImageReplicationStatusRequest, DescribeImageReplicationStatusResponse>(
+        &operation::DESCRIBE_IMAGE_REPLICATION_STATUS,
+    );
+    each.each::<DescribeImageScanFindingsRequest, DescribeImageScanFindingsResponse>(
+        &operation::DESCRIBE_IMAGE_SCAN_FINDINGS,
+    );
+    each.each::<DescribeImageSigningStatusRequest, DescribeImageSigningStatusResponse>(
+        &operation::DESCRIBE_IMAGE_SIGNING_STATUS,
+    );
+    each.each::<DescribeImagesRequest, DescribeImagesResponse>(&operation::DESCRIBE_IMAGES);
+    each.each::<DescribePullThroughCacheRulesRequest, DescribePullThroughCacheRulesResponse>(
+        &operation::DESCRIBE_PULL_THROUGH_CACHE_RULES,
+    );
+    each.each::<DescribeRegistryRequest, DescribeRegistryResponse>(&operation::DESCRIBE_REGISTRY);
+    each.each::<DescribeReplicationBackfillResultsRequest, DescribeReplicationBackfillResultsResponse>(
+        &operation::DESCRIBE_REPLICATION_BACKFILL_RESULTS,
+    );
+    each.each::<DescribeRepositoriesRequest, DescribeRepositoriesResponse>(&operation::DESCRIBE_REPOSITORIES);
+    each.each::<DescribeRepositoryCreationTemplatesRequest, DescribeRepositoryCreationTemplatesResponse>(
+        &operation::DESCRIBE_REPOSITORY_CREATION_TEMPLATES,
+    );
+    each.each::<GetAccountSettingRequest, GetAccountSettingResponse>(&operation::GET_ACCOUNT_SETTING);
+    each.each::<GetAuthorizationTokenRequest, GetAuthorizationTokenResponse>(&operation::GET_AUTHORIZATION_TOKEN);
+    each.each::<GetDownloadUrlForLayerRequest, GetDownloadUrlForLayerResponse>(&operation::GET_DOWNLOAD_URL_FOR_LAYER);
+    each.each::<GetLifecyclePolicyRequest, GetLifecyclePolicyResponse>(&operation::GET_LIFECYCLE_POLICY);
+    each.each::<GetLifecyclePolicyPreviewRequest, GetLifecyclePolicyPreviewResponse>(
+        &operation::GET_LIFECYCLE_POLICY_PREVIEW,
+    );
+    each.each::<GetRegistryPolicyRequest, GetRegistryPolicyResponse>(&operation::GET_REGISTRY_POLICY);
+    each.each::<GetRegistryScanningConfigurationRequest, GetRegistryScanningConfigurationResponse>(
+        &operation::GET_REGISTRY_SCANNING_CONFIGURATION,
+    );
+    each.each::<GetRepositoryPolicyRequest, GetRepositoryPolicyResponse>(&operation::GET_REPOSITORY_POLICY);
+    each.each::<GetSigningConfigurationRequest, GetSigningConfigurationResponse>(&operation::GET_SIGNING_CONFIGURATION);
+    each.each::<InitiateLayerUploadRequest, InitiateLayerUploadResponse>(&operation::INITIATE_LAYER_UPLOAD);
+    each.each::<ListImageReferrersRequest, ListImageReferrersResponse>(&operation::LIST_IMAGE_REFERRERS);
+    each.each::<ListImagesRequest, ListImagesResponse>(&operation::LIST_IMAGES);
+    each.each::<ListPullTimeUpdateExclusionsRequest, ListPullTimeUpdateExclusionsResponse>(
+        &operation::LIST_PULL_TIME_UPDATE_EXCLUSIONS,
+    );
+    each.each::<ListReplicationBackfillsRequest, ListReplicationBackfillsResponse>(
+        &operation::LIST_REPLICATION_BACKFILLS,
+    );
+    each.each::<ListTagsForResourceRequest, ListTagsForResourceResponse>(&operation::LIST_TAGS_FOR_RESOURCE);
+    each.each::<PutAccountSettingRequest, PutAccountSettingResponse>(&operation::PUT_ACCOUNT_SETTING);
+    each.each::<PutImageRequest, PutImageResponse>(&operation::PUT_IMAGE);
+    each.each::<PutImageScanningConfigurationRequest, PutImageScanningConfigurationResponse>(
+        &operation::PUT_IMAGE_SCANNING_CONFIGURATION,
+    );
+    each.each::<PutImageTagMutabilityRequest, PutImageTagMutabilityResponse>(&operation::PUT_IMAGE_TAG_MUTABILITY);
+    each.each::<PutLifecyclePolicyRequest, PutLifecyclePolicyResponse>(&operation::PUT_LIFECYCLE_POLICY);
+    each.each::<PutRegistryPolicyRequest, PutRegistryPolicyResponse>(&operation::PUT_REGISTRY_POLICY);
+    each.each::<PutRegistryScanningConfigurationRequest, PutRegistryScanningConfigurationResponse>(
+        &operation::PUT_REGISTRY_SCANNING_CONFIGURATION,
+    );
+    each.each::<PutReplicationConfigurationRequest, PutReplicationConfigurationResponse>(
+        &operation::PUT_REPLICATION_CONFIGURATION,
+    );
+    each.each::<PutSigningConfigurationRequest, PutSigningConfigurationResponse>(&operation::PUT_SIGNING_CONFIGURATION);
+    each.each::<RegisterPullTimeUpdateExclusionRequest, RegisterPullTimeUpdateExclusionResponse>(
+        &operation::REGISTER_PULL_TIME_UPDATE_EXCLUSION,
+    );
+    each.each::<SetRepositoryPolicyRequest, SetRepositoryPolicyResponse>(&operation::SET_REPOSITORY_POLICY);
+    each.each::<StartImageScanRequest, StartImageScanResponse>(&operation::START_IMAGE_SCAN);
+    each.each::<StartLifecyclePolicyPreviewRequest, StartLifecyclePolicyPreviewResponse>(
+        &operation::START_LIFECYCLE_POLICY_PREVIEW,
+    );
+    each.each::<StartReplicationBackfillRequest, StartReplicationBackfillResponse>(
+        &operation::START_REPLICATION_BACKFILL,
+    );
+    each.each::<StopReplicationBackfillRequest, StopReplicationBackfillResponse>(&operation::STOP_REPLICATION_BACKFILL);
+    each.each::<TagResourceRequest, TagResourceResponse>(&operation::TAG_RESOURCE);
+    each.each::<UntagResourceRequest, UntagResourceResponse>(&operation::UNTAG_RESOURCE);
+    each.each::<UpdateImageStorageClassRequest, UpdateImageStorageClassResponse>(
+        &operation::UPDATE_IMAGE_STORAGE_CLASS,
+    );
+    each.each::<UpdatePullThroughCacheRuleRequest, UpdatePullThroughCacheRuleResponse>(
+        &operation::UPDATE_PULL_THROUGH_CACHE_RULE,
+    );
+    each.each::<UpdateRepositoryCreationTemplateRequest, UpdateRepositoryCreationTemplateResponse>(
+        &operation::UPDATE_REPOSITORY_CREATION_TEMPLATE,
+    );
+    each.each::<UploadLayerPartRequest, UploadLayerPartResponse>(&operation::UPLOAD_LAYER_PART);
+    each.each::<ValidatePullThroughCacheRuleRequest, ValidatePullThroughCacheRuleResponse>(
+        &operation::VALIDATE_PULL_THROUGH_CACHE_RULE,
+    );
+}

@@ -9,4 +9,4 @@ mod tables;
 mod traits;
 
 pub use shapes::*;
-pub use traits::{Ecs, dispatch};
+pub use traits::{Ecs, dispatch, each_operation};

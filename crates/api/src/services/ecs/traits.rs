@@ -724,3 +724,152 @@ pub fn dispatch<'a, S: Ecs>(
         _ => wire::unknown_reply(route),
     }
 }
+
+pub fn each_operation<E: crate::Each>(each: &mut E) {
+    each.each::<AssociateGatewayWithClusterRequest, AssociateGatewayWithClusterResponse>(
+        &operation::ASSOCIATE_GATEWAY_WITH_CLUSTER,
+    );
+    each.each::<ContinueServiceDeploymentRequest, ContinueServiceDeploymentResponse>(
+        &operation::CONTINUE_SERVICE_DEPLOYMENT,
+    );
+    each.each::<CreateCapacityProviderRequest, CreateCapacityProviderResponse>(&operation::CREATE_CAPACITY_PROVIDER);
+    each.each::<CreateClusterRequest, CreateClusterResponse>(&operation::CREATE_CLUSTER);
+    each.each::<CreateDaemonRequest, CreateDaemonResponse>(&operation::CREATE_DAEMON);
+    each.each::<CreateExpressGatewayServiceRequest, CreateExpressGatewayServiceResponse>(
+        &operation::CREATE_EXPRESS_GATEWAY_SERVICE,
+    );
+    each.each::<CreateGatewayRequest, CreateGatewayResponse>(&operation::CREATE_GATEWAY);
+    each.each::<CreateServiceRequest, CreateServiceResponse>(&operation::CREATE_SERVICE);
+    each.each::<CreateTaskSetRequest, CreateTaskSetResponse>(&operation::CREATE_TASK_SET);
+    each.each::<DeleteAccountSettingRequest, DeleteAccountSettingResponse>(&operation::DELETE_ACCOUNT_SETTING);
+    each.each::<DeleteAttributesRequest, DeleteAttributesResponse>(&operation::DELETE_ATTRIBUTES);
+    each.each::<DeleteCapacityProviderRequest, DeleteCapacityProviderResponse>(&operation::DELETE_CAPACITY_PROVIDER);
+    each.each::<DeleteClusterRequest, DeleteClusterResponse>(&operation::DELETE_CLUSTER);
+    each.each::<DeleteDaemonRequest, DeleteDaemonResponse>(&operation::DELETE_DAEMON);
+    each.each::<DeleteDaemonTaskDefinitionRequest, DeleteDaemonTaskDefinitionResponse>(
+        &operation::DELETE_DAEMON_TASK_DEFINITION,
+    );
+    each.each::<DeleteExpressGatewayServiceRequest, DeleteExpressGatewayServiceResponse>(
+        &operation::DELETE_EXPRESS_GATEWAY_SERVICE,
+    );
+    each.each::<DeleteGatewayRequest, DeleteGatewayResponse>(&operation::DELETE_GATEWAY);
+    each.each::<DeleteServiceRequest, DeleteServiceResponse>(&operation::DELETE_SERVICE);
+    each.each::<DeleteTaskDefinitionsRequest, DeleteTaskDefinitionsResponse>(&operation::DELETE_TASK_DEFINITIONS);
+    each.each::<DeleteTaskSetRequest, DeleteTaskSetResponse>(&operation::DELETE_TASK_SET);
+    each.each::<DeregisterContainerInstanceRequest, DeregisterContainerInstanceResponse>(
+        &operation::DEREGISTER_CONTAINER_INSTANCE,
+    );
+    each.each::<DeregisterTaskDefinitionRequest, DeregisterTaskDefinitionResponse>(
+        &operation::DEREGISTER_TASK_DEFINITION,
+    );
+    each.each::<DescribeCapacityProvidersRequest, DescribeCapacityProvidersResponse>(
+        &operation::DESCRIBE_CAPACITY_PROVIDERS,
+    );
+    each.each::<DescribeClustersRequest, DescribeClustersResponse>(&operation::DESCRIBE_CLUSTERS);
+    each.each::<DescribeContainerInstancesRequest, DescribeContainerInstancesResponse>(
+        &operation::DESCRIBE_CONTAINER_INSTANCES,
+    );
+    each.each::<DescribeDaemonRequest, DescribeDaemonResponse>(&operation::DESCRIBE_DAEMON);
+    each.each::<DescribeDaemonDeploymentsRequest, DescribeDaemonDeploymentsResponse>(
+        &operation::DESCRIBE_DAEMON_DEPLOYMENTS,
+    );
+    each.each::<DescribeDaemonRevisionsRequest, DescribeDaemonRevisionsResponse>(&operation::DESCRIBE_DAEMON_REVISIONS);
+    each.each::<DescribeDaemonTaskDefinitionRequest, DescribeDaemonTaskDefinitionResponse>(
+        &operation::DESCRIBE_DAEMON_TASK_DEFINITION,
+    );
+    each.each::<DescribeExpressGatewayServiceRequest, DescribeExpressGatewayServiceResponse>(
+        &operation::DESCRIBE_EXPRESS_GATEWAY_SERVICE,
+    );
+    each.each::<DescribeGatewayRequest, DescribeGatewayResponse>(&operation::DESCRIBE_GATEWAY);
+    each.each::<DescribeGatewayResourcesRequest, DescribeGatewayResourcesResponse>(
+        &operation::DESCRIBE_GATEWAY_RESOURCES,
+    );
+    each.each::<DescribeGatewayRouteRequest, DescribeGatewayRouteResponse>(&operation::DESCRIBE_GATEWAY_ROUTE);
+    each.each::<DescribeServiceDeploymentsRequest, DescribeServiceDeploymentsResponse>(
+        &operation::DESCRIBE_SERVICE_DEPLOYMENTS,
+    );
+    each.each::<DescribeServiceRevisionsRequest, DescribeServiceRevisionsResponse>(
+        &operation::DESCRIBE_SERVICE_REVISIONS,
+    );
+    each.each::<DescribeServicesRequest, DescribeServicesResponse>(&operation::DESCRIBE_SERVICES);
+    each.each::<DescribeTaskDefinitionRequest, DescribeTaskDefinitionResponse>(&operation::DESCRIBE_TASK_DEFINITION);
+    each.each::<DescribeTaskSetsRequest, DescribeTaskSetsResponse>(&operation::DESCRIBE_TASK_SETS);
+    each.each::<DescribeTasksRequest, DescribeTasksResponse>(&operation::DESCRIBE_TASKS);
+    each.each::<DisassociateGatewayFromClusterRequest, DisassociateGatewayFromClusterResponse>(
+        &operation::DISASSOCIATE_GATEWAY_FROM_CLUSTER,
+    );
+    each.each::<DiscoverPollEndpointRequest, DiscoverPollEndpointResponse>(&operation::DISCOVER_POLL_ENDPOINT);
+    each.each::<ExecuteCommandRequest, ExecuteCommandResponse>(&operation::EXECUTE_COMMAND);
+    each.each::<GetTaskProtectionRequest, GetTaskProtectionResponse>(&operation::GET_TASK_PROTECTION);
+    each.each::<ListAccountSettingsRequest, ListAccountSettingsResponse>(&operation::LIST_ACCOUNT_SETTINGS);
+    each.each::<ListAttributesRequest, ListAttributesResponse>(&operation::LIST_ATTRIBUTES);
+    each.each::<ListClustersRequest, ListClustersResponse>(&operation::LIST_CLUSTERS);
+    each.each::<ListContainerInstancesRequest, ListContainerInstancesResponse>(&operation::LIST_CONTAINER_INSTANCES);
+    each.each::<ListDaemonDeploymentsRequest, ListDaemonDeploymentsResponse>(&operation::LIST_DAEMON_DEPLOYMENTS);
+    each.each::<ListDaemonTaskDefinitionsRequest, ListDaemonTaskDefinitionsResponse>(
+        &operation::LIST_DAEMON_TASK_DEFINITIONS,
+    );
+    each.each::<ListDaemonsRequest, ListDaemonsResponse>(&operation::LIST_DAEMONS);
+    each.each::<ListGatewayClusterAssociationsRequest, ListGatewayClusterAssociationsResponse>(
+        &operation::LIST_GATEWAY_CLUSTER_ASSOCIATIONS,
+    );
+    each.each::<ListGatewayRoutesRequest, ListGatewayRoutesResponse>(&operation::LIST_GATEWAY_ROUTES);
+    each.each::<ListGatewaysRequest, ListGatewaysResponse>(&operation::LIST_GATEWAYS);
+    each.each::<ListServiceDeploymentsRequest, ListServiceDeploymentsResponse>(&operation::LIST_SERVICE_DEPLOYMENTS);
+    each.each::<ListServicesRequest, ListServicesResponse>(&operation::LIST_SERVICES);
+    each.each::<ListServicesByNamespaceRequest, ListServicesByNamespaceResponse>(
+        &operation::LIST_SERVICES_BY_NAMESPACE,
+    );
+    each.each::<ListTagsForResourceRequest, ListTagsForResourceResponse>(&operation::LIST_TAGS_FOR_RESOURCE);
+    each.each::<ListTaskDefinitionFamiliesRequest, ListTaskDefinitionFamiliesResponse>(
+        &operation::LIST_TASK_DEFINITION_FAMILIES,
+    );
+    each.each::<ListTaskDefinitionsRequest, ListTaskDefinitionsResponse>(&operation::LIST_TASK_DEFINITIONS);
+    each.each::<ListTasksRequest, ListTasksResponse>(&operation::LIST_TASKS);
+    each.each::<PutAccountSettingRequest, PutAccountSettingResponse>(&operation::PUT_ACCOUNT_SETTING);
+    each.each::<PutAccountSettingDefaultRequest, PutAccountSettingDefaultResponse>(
+        &operation::PUT_ACCOUNT_SETTING_DEFAULT,
+    );
+    each.each::<PutAttributesRequest, PutAttributesResponse>(&operation::PUT_ATTRIBUTES);
+    each.each::<PutClusterCapacityProvidersRequest, PutClusterCapacityProvidersResponse>(
+        &operation::PUT_CLUSTER_CAPACITY_PROVIDERS,
+    );
+    each.each::<RegisterContainerInstanceRequest, RegisterContainerInstanceResponse>(
+        &operation::REGISTER_CONTAINER_INSTANCE,
+    );
+    each.each::<RegisterDaemonTaskDefinitionRequest, RegisterDaemonTaskDefinitionResponse>(
+        &operation::REGISTER_DAEMON_TASK_DEFINITION,
+    );
+    each.each::<RegisterTaskDefinitionRequest, RegisterTaskDefinitionResponse>(&operation::REGISTER_TASK_DEFINITION);
+    each.each::<RunTaskRequest, RunTaskResponse>(&operation::RUN_TASK);
+    each.each::<StartTaskRequest, StartTaskResponse>(&operation::START_TASK);
+    each.each::<StopServiceDeploymentRequest, StopServiceDeploymentResponse>(&operation::STOP_SERVICE_DEPLOYMENT);
+    each.each::<StopTaskRequest, StopTaskResponse>(&operation::STOP_TASK);
+    each.each::<SubmitAttachmentStateChangesRequest, SubmitAttachmentStateChangesResponse>(
+        &operation::SUBMIT_ATTACHMENT_STATE_CHANGES,
+    );
+    each.each::<SubmitContainerStateChangeRequest, SubmitContainerStateChangeResponse>(
+        &operation::SUBMIT_CONTAINER_STATE_CHANGE,
+    );
+    each.each::<SubmitTaskStateChangeRequest, SubmitTaskStateChangeResponse>(&operation::SUBMIT_TASK_STATE_CHANGE);
+    each.each::<TagResourceRequest, TagResourceResponse>(&operation::TAG_RESOURCE);
+    each.each::<UntagResourceRequest, UntagResourceResponse>(&operation::UNTAG_RESOURCE);
+    each.each::<UpdateCapacityProviderRequest, UpdateCapacityProviderResponse>(&operation::UPDATE_CAPACITY_PROVIDER);
+    each.each::<UpdateClusterRequest, UpdateClusterResponse>(&operation::UPDATE_CLUSTER);
+    each.each::<UpdateClusterSettingsRequest, UpdateClusterSettingsResponse>(&operation::UPDATE_CLUSTER_SETTINGS);
+    each.each::<UpdateContainerAgentRequest, UpdateContainerAgentResponse>(&operation::UPDATE_CONTAINER_AGENT);
+    each.each::<UpdateContainerInstancesStateRequest, UpdateContainerInstancesStateResponse>(
+        &operation::UPDATE_CONTAINER_INSTANCES_STATE,
+    );
+    each.each::<UpdateDaemonRequest, UpdateDaemonResponse>(&operation::UPDATE_DAEMON);
+    each.each::<UpdateExpressGatewayServiceRequest, UpdateExpressGatewayServiceResponse>(
+        &operation::UPDATE_EXPRESS_GATEWAY_SERVICE,
+    );
+    each.each::<UpdateGatewayRequest, UpdateGatewayResponse>(&operation::UPDATE_GATEWAY);
+    each.each::<UpdateServiceRequest, UpdateServiceResponse>(&operation::UPDATE_SERVICE);
+    each.each::<UpdateServicePrimaryTaskSetRequest, UpdateServicePrimaryTaskSetResponse>(
+        &operation::UPDATE_SERVICE_PRIMARY_TASK_SET,
+    );
+    each.each::<UpdateTaskProtectionRequest, UpdateTaskProtectionResponse>(&operation::UPDATE_TASK_PROTECTION);
+    each.each::<UpdateTaskSetRequest, UpdateTaskSetResponse>(&operation::UPDATE_TASK_SET);
+}

@@ -9,4 +9,4 @@ mod tables;
 mod traits;
 
 pub use shapes::*;
-pub use traits::{Efs, dispatch};
+pub use traits::{Efs, dispatch, each_operation};

@@ -212,3 +212,40 @@ pub fn dispatch<'a, S: Efs>(
         _ => wire::unknown_reply(route),
     }
 }
+
+pub fn each_operation<E: crate::Each>(each: &mut E) {
+    each.each::<CreateAccessPointRequest, AccessPointDescription>(&operation::CREATE_ACCESS_POINT);
+    each.each::<CreateFileSystemRequest, FileSystemDescription>(&operation::CREATE_FILE_SYSTEM);
+    each.each::<CreateMountTargetRequest, MountTargetDescription>(&operation::CREATE_MOUNT_TARGET);
+    each.each::<DeleteAccessPointRequest, ()>(&operation::DELETE_ACCESS_POINT);
+    each.each::<DeleteFileSystemRequest, ()>(&operation::DELETE_FILE_SYSTEM);
+    each.each::<DeleteFileSystemPolicyRequest, ()>(&operation::DELETE_FILE_SYSTEM_POLICY);
+    each.each::<DeleteMountTargetRequest, ()>(&operation::DELETE_MOUNT_TARGET);
+    each.each::<DescribeAccessPointsRequest, DescribeAccessPointsResponse>(&operation::DESCRIBE_ACCESS_POINTS);
+    each.each::<DescribeBackupPolicyRequest, BackupPolicyDescription>(&operation::DESCRIBE_BACKUP_POLICY);
+    each.each::<DescribeFileSystemPolicyRequest, FileSystemPolicyDescription>(&operation::DESCRIBE_FILE_SYSTEM_POLICY);
+    each.each::<DescribeFileSystemsRequest, DescribeFileSystemsResponse>(&operation::DESCRIBE_FILE_SYSTEMS);
+    each.each::<DescribeLifecycleConfigurationRequest, LifecycleConfigurationDescription>(
+        &operation::DESCRIBE_LIFECYCLE_CONFIGURATION,
+    );
+    each.each::<DescribeMountTargetSecurityGroupsRequest, DescribeMountTargetSecurityGroupsResponse>(
+        &operation::DESCRIBE_MOUNT_TARGET_SECURITY_GROUPS,
+    );
+    each.each::<DescribeMountTargetsRequest, DescribeMountTargetsResponse>(&operation::DESCRIBE_MOUNT_TARGETS);
+    each.each::<DescribeReplicationConfigurationsRequest, DescribeReplicationConfigurationsResponse>(
+        &operation::DESCRIBE_REPLICATION_CONFIGURATIONS,
+    );
+    each.each::<ListTagsForResourceRequest, ListTagsForResourceResponse>(&operation::LIST_TAGS_FOR_RESOURCE);
+    each.each::<ModifyMountTargetSecurityGroupsRequest, ()>(&operation::MODIFY_MOUNT_TARGET_SECURITY_GROUPS);
+    each.each::<PutBackupPolicyRequest, BackupPolicyDescription>(&operation::PUT_BACKUP_POLICY);
+    each.each::<PutFileSystemPolicyRequest, FileSystemPolicyDescription>(&operation::PUT_FILE_SYSTEM_POLICY);
+    each.each::<PutLifecycleConfigurationRequest, LifecycleConfigurationDescription>(
+        &operation::PUT_LIFECYCLE_CONFIGURATION,
+    );
+    each.each::<TagResourceRequest, ()>(&operation::TAG_RESOURCE);
+    each.each::<UntagResourceRequest, ()>(&operation::UNTAG_RESOURCE);
+    each.each::<UpdateFileSystemRequest, FileSystemDescription>(&operation::UPDATE_FILE_SYSTEM);
+    each.each::<UpdateFileSystemProtectionRequest, FileSystemProtectionDescription>(
+        &operation::UPDATE_FILE_SYSTEM_PROTECTION,
+    );
+}

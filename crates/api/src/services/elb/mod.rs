@@ -9,4 +9,4 @@ mod tables;
 mod traits;
 
 pub use shapes::*;
-pub use traits::{Elb, dispatch};
+pub use traits::{Elb, dispatch, each_operation};

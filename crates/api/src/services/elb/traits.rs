@@ -156,3 +156,39 @@ pub fn dispatch<'a, S: Elb>(
         _ => wire::unknown_reply(route),
     }
 }
+
+pub fn each_operation<E: crate::Each>(each: &mut E) {
+    each.each::<AddTagsInput, AddTagsOutput>(&operation::ADD_TAGS);
+    each.each::<ApplySecurityGroupsToLoadBalancerInput, ApplySecurityGroupsToLoadBalancerOutput>(
+        &operation::APPLY_SECURITY_GROUPS_TO_LOAD_BALANCER,
+    );
+    each.each::<AttachLoadBalancerToSubnetsInput, AttachLoadBalancerToSubnetsOutput>(
+        &operation::ATTACH_LOAD_BALANCER_TO_SUBNETS,
+    );
+    each.each::<ConfigureHealthCheckInput, ConfigureHealthCheckOutput>(&operation::CONFIGURE_HEALTH_CHECK);
+    each.each::<CreateAccessPointInput, CreateAccessPointOutput>(&operation::CREATE_LOAD_BALANCER);
+    each.each::<CreateLoadBalancerListenerInput, CreateLoadBalancerListenerOutput>(
+        &operation::CREATE_LOAD_BALANCER_LISTENERS,
+    );
+    each.each::<DeleteAccessPointInput, DeleteAccessPointOutput>(&operation::DELETE_LOAD_BALANCER);
+    each.each::<DeleteLoadBalancerListenerInput, DeleteLoadBalancerListenerOutput>(
+        &operation::DELETE_LOAD_BALANCER_LISTENERS,
+    );
+    each.each::<DeregisterEndPointsInput, DeregisterEndPointsOutput>(
+        &operation::DEREGISTER_INSTANCES_FROM_LOAD_BALANCER,
+    );
+    each.each::<DescribeEndPointStateInput, DescribeEndPointStateOutput>(&operation::DESCRIBE_INSTANCE_HEALTH);
+    each.each::<DescribeLoadBalancerAttributesInput, DescribeLoadBalancerAttributesOutput>(
+        &operation::DESCRIBE_LOAD_BALANCER_ATTRIBUTES,
+    );
+    each.each::<DescribeAccessPointsInput, DescribeAccessPointsOutput>(&operation::DESCRIBE_LOAD_BALANCERS);
+    each.each::<DescribeTagsInput, DescribeTagsOutput>(&operation::DESCRIBE_TAGS);
+    each.each::<AddAvailabilityZonesInput, AddAvailabilityZonesOutput>(
+        &operation::ENABLE_AVAILABILITY_ZONES_FOR_LOAD_BALANCER,
+    );
+    each.each::<ModifyLoadBalancerAttributesInput, ModifyLoadBalancerAttributesOutput>(
+        &operation::MODIFY_LOAD_BALANCER_ATTRIBUTES,
+    );
+    each.each::<RegisterEndPointsInput, RegisterEndPointsOutput>(&operation::REGISTER_INSTANCES_WITH_LOAD_BALANCER);
+    each.each::<RemoveTagsInput, RemoveTagsOutput>(&operation::REMOVE_TAGS);
+}

@@ -316,3 +316,59 @@ pub fn dispatch<'a, S: Elbv2>(
         _ => wire::unknown_reply(route),
     }
 }
+
+pub fn each_operation<E: crate::Each>(each: &mut E) {
+    each.each::<AddListenerCertificatesInput, AddListenerCertificatesOutput>(&operation::ADD_LISTENER_CERTIFICATES);
+    each.each::<AddTagsInput, AddTagsOutput>(&operation::ADD_TAGS);
+    each.each::<CreateListenerInput, CreateListenerOutput>(&operation::CREATE_LISTENER);
+    each.each::<CreateLoadBalancerInput, CreateLoadBalancerOutput>(&operation::CREATE_LOAD_BALANCER);
+    each.each::<CreateRuleInput, CreateRuleOutput>(&operation::CREATE_RULE);
+    each.each::<CreateTargetGroupInput, CreateTargetGroupOutput>(&operation::CREATE_TARGET_GROUP);
+    each.each::<DeleteListenerInput, DeleteListenerOutput>(&operation::DELETE_LISTENER);
+    each.each::<DeleteLoadBalancerInput, DeleteLoadBalancerOutput>(&operation::DELETE_LOAD_BALANCER);
+    each.each::<DeleteRuleInput, DeleteRuleOutput>(&operation::DELETE_RULE);
+    each.each::<DeleteTargetGroupInput, DeleteTargetGroupOutput>(&operation::DELETE_TARGET_GROUP);
+    each.each::<DeregisterTargetsInput, DeregisterTargetsOutput>(&operation::DEREGISTER_TARGETS);
+    each.each::<DescribeAccountLimitsInput, DescribeAccountLimitsOutput>(&operation::DESCRIBE_ACCOUNT_LIMITS);
+    each.each::<DescribeCapacityReservationInput, DescribeCapacityReservationOutput>(
+        &operation::DESCRIBE_CAPACITY_RESERVATION,
+    );
+    each.each::<DescribeListenerAttributesInput, DescribeListenerAttributesOutput>(
+        &operation::DESCRIBE_LISTENER_ATTRIBUTES,
+    );
+    each.each::<DescribeListenerCertificatesInput, DescribeListenerCertificatesOutput>(
+        &operation::DESCRIBE_LISTENER_CERTIFICATES,
+    );
+    each.each::<DescribeListenersInput, DescribeListenersOutput>(&operation::DESCRIBE_LISTENERS);
+    each.each::<DescribeLoadBalancerAttributesInput, DescribeLoadBalancerAttributesOutput>(
+        &operation::DESCRIBE_LOAD_BALANCER_ATTRIBUTES,
+    );
+    each.each::<DescribeLoadBalancersInput, DescribeLoadBalancersOutput>(&operation::DESCRIBE_LOAD_BALANCERS);
+    each.each::<DescribeRulesInput, DescribeRulesOutput>(&operation::DESCRIBE_RULES);
+    each.each::<DescribeSSLPoliciesInput, DescribeSSLPoliciesOutput>(&operation::DESCRIBE_SSL_POLICIES);
+    each.each::<DescribeTagsInput, DescribeTagsOutput>(&operation::DESCRIBE_TAGS);
+    each.each::<DescribeTargetGroupAttributesInput, DescribeTargetGroupAttributesOutput>(
+        &operation::DESCRIBE_TARGET_GROUP_ATTRIBUTES,
+    );
+    each.each::<DescribeTargetGroupsInput, DescribeTargetGroupsOutput>(&operation::DESCRIBE_TARGET_GROUPS);
+    each.each::<DescribeTargetHealthInput, DescribeTargetHealthOutput>(&operation::DESCRIBE_TARGET_HEALTH);
+    each.each::<ModifyListenerInput, ModifyListenerOutput>(&operation::MODIFY_LISTENER);
+    each.each::<ModifyListenerAttributesInput, ModifyListenerAttributesOutput>(&operation::MODIFY_LISTENER_ATTRIBUTES);
+    each.each::<ModifyLoadBalancerAttributesInput, ModifyLoadBalancerAttributesOutput>(
+        &operation::MODIFY_LOAD_BALANCER_ATTRIBUTES,
+    );
+    each.each::<ModifyRuleInput, ModifyRuleOutput>(&operation::MODIFY_RULE);
+    each.each::<ModifyTargetGroupInput, ModifyTargetGroupOutput>(&operation::MODIFY_TARGET_GROUP);
+    each.each::<ModifyTargetGroupAttributesInput, ModifyTargetGroupAttributesOutput>(
+        &operation::MODIFY_TARGET_GROUP_ATTRIBUTES,
+    );
+    each.each::<RegisterTargetsInput, RegisterTargetsOutput>(&operation::REGISTER_TARGETS);
+    each.each::<RemoveListenerCertificatesInput, RemoveListenerCertificatesOutput>(
+        &operation::REMOVE_LISTENER_CERTIFICATES,
+    );
+    each.each::<RemoveTagsInput, RemoveTagsOutput>(&operation::REMOVE_TAGS);
+    each.each::<SetIpAddressTypeInput, SetIpAddressTypeOutput>(&operation::SET_IP_ADDRESS_TYPE);
+    each.each::<SetRulePrioritiesInput, SetRulePrioritiesOutput>(&operation::SET_RULE_PRIORITIES);
+    each.each::<SetSecurityGroupsInput, SetSecurityGroupsOutput>(&operation::SET_SECURITY_GROUPS);
+    each.each::<SetSubnetsInput, SetSubnetsOutput>(&operation::SET_SUBNETS);
+}

@@ -9,4 +9,4 @@ mod tables;
 mod traits;
 
 pub use shapes::*;
-pub use traits::{Events, dispatch};
+pub use traits::{Events, dispatch, each_operation};

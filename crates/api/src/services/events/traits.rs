@@ -140,3 +140,21 @@ pub fn dispatch<'a, S: Events>(
         _ => wire::unknown_reply(route),
     }
 }
+
+pub fn each_operation<E: crate::Each>(each: &mut E) {
+    each.each::<DeleteRuleRequest, ()>(&operation::DELETE_RULE);
+    each.each::<DescribeEventBusRequest, DescribeEventBusResponse>(&operation::DESCRIBE_EVENT_BUS);
+    each.each::<DescribeRuleRequest, DescribeRuleResponse>(&operation::DESCRIBE_RULE);
+    each.each::<DisableRuleRequest, ()>(&operation::DISABLE_RULE);
+    each.each::<EnableRuleRequest, ()>(&operation::ENABLE_RULE);
+    each.each::<ListEventBusesRequest, ListEventBusesResponse>(&operation::LIST_EVENT_BUSES);
+    each.each::<ListRulesRequest, ListRulesResponse>(&operation::LIST_RULES);
+    each.each::<ListTagsForResourceRequest, ListTagsForResourceResponse>(&operation::LIST_TAGS_FOR_RESOURCE);
+    each.each::<ListTargetsByRuleRequest, ListTargetsByRuleResponse>(&operation::LIST_TARGETS_BY_RULE);
+    each.each::<PutEventsRequest, PutEventsResponse>(&operation::PUT_EVENTS);
+    each.each::<PutRuleRequest, PutRuleResponse>(&operation::PUT_RULE);
+    each.each::<PutTargetsRequest, PutTargetsResponse>(&operation::PUT_TARGETS);
+    each.each::<RemoveTargetsRequest, RemoveTargetsResponse>(&operation::REMOVE_TARGETS);
+    each.each::<TagResourceRequest, TagResourceResponse>(&operation::TAG_RESOURCE);
+    each.each::<UntagResourceRequest, UntagResourceResponse>(&operation::UNTAG_RESOURCE);
+}

@@ -9,4 +9,4 @@ mod tables;
 mod traits;
 
 pub use shapes::*;
-pub use traits::{Iam, dispatch};
+pub use traits::{Iam, dispatch, each_operation};

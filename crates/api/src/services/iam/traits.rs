@@ -812,3 +812,133 @@ pub fn dispatch<'a, S: Iam>(
         _ => wire::unknown_reply(route),
     }
 }
+
+pub fn each_operation<E: crate::Each>(each: &mut E) {
+    each.each::<AddRoleToInstanceProfileRequest, ()>(&operation::ADD_ROLE_TO_INSTANCE_PROFILE);
+    each.each::<AddUserToGroupRequest, ()>(&operation::ADD_USER_TO_GROUP);
+    each.each::<AttachGroupPolicyRequest, ()>(&operation::ATTACH_GROUP_POLICY);
+    each.each::<AttachRolePolicyRequest, ()>(&operation::ATTACH_ROLE_POLICY);
+    each.each::<AttachUserPolicyRequest, ()>(&operation::ATTACH_USER_POLICY);
+    each.each::<CreateAccessKeyRequest, CreateAccessKeyResponse>(&operation::CREATE_ACCESS_KEY);
+    each.each::<CreateGroupRequest, CreateGroupResponse>(&operation::CREATE_GROUP);
+    each.each::<CreateInstanceProfileRequest, CreateInstanceProfileResponse>(&operation::CREATE_INSTANCE_PROFILE);
+    each.each::<CreateOpenIDConnectProviderRequest, CreateOpenIDConnectProviderResponse>(
+        &operation::CREATE_OPEN_ID_CONNECT_PROVIDER,
+    );
+    each.each::<CreatePolicyRequest, CreatePolicyResponse>(&operation::CREATE_POLICY);
+    each.each::<CreatePolicyVersionRequest, CreatePolicyVersionResponse>(&operation::CREATE_POLICY_VERSION);
+    each.each::<CreateRoleRequest, CreateRoleResponse>(&operation::CREATE_ROLE);
+    each.each::<CreateServiceLinkedRoleRequest, CreateServiceLinkedRoleResponse>(
+        &operation::CREATE_SERVICE_LINKED_ROLE,
+    );
+    each.each::<CreateUserRequest, CreateUserResponse>(&operation::CREATE_USER);
+    each.each::<DeleteAccessKeyRequest, ()>(&operation::DELETE_ACCESS_KEY);
+    each.each::<DeleteGroupRequest, ()>(&operation::DELETE_GROUP);
+    each.each::<DeleteGroupPolicyRequest, ()>(&operation::DELETE_GROUP_POLICY);
+    each.each::<DeleteInstanceProfileRequest, ()>(&operation::DELETE_INSTANCE_PROFILE);
+    each.each::<DeleteLoginProfileRequest, ()>(&operation::DELETE_LOGIN_PROFILE);
+    each.each::<DeleteOpenIDConnectProviderRequest, ()>(&operation::DELETE_OPEN_ID_CONNECT_PROVIDER);
+    each.each::<DeletePolicyRequest, ()>(&operation::DELETE_POLICY);
+    each.each::<DeletePolicyVersionRequest, ()>(&operation::DELETE_POLICY_VERSION);
+    each.each::<DeleteRoleRequest, ()>(&operation::DELETE_ROLE);
+    each.each::<DeleteRolePermissionsBoundaryRequest, ()>(&operation::DELETE_ROLE_PERMISSIONS_BOUNDARY);
+    each.each::<DeleteRolePolicyRequest, ()>(&operation::DELETE_ROLE_POLICY);
+    each.each::<DeleteServiceLinkedRoleRequest, DeleteServiceLinkedRoleResponse>(
+        &operation::DELETE_SERVICE_LINKED_ROLE,
+    );
+    each.each::<DeleteUserRequest, ()>(&operation::DELETE_USER);
+    each.each::<DeleteUserPermissionsBoundaryRequest, ()>(&operation::DELETE_USER_PERMISSIONS_BOUNDARY);
+    each.each::<DeleteUserPolicyRequest, ()>(&operation::DELETE_USER_POLICY);
+    each.each::<DetachGroupPolicyRequest, ()>(&operation::DETACH_GROUP_POLICY);
+    each.each::<DetachRolePolicyRequest, ()>(&operation::DETACH_ROLE_POLICY);
+    each.each::<DetachUserPolicyRequest, ()>(&operation::DETACH_USER_POLICY);
+    each.each::<GetAccessKeyLastUsedRequest, GetAccessKeyLastUsedResponse>(&operation::GET_ACCESS_KEY_LAST_USED);
+    each.each::<GetAccountAuthorizationDetailsRequest, GetAccountAuthorizationDetailsResponse>(
+        &operation::GET_ACCOUNT_AUTHORIZATION_DETAILS,
+    );
+    each.each::<(), GetAccountSummaryResponse>(&operation::GET_ACCOUNT_SUMMARY);
+    each.each::<GetContextKeysForPrincipalPolicyRequest, GetContextKeysForPolicyResponse>(
+        &operation::GET_CONTEXT_KEYS_FOR_PRINCIPAL_POLICY,
+    );
+    each.each::<GetGroupRequest, GetGroupResponse>(&operation::GET_GROUP);
+    each.each::<GetGroupPolicyRequest, GetGroupPolicyResponse>(&operation::GET_GROUP_POLICY);
+    each.each::<GetInstanceProfileRequest, GetInstanceProfileResponse>(&operation::GET_INSTANCE_PROFILE);
+    each.each::<GetLoginProfileRequest, GetLoginProfileResponse>(&operation::GET_LOGIN_PROFILE);
+    each.each::<GetOpenIDConnectProviderRequest, GetOpenIDConnectProviderResponse>(
+        &operation::GET_OPEN_ID_CONNECT_PROVIDER,
+    );
+    each.each::<GetPolicyRequest, GetPolicyResponse>(&operation::GET_POLICY);
+    each.each::<GetPolicyVersionRequest, GetPolicyVersionResponse>(&operation::GET_POLICY_VERSION);
+    each.each::<GetRoleRequest, GetRoleResponse>(&operation::GET_ROLE);
+    each.each::<GetRolePolicyRequest, GetRolePolicyResponse>(&operation::GET_ROLE_POLICY);
+    each.each::<GetServiceLinkedRoleDeletionStatusRequest, GetServiceLinkedRoleDeletionStatusResponse>(
+        &operation::GET_SERVICE_LINKED_ROLE_DELETION_STATUS,
+    );
+    each.each::<GetUserRequest, GetUserResponse>(&operation::GET_USER);
+    each.each::<GetUserPolicyRequest, GetUserPolicyResponse>(&operation::GET_USER_POLICY);
+    each.each::<ListAccessKeysRequest, ListAccessKeysResponse>(&operation::LIST_ACCESS_KEYS);
+    each.each::<ListAccountAliasesRequest, ListAccountAliasesResponse>(&operation::LIST_ACCOUNT_ALIASES);
+    each.each::<ListAttachedGroupPoliciesRequest, ListAttachedGroupPoliciesResponse>(
+        &operation::LIST_ATTACHED_GROUP_POLICIES,
+    );
+    each.each::<ListAttachedRolePoliciesRequest, ListAttachedRolePoliciesResponse>(
+        &operation::LIST_ATTACHED_ROLE_POLICIES,
+    );
+    each.each::<ListAttachedUserPoliciesRequest, ListAttachedUserPoliciesResponse>(
+        &operation::LIST_ATTACHED_USER_POLICIES,
+    );
+    each.each::<ListEntitiesForPolicyRequest, ListEntitiesForPolicyResponse>(&operation::LIST_ENTITIES_FOR_POLICY);
+    each.each::<ListGroupPoliciesRequest, ListGroupPoliciesResponse>(&operation::LIST_GROUP_POLICIES);
+    each.each::<ListGroupsRequest, ListGroupsResponse>(&operation::LIST_GROUPS);
+    each.each::<ListGroupsForUserRequest, ListGroupsForUserResponse>(&operation::LIST_GROUPS_FOR_USER);
+    each.each::<ListInstanceProfileTagsRequest, ListInstanceProfileTagsResponse>(
+        &operation::LIST_INSTANCE_PROFILE_TAGS,
+    );
+    each.each::<ListInstanceProfilesRequest, ListInstanceProfilesResponse>(&operation::LIST_INSTANCE_PROFILES);
+    each.each::<ListInstanceProfilesForRoleRequest, ListInstanceProfilesForRoleResponse>(
+        &operation::LIST_INSTANCE_PROFILES_FOR_ROLE,
+    );
+    each.each::<ListMFADevicesRequest, ListMFADevicesResponse>(&operation::LIST_MFA_DEVICES);
+    each.each::<ListOpenIDConnectProvidersRequest, ListOpenIDConnectProvidersResponse>(
+        &operation::LIST_OPEN_ID_CONNECT_PROVIDERS,
+    );
+    each.each::<ListPoliciesRequest, ListPoliciesResponse>(&operation::LIST_POLICIES);
+    each.each::<ListPolicyTagsRequest, ListPolicyTagsResponse>(&operation::LIST_POLICY_TAGS);
+    each.each::<ListPolicyVersionsRequest, ListPolicyVersionsResponse>(&operation::LIST_POLICY_VERSIONS);
+    each.each::<ListRolePoliciesRequest, ListRolePoliciesResponse>(&operation::LIST_ROLE_POLICIES);
+    each.each::<ListRoleTagsRequest, ListRoleTagsResponse>(&operation::LIST_ROLE_TAGS);
+    each.each::<ListRolesRequest, ListRolesResponse>(&operation::LIST_ROLES);
+    each.each::<ListSSHPublicKeysRequest, ListSSHPublicKeysResponse>(&operation::LIST_SSH_PUBLIC_KEYS);
+    each.each::<ListServiceSpecificCredentialsRequest, ListServiceSpecificCredentialsResponse>(
+        &operation::LIST_SERVICE_SPECIFIC_CREDENTIALS,
+    );
+    each.each::<ListSigningCertificatesRequest, ListSigningCertificatesResponse>(&operation::LIST_SIGNING_CERTIFICATES);
+    each.each::<ListUserPoliciesRequest, ListUserPoliciesResponse>(&operation::LIST_USER_POLICIES);
+    each.each::<ListUserTagsRequest, ListUserTagsResponse>(&operation::LIST_USER_TAGS);
+    each.each::<ListUsersRequest, ListUsersResponse>(&operation::LIST_USERS);
+    each.each::<ListVirtualMFADevicesRequest, ListVirtualMFADevicesResponse>(&operation::LIST_VIRTUAL_MFA_DEVICES);
+    each.each::<PutGroupPolicyRequest, ()>(&operation::PUT_GROUP_POLICY);
+    each.each::<PutRolePermissionsBoundaryRequest, ()>(&operation::PUT_ROLE_PERMISSIONS_BOUNDARY);
+    each.each::<PutRolePolicyRequest, ()>(&operation::PUT_ROLE_POLICY);
+    each.each::<PutUserPermissionsBoundaryRequest, ()>(&operation::PUT_USER_PERMISSIONS_BOUNDARY);
+    each.each::<PutUserPolicyRequest, ()>(&operation::PUT_USER_POLICY);
+    each.each::<RemoveRoleFromInstanceProfileRequest, ()>(&operation::REMOVE_ROLE_FROM_INSTANCE_PROFILE);
+    each.each::<RemoveUserFromGroupRequest, ()>(&operation::REMOVE_USER_FROM_GROUP);
+    each.each::<SetDefaultPolicyVersionRequest, ()>(&operation::SET_DEFAULT_POLICY_VERSION);
+    each.each::<SimulateCustomPolicyRequest, SimulatePolicyResponse>(&operation::SIMULATE_CUSTOM_POLICY);
+    each.each::<SimulatePrincipalPolicyRequest, SimulatePolicyResponse>(&operation::SIMULATE_PRINCIPAL_POLICY);
+    each.each::<TagInstanceProfileRequest, ()>(&operation::TAG_INSTANCE_PROFILE);
+    each.each::<TagPolicyRequest, ()>(&operation::TAG_POLICY);
+    each.each::<TagRoleRequest, ()>(&operation::TAG_ROLE);
+    each.each::<TagUserRequest, ()>(&operation::TAG_USER);
+    each.each::<UntagInstanceProfileRequest, ()>(&operation::UNTAG_INSTANCE_PROFILE);
+    each.each::<UntagPolicyRequest, ()>(&operation::UNTAG_POLICY);
+    each.each::<UntagRoleRequest, ()>(&operation::UNTAG_ROLE);
+    each.each::<UntagUserRequest, ()>(&operation::UNTAG_USER);
+    each.each::<UpdateAccessKeyRequest, ()>(&operation::UPDATE_ACCESS_KEY);
+    each.each::<UpdateAssumeRolePolicyRequest, ()>(&operation::UPDATE_ASSUME_ROLE_POLICY);
+    each.each::<UpdateGroupRequest, ()>(&operation::UPDATE_GROUP);
+    each.each::<UpdateRoleRequest, UpdateRoleResponse>(&operation::UPDATE_ROLE);
+    each.each::<UpdateRoleDescriptionRequest, UpdateRoleDescriptionResponse>(&operation::UPDATE_ROLE_DESCRIPTION);
+    each.each::<UpdateUserRequest, ()>(&operation::UPDATE_USER);
+}

@@ -9,4 +9,4 @@ mod tables;
 mod traits;
 
 pub use shapes::*;
-pub use traits::{Logs, dispatch};
+pub use traits::{Logs, dispatch, each_operation};

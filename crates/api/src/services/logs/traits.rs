@@ -332,3 +332,49 @@ pub fn dispatch<'a, S: Logs>(
         _ => wire::unknown_reply(route),
     }
 }
+
+pub fn each_operation<E: crate::Each>(each: &mut E) {
+    each.each::<AssociateKmsKeyRequest, ()>(&operation::ASSOCIATE_KMS_KEY);
+    each.each::<CreateLogGroupRequest, ()>(&operation::CREATE_LOG_GROUP);
+    each.each::<CreateLogStreamRequest, ()>(&operation::CREATE_LOG_STREAM);
+    each.each::<DeleteLogGroupRequest, ()>(&operation::DELETE_LOG_GROUP);
+    each.each::<DeleteLogStreamRequest, ()>(&operation::DELETE_LOG_STREAM);
+    each.each::<DeleteMetricFilterRequest, ()>(&operation::DELETE_METRIC_FILTER);
+    each.each::<DeleteResourcePolicyRequest, ()>(&operation::DELETE_RESOURCE_POLICY);
+    each.each::<DeleteRetentionPolicyRequest, ()>(&operation::DELETE_RETENTION_POLICY);
+    each.each::<DeleteSubscriptionFilterRequest, ()>(&operation::DELETE_SUBSCRIPTION_FILTER);
+    each.each::<DescribeDestinationsRequest, DescribeDestinationsResponse>(&operation::DESCRIBE_DESTINATIONS);
+    each.each::<DescribeLogGroupsRequest, DescribeLogGroupsResponse>(&operation::DESCRIBE_LOG_GROUPS);
+    each.each::<DescribeLogStreamsRequest, DescribeLogStreamsResponse>(&operation::DESCRIBE_LOG_STREAMS);
+    each.each::<DescribeMetricFiltersRequest, DescribeMetricFiltersResponse>(&operation::DESCRIBE_METRIC_FILTERS);
+    each.each::<DescribeQueriesRequest, DescribeQueriesResponse>(&operation::DESCRIBE_QUERIES);
+    each.each::<DescribeResourcePoliciesRequest, DescribeResourcePoliciesResponse>(
+        &operation::DESCRIBE_RESOURCE_POLICIES,
+    );
+    each.each::<DescribeSubscriptionFiltersRequest, DescribeSubscriptionFiltersResponse>(
+        &operation::DESCRIBE_SUBSCRIPTION_FILTERS,
+    );
+    each.each::<DisassociateKmsKeyRequest, ()>(&operation::DISASSOCIATE_KMS_KEY);
+    each.each::<FilterLogEventsRequest, FilterLogEventsResponse>(&operation::FILTER_LOG_EVENTS);
+    each.each::<GetLogEventsRequest, GetLogEventsResponse>(&operation::GET_LOG_EVENTS);
+    each.each::<GetLogGroupFieldsRequest, GetLogGroupFieldsResponse>(&operation::GET_LOG_GROUP_FIELDS);
+    each.each::<GetLogRecordRequest, GetLogRecordResponse>(&operation::GET_LOG_RECORD);
+    each.each::<GetQueryResultsRequest, GetQueryResultsResponse>(&operation::GET_QUERY_RESULTS);
+    each.each::<ListLogGroupsRequest, ListLogGroupsResponse>(&operation::LIST_LOG_GROUPS);
+    each.each::<ListTagsForResourceRequest, ListTagsForResourceResponse>(&operation::LIST_TAGS_FOR_RESOURCE);
+    each.each::<ListTagsLogGroupRequest, ListTagsLogGroupResponse>(&operation::LIST_TAGS_LOG_GROUP);
+    each.each::<PutLogEventsRequest, PutLogEventsResponse>(&operation::PUT_LOG_EVENTS);
+    each.each::<PutLogGroupDeletionProtectionRequest, ()>(&operation::PUT_LOG_GROUP_DELETION_PROTECTION);
+    each.each::<PutMetricFilterRequest, ()>(&operation::PUT_METRIC_FILTER);
+    each.each::<PutResourcePolicyRequest, PutResourcePolicyResponse>(&operation::PUT_RESOURCE_POLICY);
+    each.each::<PutRetentionPolicyRequest, ()>(&operation::PUT_RETENTION_POLICY);
+    each.each::<PutSubscriptionFilterRequest, ()>(&operation::PUT_SUBSCRIPTION_FILTER);
+    each.each::<StartLiveTailRequest, StartLiveTailResponse>(&operation::START_LIVE_TAIL);
+    each.each::<StartQueryRequest, StartQueryResponse>(&operation::START_QUERY);
+    each.each::<StopQueryRequest, StopQueryResponse>(&operation::STOP_QUERY);
+    each.each::<TagLogGroupRequest, ()>(&operation::TAG_LOG_GROUP);
+    each.each::<TagResourceRequest, ()>(&operation::TAG_RESOURCE);
+    each.each::<TestMetricFilterRequest, TestMetricFilterResponse>(&operation::TEST_METRIC_FILTER);
+    each.each::<UntagLogGroupRequest, ()>(&operation::UNTAG_LOG_GROUP);
+    each.each::<UntagResourceRequest, ()>(&operation::UNTAG_RESOURCE);
+}

@@ -9,4 +9,4 @@ mod tables;
 mod traits;
 
 pub use shapes::*;
-pub use traits::{Resourcegroupstaggingapi, dispatch};
+pub use traits::{Resourcegroupstaggingapi, dispatch, each_operation};

@@ -60,3 +60,11 @@ pub fn dispatch<'a, S: Resourcegroupstaggingapi>(
         _ => wire::unknown_reply(route),
     }
 }
+
+pub fn each_operation<E: crate::Each>(each: &mut E) {
+    each.each::<GetResourcesInput, GetResourcesOutput>(&operation::GET_RESOURCES);
+    each.each::<GetTagKeysInput, GetTagKeysOutput>(&operation::GET_TAG_KEYS);
+    each.each::<GetTagValuesInput, GetTagValuesOutput>(&operation::GET_TAG_VALUES);
+    each.each::<TagResourcesInput, TagResourcesOutput>(&operation::TAG_RESOURCES);
+    each.each::<UntagResourcesInput, UntagResourcesOutput>(&operation::UNTAG_RESOURCES);
+}

@@ -9,4 +9,4 @@ mod tables;
 mod traits;
 
 pub use shapes::*;
-pub use traits::{Secretsmanager, dispatch};
+pub use traits::{Secretsmanager, dispatch, each_operation};

@@ -156,3 +156,25 @@ pub fn dispatch<'a, S: Secretsmanager>(
         _ => wire::unknown_reply(route),
     }
 }
+
+pub fn each_operation<E: crate::Each>(each: &mut E) {
+    each.each::<BatchGetSecretValueRequest, BatchGetSecretValueResponse>(&operation::BATCH_GET_SECRET_VALUE);
+    each.each::<CreateSecretRequest, CreateSecretResponse>(&operation::CREATE_SECRET);
+    each.each::<DeleteResourcePolicyRequest, DeleteResourcePolicyResponse>(&operation::DELETE_RESOURCE_POLICY);
+    each.each::<DeleteSecretRequest, DeleteSecretResponse>(&operation::DELETE_SECRET);
+    each.each::<DescribeSecretRequest, DescribeSecretResponse>(&operation::DESCRIBE_SECRET);
+    each.each::<GetRandomPasswordRequest, GetRandomPasswordResponse>(&operation::GET_RANDOM_PASSWORD);
+    each.each::<GetResourcePolicyRequest, GetResourcePolicyResponse>(&operation::GET_RESOURCE_POLICY);
+    each.each::<GetSecretValueRequest, GetSecretValueResponse>(&operation::GET_SECRET_VALUE);
+    each.each::<ListSecretVersionIdsRequest, ListSecretVersionIdsResponse>(&operation::LIST_SECRET_VERSION_IDS);
+    each.each::<ListSecretsRequest, ListSecretsResponse>(&operation::LIST_SECRETS);
+    each.each::<PutResourcePolicyRequest, PutResourcePolicyResponse>(&operation::PUT_RESOURCE_POLICY);
+    each.each::<PutSecretValueRequest, PutSecretValueResponse>(&operation::PUT_SECRET_VALUE);
+    each.each::<RestoreSecretRequest, RestoreSecretResponse>(&operation::RESTORE_SECRET);
+    each.each::<TagResourceRequest, ()>(&operation::TAG_RESOURCE);
+    each.each::<UntagResourceRequest, ()>(&operation::UNTAG_RESOURCE);
+    each.each::<UpdateSecretRequest, UpdateSecretResponse>(&operation::UPDATE_SECRET);
+    each.each::<UpdateSecretVersionStageRequest, UpdateSecretVersionStageResponse>(
+        &operation::UPDATE_SECRET_VERSION_STAGE,
+    );
+}

@@ -9,4 +9,4 @@ mod tables;
 mod traits;
 
 pub use shapes::*;
-pub use traits::{Servicediscovery, dispatch};
+pub use traits::{Servicediscovery, dispatch, each_operation};

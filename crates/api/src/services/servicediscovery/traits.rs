@@ -260,3 +260,48 @@ pub fn dispatch<'a, S: Servicediscovery>(
         _ => wire::unknown_reply(route),
     }
 }
+
+pub fn each_operation<E: crate::Each>(each: &mut E) {
+    each.each::<CreateHttpNamespaceRequest, CreateHttpNamespaceResponse>(&operation::CREATE_HTTP_NAMESPACE);
+    each.each::<CreatePrivateDnsNamespaceRequest, CreatePrivateDnsNamespaceResponse>(
+        &operation::CREATE_PRIVATE_DNS_NAMESPACE,
+    );
+    each.each::<CreatePublicDnsNamespaceRequest, CreatePublicDnsNamespaceResponse>(
+        &operation::CREATE_PUBLIC_DNS_NAMESPACE,
+    );
+    each.each::<CreateServiceRequest, CreateServiceResponse>(&operation::CREATE_SERVICE);
+    each.each::<DeleteNamespaceRequest, DeleteNamespaceResponse>(&operation::DELETE_NAMESPACE);
+    each.each::<DeleteServiceRequest, DeleteServiceResponse>(&operation::DELETE_SERVICE);
+    each.each::<DeleteServiceAttributesRequest, DeleteServiceAttributesResponse>(&operation::DELETE_SERVICE_ATTRIBUTES);
+    each.each::<DeregisterInstanceRequest, DeregisterInstanceResponse>(&operation::DEREGISTER_INSTANCE);
+    each.each::<DiscoverInstancesRequest, DiscoverInstancesResponse>(&operation::DISCOVER_INSTANCES);
+    each.each::<DiscoverInstancesRevisionRequest, DiscoverInstancesRevisionResponse>(
+        &operation::DISCOVER_INSTANCES_REVISION,
+    );
+    each.each::<GetInstanceRequest, GetInstanceResponse>(&operation::GET_INSTANCE);
+    each.each::<GetInstancesHealthStatusRequest, GetInstancesHealthStatusResponse>(
+        &operation::GET_INSTANCES_HEALTH_STATUS,
+    );
+    each.each::<GetNamespaceRequest, GetNamespaceResponse>(&operation::GET_NAMESPACE);
+    each.each::<GetOperationRequest, GetOperationResponse>(&operation::GET_OPERATION);
+    each.each::<GetServiceRequest, GetServiceResponse>(&operation::GET_SERVICE);
+    each.each::<GetServiceAttributesRequest, GetServiceAttributesResponse>(&operation::GET_SERVICE_ATTRIBUTES);
+    each.each::<ListInstancesRequest, ListInstancesResponse>(&operation::LIST_INSTANCES);
+    each.each::<ListNamespacesRequest, ListNamespacesResponse>(&operation::LIST_NAMESPACES);
+    each.each::<ListOperationsRequest, ListOperationsResponse>(&operation::LIST_OPERATIONS);
+    each.each::<ListServicesRequest, ListServicesResponse>(&operation::LIST_SERVICES);
+    each.each::<ListTagsForResourceRequest, ListTagsForResourceResponse>(&operation::LIST_TAGS_FOR_RESOURCE);
+    each.each::<RegisterInstanceRequest, RegisterInstanceResponse>(&operation::REGISTER_INSTANCE);
+    each.each::<TagResourceRequest, TagResourceResponse>(&operation::TAG_RESOURCE);
+    each.each::<UntagResourceRequest, UntagResourceResponse>(&operation::UNTAG_RESOURCE);
+    each.each::<UpdateHttpNamespaceRequest, UpdateHttpNamespaceResponse>(&operation::UPDATE_HTTP_NAMESPACE);
+    each.each::<UpdateInstanceCustomHealthStatusRequest, ()>(&operation::UPDATE_INSTANCE_CUSTOM_HEALTH_STATUS);
+    each.each::<UpdatePrivateDnsNamespaceRequest, UpdatePrivateDnsNamespaceResponse>(
+        &operation::UPDATE_PRIVATE_DNS_NAMESPACE,
+    );
+    each.each::<UpdatePublicDnsNamespaceRequest, UpdatePublicDnsNamespaceResponse>(
+        &operation::UPDATE_PUBLIC_DNS_NAMESPACE,
+    );
+    each.each::<UpdateServiceRequest, UpdateServiceResponse>(&operation::UPDATE_SERVICE);
+    each.each::<UpdateServiceAttributesRequest, UpdateServiceAttributesResponse>(&operation::UPDATE_SERVICE_ATTRIBUTES);
+}

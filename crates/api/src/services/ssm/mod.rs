@@ -9,4 +9,4 @@ mod tables;
 mod traits;
 
 pub use shapes::*;
-pub use traits::{Ssm, dispatch};
+pub use traits::{Ssm, dispatch, each_operation};

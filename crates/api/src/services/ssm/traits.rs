@@ -148,3 +148,22 @@ pub fn dispatch<'a, S: Ssm>(
         _ => wire::unknown_reply(route),
     }
 }
+
+pub fn each_operation<E: crate::Each>(each: &mut E) {
+    each.each::<AddTagsToResourceRequest, AddTagsToResourceResult>(&operation::ADD_TAGS_TO_RESOURCE);
+    each.each::<DeleteParameterRequest, DeleteParameterResult>(&operation::DELETE_PARAMETER);
+    each.each::<DeleteParametersRequest, DeleteParametersResult>(&operation::DELETE_PARAMETERS);
+    each.each::<DescribeParametersRequest, DescribeParametersResult>(&operation::DESCRIBE_PARAMETERS);
+    each.each::<DescribeSessionsRequest, DescribeSessionsResponse>(&operation::DESCRIBE_SESSIONS);
+    each.each::<GetParameterRequest, GetParameterResult>(&operation::GET_PARAMETER);
+    each.each::<GetParameterHistoryRequest, GetParameterHistoryResult>(&operation::GET_PARAMETER_HISTORY);
+    each.each::<GetParametersRequest, GetParametersResult>(&operation::GET_PARAMETERS);
+    each.each::<GetParametersByPathRequest, GetParametersByPathResult>(&operation::GET_PARAMETERS_BY_PATH);
+    each.each::<LabelParameterVersionRequest, LabelParameterVersionResult>(&operation::LABEL_PARAMETER_VERSION);
+    each.each::<ListTagsForResourceRequest, ListTagsForResourceResult>(&operation::LIST_TAGS_FOR_RESOURCE);
+    each.each::<PutParameterRequest, PutParameterResult>(&operation::PUT_PARAMETER);
+    each.each::<RemoveTagsFromResourceRequest, RemoveTagsFromResourceResult>(&operation::REMOVE_TAGS_FROM_RESOURCE);
+    each.each::<ResumeSessionRequest, ResumeSessionResponse>(&operation::RESUME_SESSION);
+    each.each::<StartSessionRequest, StartSessionResponse>(&operation::START_SESSION);
+    each.each::<TerminateSessionRequest, TerminateSessionResponse>(&operation::TERMINATE_SESSION);
+}

@@ -9,4 +9,4 @@ mod tables;
 mod traits;
 
 pub use shapes::*;
-pub use traits::{Sts, dispatch};
+pub use traits::{Sts, dispatch, each_operation};

@@ -76,3 +76,17 @@ pub fn dispatch<'a, S: Sts>(
         _ => wire::unknown_reply(route),
     }
 }
+
+pub fn each_operation<E: crate::Each>(each: &mut E) {
+    each.each::<AssumeRoleRequest, AssumeRoleResponse>(&operation::ASSUME_ROLE);
+    each.each::<AssumeRoleWithWebIdentityRequest, AssumeRoleWithWebIdentityResponse>(
+        &operation::ASSUME_ROLE_WITH_WEB_IDENTITY,
+    );
+    each.each::<DecodeAuthorizationMessageRequest, DecodeAuthorizationMessageResponse>(
+        &operation::DECODE_AUTHORIZATION_MESSAGE,
+    );
+    each.each::<GetAccessKeyInfoRequest, GetAccessKeyInfoResponse>(&operation::GET_ACCESS_KEY_INFO);
+    each.each::<GetCallerIdentityRequest, GetCallerIdentityResponse>(&operation::GET_CALLER_IDENTITY);
+    each.each::<GetFederationTokenRequest, GetFederationTokenResponse>(&operation::GET_FEDERATION_TOKEN);
+    each.each::<GetSessionTokenRequest, GetSessionTokenResponse>(&operation::GET_SESSION_TOKEN);
+}
