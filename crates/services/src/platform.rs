@@ -2,12 +2,14 @@
 
 use std::{
     net::SocketAddr,
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use domain::{AccountId, Clock, IdSource, Region};
 use iam::Authority;
+use registry::Registry;
 use store::Store;
+use telemetry::LogStore;
 
 /// What the operator chose when starting the platform.
 #[derive(Clone, Debug)]
@@ -34,13 +36,25 @@ pub struct Platform {
     pub authority: Authority,
     /// What the operator chose.
     pub options: Options,
+    /// The events of log streams.
+    pub logs: Arc<LogStore>,
+    /// The content of repositories.
+    pub registry: Arc<Registry>,
     ids: Mutex<IdSource>,
 }
 
 impl Platform {
     /// Puts a platform together.
-    pub fn new(store: Store, clock: Clock, authority: Authority, options: Options, ids: IdSource) -> Self {
-        Self { store, clock, authority, options, ids: Mutex::new(ids) }
+    pub fn new(
+        store: Store,
+        clock: Clock,
+        authority: Authority,
+        options: Options,
+        ids: IdSource,
+        logs: Arc<LogStore>,
+        registry: Arc<Registry>,
+    ) -> Self {
+        Self { store, clock, authority, options, logs, registry, ids: Mutex::new(ids) }
     }
 
     /// The source of identifiers. Hold it briefly: never across an await.

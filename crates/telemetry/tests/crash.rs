@@ -59,7 +59,7 @@ async fn read_all(store: &LogStore) -> Vec<String> {
 
 /// Appends until the power goes, giving space back now and then; returns which appends were acknowledged.
 async fn live(disk: &SimulatedDisk, from: usize, acknowledged: &mut Vec<usize>) -> usize {
-    let Ok(store) = LogStore::open(Arc::new(disk.clone()), OPTIONS) else { return from };
+    let Ok(store) = LogStore::open_on(Arc::new(disk.clone()), OPTIONS) else { return from };
     let store = Arc::new(store);
     let mut number = from;
     while !disk.is_dead() && number < from + 200 {
@@ -117,7 +117,7 @@ proptest! {
             let disk = disk.after_power_cut(second, &mut pick);
             let attempted = live(&disk, attempted, &mut acknowledged).await;
             let disk = disk.after_power_cut(i64::MAX, &mut pick);
-            let store = LogStore::open(Arc::new(disk), OPTIONS).unwrap();
+            let store = LogStore::open_on(Arc::new(disk), OPTIONS).unwrap();
             check(&read_all(&store).await, &acknowledged, attempted);
             // Everything goes on, and giving back what is gone leaves the rest alone.
             store.append(key(attempted), 5, events(attempted)).await.unwrap();

@@ -112,7 +112,7 @@ async fn read_all(store: &LogStore, asked: &Asked) -> Vec<StoredEvent> {
 }
 
 async fn filled(disk: &SimulatedDisk, options: Options, appends: &[Append]) -> LogStore {
-    let store = LogStore::open(Arc::new(disk.clone()), options).unwrap();
+    let store = LogStore::open_on(Arc::new(disk.clone()), options).unwrap();
     for (index, append) in appends.iter().enumerate() {
         let events = append
             .events
@@ -164,7 +164,7 @@ proptest! {
             let mut store = filled(&disk, options, &appends).await;
             if reopen {
                 drop(store);
-                store = LogStore::open(Arc::new(disk), options).unwrap();
+                store = LogStore::open_on(Arc::new(disk), options).unwrap();
             }
             for asked in &asked {
                 assert_eq!(plain(read_all(&store, asked).await), expected(&appends, asked), "{asked:?}");
@@ -202,7 +202,7 @@ proptest! {
 
 #[tokio::test]
 async fn streams_are_listed_by_their_last_event() {
-    let store = LogStore::open(Arc::new(SimulatedDisk::new(i64::MAX)), Options::default()).unwrap();
+    let store = LogStore::open_on(Arc::new(SimulatedDisk::new(i64::MAX)), Options::default()).unwrap();
     for (stream, time) in [(1, Some(50)), (2, Some(10)), (3, None), (4, Some(99))] {
         let key = StreamKey { group: GROUP, stream };
         store.register(key);
@@ -223,7 +223,7 @@ async fn streams_are_listed_by_their_last_event() {
 
 #[tokio::test]
 async fn ten_thousand_chunks_of_one_moment_are_paged_through_both_ways() {
-    let store = LogStore::open(Arc::new(SimulatedDisk::new(i64::MAX)), Options::default()).unwrap();
+    let store = LogStore::open_on(Arc::new(SimulatedDisk::new(i64::MAX)), Options::default()).unwrap();
     let mut appends = Vec::new();
     for number in 0..12_000u64 {
         let event = NewEvent { timestamp: 1_500, message: format!("{number}") };

@@ -4,7 +4,7 @@ use api::logs::*;
 use telemetry::logs::{Direction, Position, Query, Streams};
 
 use super::{
-    Answer, Logs,
+    Answer,
     names::{self, permission},
     tokens::{MAX_TIME, event_token, parse_event_token},
     unavailable,
@@ -16,7 +16,7 @@ pub(super) const PAGE_BYTES: usize = 1 << 20;
 /// Most events of a page, and how many where no limit is given.
 pub(super) const PAGE_EVENTS: usize = 10_000;
 
-pub(super) async fn get(logs: &Logs, call: &Call, input: &GetLogEventsRequest) -> Answer<GetLogEventsResponse> {
+pub(super) async fn get(call: &Call, input: &GetLogEventsRequest) -> Answer<GetLogEventsResponse> {
     let group_name = names::named(call, input.log_group_name.as_deref(), input.log_group_identifier.as_deref())?;
     let name = input.log_stream_name.as_deref().unwrap_or("");
     let auth = call.authorise(&[permission(&call.scope, &group_name, name)])?;
@@ -44,7 +44,7 @@ pub(super) async fn get(logs: &Logs, call: &Call, input: &GetLogEventsRequest) -
         // Every event that is looked at is returned, so the page itself is the bound.
         work: usize::MAX,
     };
-    let mut events = logs.events(&auth).read(query).await.map_err(|error| unavailable(&error))?.events;
+    let mut events = auth.platform().logs.read(query).await.map_err(|error| unavailable(&error))?.events;
     if direction == Direction::Backward {
         events.reverse();
     }

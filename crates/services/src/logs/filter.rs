@@ -11,7 +11,7 @@ use telemetry::{
 };
 
 use super::{
-    Answer, Logs,
+    Answer,
     events::{PAGE_BYTES, allow_unmask, limit, not_expired},
     names::{self, invalid, no_stream, permission},
     tokens::{MAX_TIME, event_id, filter_token, parse_filter_token},
@@ -24,7 +24,7 @@ const WORK_BYTES: usize = 32 << 20;
 /// Up to this many streams are each read through their own index.
 const FEW: usize = 100;
 
-pub(super) async fn filter(logs: &Logs, call: &Call, input: FilterLogEventsRequest) -> Answer<FilterLogEventsResponse> {
+pub(super) async fn filter(call: &Call, input: FilterLogEventsRequest) -> Answer<FilterLogEventsResponse> {
     let name = names::named(call, input.log_group_name.as_deref(), input.log_group_identifier.as_deref())?;
     let auth = call.authorise(&[permission(&call.scope, &name, "")])?;
     allow_unmask(call, input.unmask, &name, "")?;
@@ -51,7 +51,7 @@ pub(super) async fn filter(logs: &Logs, call: &Call, input: FilterLogEventsReque
         bytes: PAGE_BYTES,
         work: WORK_BYTES,
     };
-    let page = logs.events(&auth).read(query).await.map_err(|error| unavailable(&error))?;
+    let page = auth.platform().logs.read(query).await.map_err(|error| unavailable(&error))?;
     let mut names: HashMap<u64, Option<String>> = HashMap::new();
     let mut name_of = |id: u64| {
         let find = || snapshot.find::<LogStream>("id", index_of(id)).next().map(|stream| stream.name.clone());

@@ -8,7 +8,7 @@ use domain::{
 use wire::ServiceError;
 
 use super::{
-    Answer, Logs,
+    Answer,
     names::{self, invalid, no_group, page, permission, refuse},
     tags, tokens,
 };
@@ -53,7 +53,7 @@ pub(super) async fn create(call: &Call, input: CreateLogGroupRequest) -> Answer<
     .await
 }
 
-pub(super) async fn delete(logs: &Logs, call: &Call, input: DeleteLogGroupRequest) -> Answer<()> {
+pub(super) async fn delete(call: &Call, input: DeleteLogGroupRequest) -> Answer<()> {
     let name = input.log_group_name.unwrap_or_default();
     let auth = call.authorise(&[permission(&call.scope, &name, "")])?;
     let scope = call.scope.clone();
@@ -69,7 +69,7 @@ pub(super) async fn delete(logs: &Logs, call: &Call, input: DeleteLogGroupReques
         })
         .await?;
     for stream in deleted {
-        logs.events(&auth).forget(stream.id);
+        auth.platform().logs.forget(stream.id);
     }
     Ok(())
 }
@@ -83,18 +83,14 @@ pub(super) fn refuse_protected(group: &LogGroup) -> Answer<()> {
     Ok(())
 }
 
-pub(super) fn describe(
-    logs: &Logs,
-    call: &Call,
-    input: &DescribeLogGroupsRequest,
-) -> Answer<DescribeLogGroupsResponse> {
+pub(super) fn describe(call: &Call, input: &DescribeLogGroupsRequest) -> Answer<DescribeLogGroupsResponse> {
     let auth = call.authorise(&[permission(&call.scope, "", "")])?;
     refuse(&[
         ("includeLinkedAccounts", input.include_linked_accounts == Some(true)),
         ("accountIdentifiers", input.account_identifiers.as_ref().is_some_and(|accounts| !accounts.is_empty())),
     ])?;
     let snapshot = auth.snapshot();
-    let events = logs.events(&auth);
+    let events = &auth.platform().logs;
     let shape = |group: &LogGroup| shape(group, events.group_bytes(group.id));
     if let Some(identifiers) = &input.log_group_identifiers {
         let names: Result<Vec<String>, ServiceError> =

@@ -13,20 +13,18 @@ mod streams;
 mod tags;
 mod tokens;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use api::logs::*;
 use domain::logs::{LogGroup, LogStream, index_of};
 use store::Kinds;
-use telemetry::logs::{Keep, LogError, LogStore, Reclaimed, StreamKey};
+use telemetry::logs::{Keep, LogError, Reclaimed, StreamKey};
 use wire::ServiceError;
 
-use crate::{Authorised, Call, Platform};
+use crate::{Call, Platform};
 
 /// The service.
-pub struct Logs {
-    events: LogStore,
-}
+pub struct Logs;
 
 /// The kinds of resources that this service stores.
 pub fn kinds(kinds: Kinds) -> Kinds {
@@ -35,39 +33,42 @@ pub fn kinds(kinds: Kinds) -> Kinds {
 
 type Answer<T> = Result<T, ServiceError>;
 
-impl Logs {
-    /// The service, with the events it has and the state that says whose they are.
-    pub fn new(events: LogStore, snapshot: &store::Snapshot) -> Self {
-        for stream in snapshot.list::<LogStream>("") {
-            events.register(StreamKey { group: stream.group_id, stream: stream.id });
+/// How often space is given back.
+const EXPIRE_EVERY: Duration = Duration::from_secs(600);
+
+/// Gives back the space of expired events, and of deleted groups and streams, every few minutes. Never ends.
+pub async fn expire_forever(platform: Arc<Platform>) {
+    for stream in platform.store.snapshot().list::<LogStream>("") {
+        platform.logs.register(StreamKey { group: stream.group_id, stream: stream.id });
+    }
+    loop {
+        match expire(platform.clone()).await {
+            Ok(Reclaimed { segments: 0, .. }) => {}
+            Ok(reclaimed) => tracing::info!(?reclaimed, "space of expired log events was given back"),
+            Err(error) => tracing::warn!(%error, "space of expired log events could not be given back"),
         }
-        Self { events }
+        tokio::time::sleep(platform.clock.real(EXPIRE_EVERY)).await;
     }
+}
 
-    /// Gives back the space of expired events and of deleted groups and streams. To be called at the start and every
-    /// few minutes.
-    pub async fn expire(&self, platform: Arc<Platform>) -> Result<Reclaimed, LogError> {
-        let keep = move |key: StreamKey| {
-            // Newest state each time: a stream made after an older snapshot must not look deleted.
-            let snapshot = platform.store.snapshot();
-            if snapshot.find::<LogStream>("id", index_of(key.stream)).next().is_none() {
-                return Keep::Nothing;
-            }
-            match snapshot.find::<LogGroup>("id", index_of(key.group)).next() {
-                None => Keep::Nothing,
-                Some(group) => match group.expired_before(platform.clock.now()) {
-                    Some(time) => Keep::Since(time.millis()),
-                    None => Keep::Everything,
-                },
-            }
-        };
-        self.events.reclaim(keep).await
-    }
-
-    /// The events, for a call that was authorised.
-    fn events(&self, _: &Authorised) -> &LogStore {
-        &self.events
-    }
+/// Gives back the space of what has expired or was deleted.
+pub async fn expire(platform: Arc<Platform>) -> Result<Reclaimed, LogError> {
+    let logs = platform.logs.clone();
+    let keep = move |key: StreamKey| {
+        // Newest state each time: a stream made after an older snapshot must not look deleted.
+        let snapshot = platform.store.snapshot();
+        if snapshot.find::<LogStream>("id", index_of(key.stream)).next().is_none() {
+            return Keep::Nothing;
+        }
+        match snapshot.find::<LogGroup>("id", index_of(key.group)).next() {
+            None => Keep::Nothing,
+            Some(group) => match group.expired_before(platform.clock.now()) {
+                Some(time) => Keep::Since(time.millis()),
+                None => Keep::Everything,
+            },
+        }
+    };
+    logs.reclaim(keep).await
 }
 
 /// What callers learn when the disk fails; the cause is in the log.
@@ -83,14 +84,14 @@ impl api::logs::Logs for Logs {
         groups::create(&call, input).await
     }
     async fn delete_log_group(&self, call: Call, input: DeleteLogGroupRequest) -> Answer<()> {
-        groups::delete(self, &call, input).await
+        groups::delete(&call, input).await
     }
     async fn describe_log_groups(
         &self,
         call: Call,
         input: DescribeLogGroupsRequest,
     ) -> Answer<DescribeLogGroupsResponse> {
-        groups::describe(self, &call, &input)
+        groups::describe(&call, &input)
     }
     async fn list_log_groups(&self, call: Call, input: ListLogGroupsRequest) -> Answer<ListLogGroupsResponse> {
         groups::list(&call, &input)
@@ -109,26 +110,26 @@ impl api::logs::Logs for Logs {
         groups::put_deletion_protection(&call, input).await
     }
     async fn create_log_stream(&self, call: Call, input: CreateLogStreamRequest) -> Answer<()> {
-        streams::create(self, &call, input).await
+        streams::create(&call, input).await
     }
     async fn delete_log_stream(&self, call: Call, input: DeleteLogStreamRequest) -> Answer<()> {
-        streams::delete(self, &call, input).await
+        streams::delete(&call, input).await
     }
     async fn describe_log_streams(
         &self,
         call: Call,
         input: DescribeLogStreamsRequest,
     ) -> Answer<DescribeLogStreamsResponse> {
-        streams::describe(self, &call, &input)
+        streams::describe(&call, &input)
     }
     async fn put_log_events(&self, call: Call, input: PutLogEventsRequest) -> Answer<PutLogEventsResponse> {
-        put::put(self, &call, input).await
+        put::put(&call, input).await
     }
     async fn get_log_events(&self, call: Call, input: GetLogEventsRequest) -> Answer<GetLogEventsResponse> {
-        events::get(self, &call, &input).await
+        events::get(&call, &input).await
     }
     async fn filter_log_events(&self, call: Call, input: FilterLogEventsRequest) -> Answer<FilterLogEventsResponse> {
-        filter::filter(self, &call, input).await
+        filter::filter(&call, input).await
     }
     async fn test_metric_filter(&self, call: Call, input: TestMetricFilterRequest) -> Answer<TestMetricFilterResponse> {
         filter::test(&call, input)

@@ -7,7 +7,7 @@ use domain::{Timestamp, logs::LogGroup};
 use telemetry::logs::{NewEvent, StreamKey};
 
 use super::{
-    Answer, Logs,
+    Answer,
     names::{self, invalid, permission},
     unavailable,
 };
@@ -24,7 +24,7 @@ const NEWEST: Duration = Duration::from_secs(2 * 3_600);
 /// The events of a batch must lie within this time.
 const SPAN_MS: i64 = 24 * 3_600_000;
 
-pub(super) async fn put(logs: &Logs, call: &Call, input: PutLogEventsRequest) -> Answer<PutLogEventsResponse> {
+pub(super) async fn put(call: &Call, input: PutLogEventsRequest) -> Answer<PutLogEventsResponse> {
     let group_name = input.log_group_name.unwrap_or_default();
     let stream_name = input.log_stream_name.unwrap_or_default();
     let auth = call.authorise(&[permission(&call.scope, &group_name, &stream_name)])?;
@@ -44,7 +44,7 @@ pub(super) async fn put(logs: &Logs, call: &Call, input: PutLogEventsRequest) ->
     let (accepted, rejected) = accept(events, &group, now)?;
     if !accepted.is_empty() {
         let key = StreamKey { group: stream.group_id, stream: stream.id };
-        logs.events(&auth).append(key, now.millis(), accepted).await.map_err(|error| unavailable(&error))?;
+        auth.platform().logs.append(key, now.millis(), accepted).await.map_err(|error| unavailable(&error))?;
     }
     Ok(PutLogEventsResponse {
         next_sequence_token: Some(sequence_token(stream.id, now)),

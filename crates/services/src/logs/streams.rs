@@ -7,7 +7,7 @@ use domain::logs::{LogGroup, LogStream, index_of};
 use telemetry::logs::StreamKey;
 
 use super::{
-    Answer, Logs,
+    Answer,
     groups::{new_id, refuse_protected},
     names::{self, invalid, no_stream, page, permission},
     put, tokens,
@@ -17,7 +17,7 @@ use crate::{Authorised, Call};
 /// Streams on a page where no limit is given.
 const PAGE: usize = 50;
 
-pub(super) async fn create(logs: &Logs, call: &Call, input: CreateLogStreamRequest) -> Answer<()> {
+pub(super) async fn create(call: &Call, input: CreateLogStreamRequest) -> Answer<()> {
     let group_name = input.log_group_name.unwrap_or_default();
     let name = input.log_stream_name.unwrap_or_default();
     let auth = call.authorise(&[permission(&call.scope, &group_name, &name)])?;
@@ -32,11 +32,11 @@ pub(super) async fn create(logs: &Logs, call: &Call, input: CreateLogStreamReque
             Ok(StreamKey { group: group.id, stream: id })
         })
         .await?;
-    logs.events(&auth).register(key);
+    auth.platform().logs.register(key);
     Ok(())
 }
 
-pub(super) async fn delete(logs: &Logs, call: &Call, input: DeleteLogStreamRequest) -> Answer<()> {
+pub(super) async fn delete(call: &Call, input: DeleteLogStreamRequest) -> Answer<()> {
     let group_name = input.log_group_name.unwrap_or_default();
     let name = input.log_stream_name.unwrap_or_default();
     let auth = call.authorise(&[permission(&call.scope, &group_name, &name)])?;
@@ -50,15 +50,11 @@ pub(super) async fn delete(logs: &Logs, call: &Call, input: DeleteLogStreamReque
             Ok(stream.id)
         })
         .await?;
-    logs.events(&auth).forget(id);
+    auth.platform().logs.forget(id);
     Ok(())
 }
 
-pub(super) fn describe(
-    logs: &Logs,
-    call: &Call,
-    input: &DescribeLogStreamsRequest,
-) -> Answer<DescribeLogStreamsResponse> {
+pub(super) fn describe(call: &Call, input: &DescribeLogStreamsRequest) -> Answer<DescribeLogStreamsResponse> {
     let name = names::named(call, input.log_group_name.as_deref(), input.log_group_identifier.as_deref())?;
     let auth = call.authorise(&[permission(&call.scope, &name, "")])?;
     let group = names::group(&auth.snapshot(), &call.scope, &name)?;
@@ -66,11 +62,11 @@ pub(super) fn describe(
         if input.log_stream_name_prefix.is_some() {
             return Err(invalid("Cannot order by LastEventTime with a logStreamNamePrefix."));
         }
-        by_last_event(logs, &auth, &group, input)?
+        by_last_event(&auth, &group, input)?
     } else {
         by_name(&auth, &group, input)?
     };
-    let shapes = streams.iter().map(|stream| shape(logs, &auth, stream)).collect();
+    let shapes = streams.iter().map(|stream| shape(&auth, stream)).collect();
     Ok(DescribeLogStreamsResponse { log_streams: Some(shapes), next_token })
 }
 
@@ -92,7 +88,7 @@ fn by_name(auth: &Authorised, group: &LogGroup, input: &DescribeLogStreamsReques
     Ok((streams, next.map(|name| tokens::opaque(&name))))
 }
 
-fn by_last_event(logs: &Logs, auth: &Authorised, group: &LogGroup, input: &DescribeLogStreamsRequest) -> Answer<Page> {
+fn by_last_event(auth: &Authorised, group: &LogGroup, input: &DescribeLogStreamsRequest) -> Answer<Page> {
     let snapshot = auth.snapshot();
     let after = match input.next_token.as_deref().map(tokens::parse_opaque).transpose()? {
         Some(text) => {
@@ -103,7 +99,7 @@ fn by_last_event(logs: &Logs, auth: &Authorised, group: &LogGroup, input: &Descr
     };
     let descending = input.descending == Some(true);
     let limit = input.limit.and_then(|limit| usize::try_from(limit).ok()).unwrap_or(PAGE);
-    let mut found = logs.events(auth).streams_by_last_event(group.id, after, descending, limit + 1);
+    let mut found = auth.platform().logs.streams_by_last_event(group.id, after, descending, limit + 1);
     let more = found.len() > limit;
     found.truncate(limit);
     let next = found.last().filter(|_| more).map(|(time, id)| tokens::opaque(&format!("{time}/{id}")));
@@ -111,8 +107,8 @@ fn by_last_event(logs: &Logs, auth: &Authorised, group: &LogGroup, input: &Descr
     Ok((streams.collect(), next))
 }
 
-fn shape(logs: &Logs, auth: &Authorised, stream: &LogStream) -> LogStreamShape {
-    let stats = logs.events(auth).stream_stats(stream.id);
+fn shape(auth: &Authorised, stream: &LogStream) -> LogStreamShape {
+    let stats = auth.platform().logs.stream_stats(stream.id);
     LogStreamShape {
         log_stream_name: Some(stream.name.clone()),
         creation_time: Some(stream.created.millis()),

@@ -1,6 +1,7 @@
 //! The log store: what the services hold.
 
 use std::{
+    path::Path,
     sync::{Arc, Mutex, PoisonError, RwLock},
     thread::{self, JoinHandle},
 };
@@ -12,7 +13,7 @@ use tokio::{
 
 use super::{
     chunk,
-    disk::Disk,
+    disk::{Directory, Disk},
     error::LogError,
     event::{NewEvent, StreamKey},
     query::{Page, Query},
@@ -71,9 +72,14 @@ pub struct LogStore {
 }
 
 impl LogStore {
+    /// Opens the store in a directory, making it if it is missing. Blocks while it reads.
+    pub fn open(directory: &Path) -> Result<Self, LogError> {
+        Self::open_on(Arc::new(Directory::new(directory)?), Options::default())
+    }
+
     /// Opens the store on a disk. What was acknowledged before a crash is there; what was not may be missing, but
     /// always as a whole append. Blocks while it reads.
-    pub fn open(disk: Arc<dyn Disk>, options: Options) -> Result<Self, LogError> {
+    pub fn open_on(disk: Arc<dyn Disk>, options: Options) -> Result<Self, LogError> {
         let names = disk.list()?;
         for name in names.iter().filter(|name| name.ends_with(".redb.new")) {
             disk.remove(name)?;
