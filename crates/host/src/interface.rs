@@ -60,6 +60,7 @@ pub(crate) fn ensure(
         let vanished = || io::Error::other("a link vanished while it was made");
         let here = inside.link(ETH0)?.ok_or_else(vanished)?.index;
         let there = router.link(&link)?.ok_or_else(vanished)?.index;
+        inside.set_up(here)?;
         inside.add_address(here, item.address, item.prefix)?;
         inside.set_neighbour(here, item.gateway, ROUTER_MAC)?;
         let gateway = Cidr::host(item.gateway);

@@ -13,6 +13,8 @@ mod dns;
 mod doctor;
 mod endpoint;
 mod interface;
+#[cfg(test)]
+mod kernel_tests;
 mod netlink;
 mod netns;
 mod nft;
@@ -23,6 +25,8 @@ mod ruleset;
 mod run;
 mod sockets;
 mod teardown;
+#[cfg(test)]
+mod testing;
 
 use std::{io, path::PathBuf};
 

@@ -63,12 +63,14 @@ impl Netlink {
         Ok(Self { socket, sequence: 0 })
     }
 
-    /// Makes a pair of links, both up: `here` in this socket's namespace, `there` in another. Neither is ever in the
-    /// wrong one, and nothing is moved, which would cost a grace period.
+    /// Makes a pair of links: `here` in this socket's namespace, up, `there` in another, down: the kernel cannot set it
+    /// up before both exist. Neither is ever in the wrong one, and nothing is moved, which would cost a grace period.
     pub(crate) fn add_pair(&mut self, here: &End<'_>, there: &End<'_>, namespace: BorrowedFd<'_>) -> io::Result<()> {
         let mut peer = link_message(there);
         peer.attributes.push(LinkAttribute::NetNsFd(namespace.as_raw_fd()));
         let mut message = link_message(here);
+        message.header.flags = LinkFlags::Up;
+        message.header.change_mask = LinkFlags::Up;
         message.attributes.push(LinkAttribute::LinkInfo(vec![
             LinkInfo::Kind(InfoKind::Veth),
             LinkInfo::Data(InfoData::Veth(InfoVeth::Peer(peer))),
@@ -266,8 +268,6 @@ impl Netlink {
 
 fn link_message(end: &End<'_>) -> LinkMessage {
     let mut message = LinkMessage::default();
-    message.header.flags = LinkFlags::Up;
-    message.header.change_mask = LinkFlags::Up;
     message.attributes.push(LinkAttribute::IfName(end.name.to_owned()));
     message.attributes.push(LinkAttribute::Address(end.mac.to_vec()));
     message

@@ -39,6 +39,7 @@ pub(crate) fn ensure(
         if !present.contains(&(link.index, uplink.host)) {
             // The link's other end has no IPv6, nor shall this one have.
             let _ = netns::set_parameter(&format!("ipv6/conf/{}/disable_ipv6", link.name), "1");
+            host.set_up(link.index)?;
             host.add_address(link.index, uplink.host, 32)?;
             host.set_neighbour(link.index, uplink.router, ROUTER_MAC)?;
         }
