@@ -23,6 +23,7 @@ use iam::Authority;
 
 use crate::{Registry, RegistryError, RequestBody};
 use access::Access;
+pub use access::LAYER_TOKEN;
 use answer::{Refusal, empty};
 pub use parse::host_scope;
 use route::{Route, Target};
@@ -96,7 +97,7 @@ async fn answer(
         Route::Repository(name, target) => (name, target),
     };
     // A layer's address carries its own token; nothing else can be reached with it.
-    let access = match (&target, parse::query(&parts, access::LAYER_TOKEN)) {
+    let access = match (&target, parse::query(&parts, LAYER_TOKEN)) {
         (Target::Blob(digest), Some(token)) if parts.method == Method::GET || parts.method == Method::HEAD => {
             Access::of_layer(authority, &token, scope, &name, digest, registry.clock.now())?
         }

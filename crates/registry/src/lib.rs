@@ -38,12 +38,12 @@ pub use blobs::{Blob, BlobStore};
 pub use disk::DiskBlobs;
 pub use error::RegistryError;
 pub use hash::Hasher;
-pub use http_face::{ResponseBody, handle, host_scope};
+pub use http_face::{LAYER_TOKEN, ResponseBody, handle, host_scope};
 pub use images::{ImageReference, Put, PutImage};
 pub use manifest::{MAX_MANIFEST_BYTES, Manifest, ManifestError, media_types};
 pub use reader::BlobBody;
 pub use sweep::{Grace, Swept};
-pub use uploads::{MAX_LAYER_BYTES, RequestBody, Staged, UploadId, Uploads};
+pub use uploads::{MAX_LAYER_BYTES, RequestBody, Staged, UploadId, Uploads, body_of};
 
 /// The content of all repositories of a platform.
 pub struct Registry {

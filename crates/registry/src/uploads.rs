@@ -27,6 +27,11 @@ use crate::{Hasher, RegistryError, blocking, disk};
 /// A request's body of any origin.
 pub type RequestBody = http_body_util::combinators::UnsyncBoxBody<Bytes, Box<dyn std::error::Error + Send + Sync>>;
 
+/// A request's body of bytes that are there already.
+pub fn body_of(bytes: Vec<u8>) -> RequestBody {
+    http_body_util::Full::new(Bytes::from(bytes)).map_err(|never| match never {}).boxed_unsync()
+}
+
 /// The largest layer: Amazon's quota, 52,000 MiB.
 pub const MAX_LAYER_BYTES: u64 = 52_000 * 1024 * 1024;
 /// How many bytes are gathered before they are written.
@@ -373,16 +378,10 @@ fn file_name(repository: &str, id: &UploadId) -> String {
 
 #[cfg(test)]
 mod tests {
-    use http_body_util::Full;
-
     use super::*;
 
-    fn body(bytes: &[u8]) -> RequestBody {
-        Full::new(Bytes::copy_from_slice(bytes)).map_err(|never| match never {}).boxed_unsync()
-    }
-
     async fn append(uploads: &Uploads, id: &UploadId, at: Option<u64>, bytes: &[u8]) -> Result<u64, RegistryError> {
-        uploads.append("r", id, at, None, body(bytes)).await
+        uploads.append("r", id, at, None, body_of(bytes.to_vec())).await
     }
 
     #[tokio::test]

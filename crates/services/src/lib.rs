@@ -5,6 +5,8 @@
 
 mod call;
 pub mod ec2;
+pub mod ecr;
+pub mod elbv2;
 mod errors;
 pub mod iam;
 pub mod logs;

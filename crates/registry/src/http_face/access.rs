@@ -11,7 +11,7 @@ use iam::{Authority, Principal, TokenError};
 use super::answer::Refusal;
 
 /// The query parameter that carries a layer's own token.
-pub(crate) const LAYER_TOKEN: &str = "layer-token";
+pub const LAYER_TOKEN: &str = "layer-token";
 
 /// A principal that has proved itself.
 pub(super) struct Access {
