@@ -32,13 +32,21 @@ use std::{
     io,
     net::Ipv4Addr,
     path::PathBuf,
+    pin::pin,
     sync::Arc,
     thread,
+    time::Duration,
 };
 
 use domain::balancing::slice::{self, SliceItem};
 use feed::{FollowOptions, Follower};
-use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use nix::{
+    sys::{
+        prctl,
+        resource::{Resource, getrlimit, setrlimit},
+    },
+    unistd::{Gid, Uid, geteuid, setgroups, setresgid, setresuid},
+};
 use tokio::sync::{mpsc, watch};
 
 /// The most worker threads.
@@ -47,33 +55,41 @@ const MAX_WORKERS: usize = 16;
 /// File descriptors that are not for clients and their targets.
 const OTHER_DESCRIPTORS: u64 = 256;
 
+/// How often the newest report is sent again: what it says of health is kept in memory only by those who read it.
+const REPORT_INTERVAL: Duration = Duration::from_secs(5);
+
 /// How the process is started. Paths are relative to the data directory, which is the working directory.
-#[derive(Clone, Debug)]
+#[derive(clap::Args, Clone, Debug)]
+#[command(
+    after_help = "Example:\n  longshore balancer --load-balancer arn:aws:elasticloadbalancing:us-east-1:123456789012:loadbalancer/app/web/0123456789abcdef"
+)]
 pub struct Options {
     /// The load balancer's ARN.
+    #[arg(long)]
     pub load_balancer: String,
     /// The feed's socket.
+    #[arg(long, default_value = "run/feed.sock")]
     pub feed_socket: PathBuf,
-    /// `host`'s socket, which gives listening sockets.
+    /// The socket of `host`, which gives listening sockets.
+    #[arg(long, default_value = "run/host.sock")]
     pub host_socket: PathBuf,
-    /// Where the slice is kept between starts.
+    /// The directory where the slice is kept between starts.
+    #[arg(long, default_value = "balancers")]
     pub cache: PathBuf,
-    /// The address on which it listens in its own network namespace; all of them in the platform.
+    /// The address to listen at in the own network namespace.
+    #[arg(long, default_value = "0.0.0.0")]
     pub bind: Ipv4Addr,
+    /// User and group to become for good before anything is served, when started as root.
+    #[arg(long, default_value_t = 64_580)]
+    pub user: u32,
 }
 
 impl Options {
-    /// The paths that the platform uses.
-    pub fn new(load_balancer: &str) -> Self {
-        let id: String = load_balancer.rsplit('/').take(1).collect();
+    /// The file of the slice: named by the load balancer's id.
+    fn cache_file(&self) -> PathBuf {
+        let id = self.load_balancer.rsplit('/').next().unwrap_or_default();
         let safe: String = id.chars().filter(char::is_ascii_alphanumeric).collect();
-        Self {
-            load_balancer: load_balancer.to_owned(),
-            feed_socket: "run/feed.sock".into(),
-            host_socket: "run/host.sock".into(),
-            cache: format!("balancers/{safe}.json").into(),
-            bind: Ipv4Addr::UNSPECIFIED,
-        }
+        self.cache.join(format!("{safe}.json"))
     }
 }
 
@@ -83,47 +99,65 @@ pub enum Error {
     /// The operating system refuses something it needs.
     #[error("the load balancer's process cannot start: {0}")]
     Io(#[from] io::Error),
+    /// Root's rights cannot be given up.
+    #[error("the load balancer's process cannot give up root's rights: {0}")]
+    Privileges(#[from] nix::Error),
 }
 
-/// Runs a load balancer's process until it is killed. Blocks.
+/// Runs a load balancer's process until it is killed. Blocks. To be called before the process has other threads.
 pub fn main(options: Options) -> Result<(), Error> {
-    if let Some(directory) = options.cache.parent() {
-        std::fs::create_dir_all(directory)?;
-    }
     let limit = connection_limit();
+    prepare_cache(&options)?;
+    become_user(options.user)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(async {
-        let (items, slices) = watch::channel(plane::Items::default());
-        let (sender, mut reports) = mpsc::channel(16);
-        let surroundings = plane::Surroundings {
-            bind: options.bind,
-            provider: Some(options.host_socket.clone()),
-            workers: thread::available_parallelism().map_or(1, usize::from).min(MAX_WORKERS),
-            limit,
-            // The hasher's keys are random: enough for ids that are to be unique.
-            seed: RandomState::new().build_hasher().finish(),
-        };
-        let mut follower = Follower::<SliceItem>::start(FollowOptions {
-            socket: options.feed_socket.clone(),
-            consumer: slice::consumer(&options.load_balancer),
-            cache: Some(options.cache.clone()),
-        });
-        let first = follower.slice();
-        items.send_replace(Arc::new(first.items.values().cloned().collect()));
-        let mut plane = std::pin::pin!(plane::run(surroundings, slices, sender));
-        loop {
-            tokio::select! {
-                ended = &mut plane => return Ok(ended?),
-                slice = follower.changed() => {
-                    items.send_replace(Arc::new(slice.items.values().cloned().collect()));
-                    follower.acknowledge(slice.revision);
-                }
-                Some(report) = reports.recv() => {
-                    follower.report(slice::REPORT_KEY, &report);
+    runtime.block_on(serve(options, limit))
+}
+
+async fn serve(options: Options, limit: usize) -> Result<(), Error> {
+    let mut follower = Follower::<SliceItem>::start(FollowOptions {
+        socket: options.feed_socket.clone(),
+        consumer: slice::consumer(&options.load_balancer),
+        cache: Some(options.cache_file()),
+    });
+    // Nothing is served or reported before it is known what: the first start needs the server, later ones do not.
+    let first = loop {
+        let slice = follower.changed().await;
+        if slice.known {
+            break slice;
+        }
+    };
+    let (items, slices) = watch::channel::<plane::Items>(Arc::new(first.items.values().cloned().collect()));
+    follower.acknowledge(first.revision);
+    let (sender, mut reports) = mpsc::channel(16);
+    let surroundings = plane::Surroundings {
+        bind: options.bind,
+        provider: Some(options.host_socket.clone()),
+        workers: thread::available_parallelism().map_or(1, usize::from).min(MAX_WORKERS),
+        limit,
+        // The hasher's keys are random: enough for ids that are to be unique.
+        seed: RandomState::new().build_hasher().finish(),
+    };
+    let mut plane = pin!(plane::run(surroundings, slices, sender));
+    let mut newest = None;
+    let mut again = tokio::time::interval(REPORT_INTERVAL);
+    loop {
+        tokio::select! {
+            ended = &mut plane => return Ok(ended?),
+            slice = follower.changed() => {
+                items.send_replace(Arc::new(slice.items.values().cloned().collect()));
+                follower.acknowledge(slice.revision);
+            }
+            Some(report) = reports.recv() => {
+                follower.report(slice::REPORT_KEY, &report);
+                newest = Some(report);
+            }
+            _ = again.tick() => {
+                if let Some(report) = &newest {
+                    follower.report(slice::REPORT_KEY, report);
                 }
             }
         }
-    })
+    }
 }
 
 /// The most clients at once: each may need two descriptors. Raises the soft limit first.
@@ -134,4 +168,25 @@ fn connection_limit() -> usize {
         Err(_) => 1024,
     };
     usize::try_from(limit.saturating_sub(OTHER_DESCRIPTORS) / 2).unwrap_or(usize::MAX).max(16)
+}
+
+/// The directory of the slice's copy, owned by who will write it.
+fn prepare_cache(options: &Options) -> io::Result<()> {
+    std::fs::create_dir_all(&options.cache)?;
+    if geteuid().is_root() {
+        std::os::unix::fs::chown(&options.cache, Some(options.user), Some(options.user))?;
+    }
+    Ok(())
+}
+
+/// Gives root's rights up for good; one that is not root has none to give.
+fn become_user(user: u32) -> nix::Result<()> {
+    prctl::set_no_new_privs()?;
+    if geteuid().is_root() {
+        let (group, user) = (Gid::from_raw(user), Uid::from_raw(user));
+        setgroups(&[])?;
+        setresgid(group, group, group)?;
+        setresuid(user, user, user)?;
+    }
+    Ok(())
 }

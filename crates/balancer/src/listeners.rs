@@ -26,7 +26,24 @@ pub struct Listeners {
     provider: Option<PathBuf>,
     limit: usize,
     open: BTreeMap<Place, AbortHandle>,
-    refused: BTreeMap<Place, String>,
+    refused: BTreeMap<Place, Refusal>,
+}
+
+/// Why a socket is not open.
+#[derive(Debug)]
+struct Refusal {
+    reason: String,
+    pending: bool,
+}
+
+impl Refusal {
+    fn decided(reason: impl ToString) -> Self {
+        Self { reason: reason.to_string(), pending: false }
+    }
+
+    fn pending(reason: impl ToString) -> Self {
+        Self { reason: reason.to_string(), pending: true }
+    }
 }
 
 impl Listeners {
@@ -48,7 +65,7 @@ impl Listeners {
         let missing: Vec<Place> = wanted.iter().filter(|place| !self.open.contains_key(place)).cloned().collect();
         let (own, foreign): (Vec<Place>, Vec<Place>) = missing.into_iter().partition(|place| place.place == OWN);
         for place in own {
-            let socket = StdTcpListener::bind(place.address).map_err(|error| error.to_string());
+            let socket = StdTcpListener::bind(place.address).map_err(Refusal::decided);
             self.take(place, socket);
         }
         // `host` answers at most so many at once.
@@ -75,50 +92,53 @@ impl Listeners {
 
     /// What could not be opened.
     pub fn refused(&self) -> Vec<RefusedSocket> {
-        let refused = |(place, reason): (&Place, &String)| RefusedSocket {
+        let refused = |(place, refusal): (&Place, &Refusal)| RefusedSocket {
             place: place.place.clone(),
             address: place.address,
-            reason: reason.clone(),
+            reason: refusal.reason.clone(),
+            pending: refusal.pending,
         };
         self.refused.iter().map(refused).collect()
     }
 
-    async fn ask(&self, places: Vec<Place>) -> Vec<(Place, Result<StdTcpListener, String>)> {
+    async fn ask(&self, places: Vec<Place>) -> Vec<(Place, Result<StdTcpListener, Refusal>)> {
         let Some(provider) = self.provider.clone() else {
-            let refuse = |place| (place, Err("there is no host process to open it".to_owned()));
+            let refuse = |place| (place, Err(Refusal::decided("there is no host process to open it")));
             return places.into_iter().map(refuse).collect();
         };
         let asked = places.clone();
         let answers = tokio::task::spawn_blocking(move || sockets::request(&provider, &asked)).await;
         match answers.unwrap_or_else(|error| Err(io::Error::other(error))) {
             Ok(answers) => {
-                let mut answers: BTreeMap<Place, Result<StdTcpListener, String>> =
-                    answers.into_iter().map(|answer| (answer.place, answer.socket)).collect();
+                let mut answers: BTreeMap<Place, Result<StdTcpListener, Refusal>> = answers
+                    .into_iter()
+                    .map(|answer| (answer.place, answer.socket.map_err(Refusal::decided)))
+                    .collect();
                 let answer = |place: Place| {
-                    let socket = answers.remove(&place).unwrap_or_else(|| Err("the host process did not answer".to_owned()));
+                    let socket = answers.remove(&place).unwrap_or_else(|| Err(Refusal::pending("the host process did not answer")));
                     (place, socket)
                 };
                 places.into_iter().map(answer).collect()
             }
             Err(error) => {
-                let reason = format!("the host process cannot be asked: {error}");
-                places.into_iter().map(|place| (place, Err(reason.clone()))).collect()
+                let refuse = |place| (place, Err(Refusal::pending(format!("the host process cannot be asked: {error}"))));
+                places.into_iter().map(refuse).collect()
             }
         }
     }
 
-    fn take(&mut self, place: Place, socket: Result<StdTcpListener, String>) {
+    fn take(&mut self, place: Place, socket: Result<StdTcpListener, Refusal>) {
         let opened = socket.and_then(|socket| {
-            socket.set_nonblocking(true).and_then(|()| TcpListener::from_std(socket)).map_err(|error| error.to_string())
+            socket.set_nonblocking(true).and_then(|()| TcpListener::from_std(socket)).map_err(Refusal::decided)
         });
         match opened {
             Ok(listener) => {
                 let task = accept(listener, place.address.port(), self.workers.clone(), self.limit);
                 self.open.insert(place, tokio::spawn(task).abort_handle());
             }
-            Err(reason) => {
-                tracing::warn!(place = %place.place, address = %place.address, %reason, "cannot listen");
-                self.refused.insert(place, reason);
+            Err(refusal) => {
+                tracing::warn!(place = %place.place, address = %place.address, reason = refusal.reason, "cannot listen");
+                self.refused.insert(place, refusal);
             }
         }
     }

@@ -6,7 +6,8 @@
 //! its preconditions were checked again; a plan whose preconditions no longer hold is dropped and its key tried again.
 //!
 //! - [`service`]: the desired count, rolling updates, replacing what failed, events;
-//! - [`task`]: targets and network interfaces on a task's way in and out, lost hosts, forgetting old tasks.
+//! - [`task`]: targets and network interfaces on a task's way in and out, lost hosts, forgetting old tasks;
+//! - [`targets`]: removing targets that have drained, with a loop of its own.
 //!
 //! Leaves making tasks to the [`Launcher`], containers to the agents, requests to `services`. Mirrors
 //! <https://docs.aws.amazon.com/AmazonECS/latest/developerguide/service-concepts.html>.
@@ -16,6 +17,7 @@ pub mod driver;
 mod events;
 pub mod queue;
 pub mod service;
+pub mod targets;
 pub mod task;
 mod watching;
 

@@ -52,9 +52,7 @@ mod tests {
 
     #[test]
     fn blocks_hold_their_addresses_only() {
-        let check = |block: &str, address: &str| {
-            block.parse::<Cidr>().unwrap().contains(address.parse().unwrap())
-        };
+        let check = |block: &str, address: &str| block.parse::<Cidr>().unwrap().contains(address.parse().unwrap());
         assert!(check("10.1.0.0/16", "10.1.255.255") && !check("10.1.0.0/16", "10.2.0.0"));
         assert!(check("0.0.0.0/0", "255.1.2.3") && !check("0.0.0.0/0", "::1"));
         assert!(check("10.1.2.3/32", "10.1.2.3") && !check("10.1.2.3/32", "10.1.2.2"));

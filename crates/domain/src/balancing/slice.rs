@@ -135,6 +135,9 @@ pub struct RefusedSocket {
     pub address: SocketAddrV4,
     /// What was wrong.
     pub reason: String,
+    /// Nobody has decided on it: `host` could not be asked yet.
+    #[serde(default)]
+    pub pending: bool,
 }
 
 /// One target's health as this load balancer sees it.

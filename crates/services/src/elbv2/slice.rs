@@ -1,0 +1,108 @@
+//! What follows from the state for others: each load balancer's slice, and what `host` must make for them. Computed from
+//! a snapshot, never stored.
+
+use std::{
+    collections::BTreeMap,
+    net::SocketAddrV4,
+};
+
+use domain::{
+    balancing::{
+        LoadBalancer, TargetGroup, TargetRegistration,
+        slice::{
+            ListenerItem, ListeningPlace, LoadBalancerItem, RuleItem, SliceItem, TargetGroupItem, TargetItem,
+        },
+    },
+    network::host::{self, HostItem},
+};
+use store::Snapshot;
+
+use super::{find, targets::in_zone};
+
+/// The place of sockets in the host's own network namespace.
+const HOST: &str = "host";
+
+/// The slice of one load balancer's process.
+pub fn balancer_slice(view: &Snapshot, load_balancer: &LoadBalancer) -> BTreeMap<String, SliceItem> {
+    let arn = &load_balancer.arn;
+    let mut items = vec![SliceItem::LoadBalancer(LoadBalancerItem {
+        arn: arn.to_string(),
+        attributes: load_balancer.attributes.clone(),
+        places: places(load_balancer),
+    })];
+    for listener in find::listeners_of(view, arn) {
+        let rules = find::rules_of(view, &listener.arn).into_iter().map(|rule| RuleItem {
+            arn: rule.arn.to_string(),
+            conditions: rule.conditions.clone(),
+            action: rule.action.clone(),
+        });
+        items.push(SliceItem::Listener(ListenerItem {
+            arn: listener.arn.to_string(),
+            port: listener.port,
+            rules: rules.collect(),
+            default_action: listener.default_action.clone(),
+        }));
+    }
+    for text in find::target_groups_of(view, arn) {
+        if let Some(group) = view.get::<TargetGroup>(&text) {
+            items.push(SliceItem::TargetGroup(target_group(view, &group, load_balancer)));
+        }
+    }
+    items.into_iter().map(|item| (item.key(), item)).collect()
+}
+
+/// Where the process listens besides its own network namespace, which is the first interface's.
+fn places(load_balancer: &LoadBalancer) -> Vec<ListeningPlace> {
+    let host = load_balancer.host_address.map(|address| ListeningPlace { place: HOST.into(), address });
+    let others = load_balancer
+        .zones
+        .iter()
+        .skip(1)
+        .map(|zone| ListeningPlace { place: zone.interface_id.clone(), address: zone.address });
+    host.into_iter().chain(others).collect()
+}
+
+fn target_group(view: &Snapshot, group: &TargetGroup, load_balancer: &LoadBalancer) -> TargetGroupItem {
+    let targets = view
+        .find::<TargetRegistration>(TargetRegistration::BY_TARGET_GROUP, group.arn.as_str())
+        .filter(|registration| in_zone(registration, load_balancer))
+        .map(|registration| TargetItem {
+            address: registration.address,
+            port: registration.port,
+            draining: registration.draining_until.is_some(),
+        });
+    TargetGroupItem {
+        arn: group.arn.to_string(),
+        protocol_version: group.protocol_version,
+        health_check: group.health_check.clone(),
+        targets: targets.collect(),
+    }
+}
+
+/// What `host` makes for the load balancers: their processes, the sockets they may have, and their names.
+pub fn host_items(view: &Snapshot) -> impl Iterator<Item = (String, HostItem)> {
+    view.list::<LoadBalancer>("")
+        .flat_map(move |load_balancer| {
+            let ports: Vec<u16> =
+                find::listeners_of(view, &load_balancer.arn).iter().map(|listener| listener.port).collect();
+            let host_listeners = load_balancer.host_address.map(|address| {
+                ports.iter().map(move |port| SocketAddrV4::new(address, *port)).collect::<Vec<_>>()
+            });
+            let process = HostItem::LoadBalancer(host::LoadBalancerItem {
+                arn: load_balancer.arn.to_string(),
+                vpc_id: load_balancer.vpc_id.clone(),
+                interface_ids: load_balancer.zones.iter().map(|zone| zone.interface_id.clone()).collect(),
+                host_listeners: host_listeners.unwrap_or_default(),
+                listener_ports: ports,
+            });
+            let name = HostItem::Name(host::NameItem {
+                name: load_balancer.dns_name.clone(),
+                vpc_id: Some(load_balancer.vpc_id.clone()),
+                private_addresses: load_balancer.zones.iter().map(|zone| zone.address).collect(),
+                public_addresses: load_balancer.host_address.into_iter().collect(),
+            });
+            [process, name]
+        })
+        .map(|item| (item.key(), item))
+}
+
