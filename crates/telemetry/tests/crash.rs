@@ -1,5 +1,7 @@
 //! What was acknowledged survives a power cut at any moment; what was not is there as a whole append or not at all.
 
+#![allow(clippy::unwrap_used, reason = "tests")]
+
 mod simulated_disk;
 
 use std::{collections::BTreeMap, sync::Arc};
@@ -77,7 +79,7 @@ async fn live(disk: &SimulatedDisk, from: usize, acknowledged: &mut Vec<usize>) 
             }
         }
         number += 4;
-        if number % 40 == 0 {
+        if number.is_multiple_of(40) {
             let _ = store.reclaim(keep).await;
         }
     }
@@ -127,4 +129,23 @@ proptest! {
             check(&read_all(&store).await, &acknowledged, attempted + 1);
         });
     }
+}
+
+#[tokio::test]
+async fn a_full_disk_refuses_appends_and_forgets_nothing() {
+    let disk = SimulatedDisk::new(i64::MAX);
+    let store = LogStore::open_on(Arc::new(disk.clone()), OPTIONS).unwrap();
+    let mut acknowledged = Vec::new();
+    for number in 0..60 {
+        // Twice the disk is full for a while, once just where a segment rolls.
+        disk.fill((20..25).contains(&number) || (40..43).contains(&number));
+        if store.append(key(number), 5, events(number)).await.is_ok() {
+            acknowledged.push(number);
+        }
+    }
+    assert!(acknowledged.len() < 60 && acknowledged.contains(&26) && acknowledged.contains(&59), "{acknowledged:?}");
+    check(&read_all(&store).await, &acknowledged, 60);
+    drop(store);
+    let store = LogStore::open_on(Arc::new(disk), OPTIONS).unwrap();
+    check(&read_all(&store).await, &acknowledged, 60);
 }

@@ -1,5 +1,7 @@
 //! Everything that was appended is read back, in order, by every way of paging.
 
+#![allow(clippy::unwrap_used, reason = "tests")]
+
 mod simulated_disk;
 
 use std::{collections::HashSet, sync::Arc};

@@ -14,7 +14,7 @@ use super::{
     event::StreamKey,
     segment::{Placed, Segment, Summary},
     store::Shared,
-    writer::Job,
+    writer::{Job, Reply},
 };
 
 /// How many bytes are moved at once: between two such moves, appends get their turn.
@@ -81,7 +81,7 @@ impl Reclaim<'_> {
         Ok(reclaimed)
     }
 
-    fn ask(&self, job: impl FnOnce(oneshot::Sender<Result<(), LogError>>) -> Job) -> Result<(), LogError> {
+    fn ask(&self, job: impl FnOnce(Reply) -> Job) -> Result<(), LogError> {
         let (reply, answer) = oneshot::channel();
         self.jobs.send(job(reply)).map_err(|_| LogError::Closed)?;
         answer.blocking_recv().map_err(|_| LogError::Closed)?

@@ -23,8 +23,8 @@ const DATA: TableDefinition<u64, &[u8]> = TableDefinition::new("data");
 const BY_STREAM: TableDefinition<(u64, i64, u64), (i64, u32)> = TableDefinition::new("by stream");
 /// (group, first timestamp, first number) → (stream, last timestamp, events).
 const BY_GROUP: TableDefinition<(u64, i64, u64), (u64, i64, u32)> = TableDefinition::new("by group");
-/// (group, stream) → (first and last timestamp, last ingestion time, events, bytes).
-const STREAMS: TableDefinition<(u64, u64), (i64, i64, i64, u64, u64)> = TableDefinition::new("streams");
+/// (group, stream) → summary.
+const STREAMS: TableDefinition<(u64, u64), SummaryRow> = TableDefinition::new("streams");
 /// `format`, and `next`: the number of the next event.
 const META: TableDefinition<&str, u64> = TableDefinition::new("meta");
 /// The layout of these tables; a newer one is refused.
@@ -33,6 +33,9 @@ const FORMAT: u64 = 1;
 const WRITE_CACHE: usize = 32 << 20;
 /// Cache of each sealed segment that is read.
 const READ_CACHE: usize = 1 << 20;
+
+/// First and last timestamp, last ingestion time, events, bytes.
+type SummaryRow = (i64, i64, i64, u64, u64);
 
 /// What a segment holds of one stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,12 +70,12 @@ impl Summary {
         }
     }
 
-    fn from_row(row: (i64, i64, i64, u64, u64)) -> Self {
+    fn from_row(row: SummaryRow) -> Self {
         let (first, last, last_ingestion, events, bytes) = row;
         Self { first, last, last_ingestion, events, bytes }
     }
 
-    fn row(self) -> (i64, i64, i64, u64, u64) {
+    fn row(self) -> SummaryRow {
         (self.first, self.last, self.last_ingestion, self.events, self.bytes)
     }
 }
@@ -225,7 +228,7 @@ impl Segment {
         })
     }
 
-    fn check_format(self: &Self) -> Result<(), LogError> {
+    fn check_format(&self) -> Result<(), LogError> {
         match self.meta("format")? {
             Some(FORMAT) => Ok(()),
             _ => Err(LogError::Newer(name_of(self.number))),
@@ -325,13 +328,16 @@ fn merge_into<K: std::hash::Hash + Eq>(map: &mut HashMap<K, Summary>, key: K, su
     map.entry(key).and_modify(|old| *old = old.merge(summary)).or_insert(summary);
 }
 
+/// Called with a chunk's number and bytes; says whether to go on.
+type Visit<'v> = dyn FnMut(u64, &[u8]) -> Result<bool, LogError> + 'v;
+
 /// A consistent view of one segment.
 pub(super) struct View {
     pub number: u64,
     data: ReadOnlyTable<u64, &'static [u8]>,
     by_stream: ReadOnlyTable<(u64, i64, u64), (i64, u32)>,
     by_group: ReadOnlyTable<(u64, i64, u64), (u64, i64, u32)>,
-    streams: ReadOnlyTable<(u64, u64), (i64, i64, i64, u64, u64)>,
+    streams: ReadOnlyTable<(u64, u64), SummaryRow>,
     _reader: Arc<()>,
 }
 
@@ -364,11 +370,7 @@ impl View {
     }
 
     /// Calls `visit` with the chunks from a number on, in order, until it says no.
-    pub fn each_chunk(
-        &self,
-        from: u64,
-        visit: &mut dyn FnMut(u64, &[u8]) -> Result<bool, LogError>,
-    ) -> Result<(), LogError> {
+    pub fn each_chunk(&self, from: u64, visit: &mut Visit<'_>) -> Result<(), LogError> {
         for row in self.data.range(from..)? {
             let (sequence, data) = row?;
             if !visit(sequence.value(), data.value())? {

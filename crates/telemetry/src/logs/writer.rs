@@ -15,20 +15,19 @@ use super::{
 /// Most bytes of one commit, beyond a single append: bounds memory and how long the first in it waits.
 const COMMIT_BYTES: usize = 8 << 20;
 
+/// Where the answer goes.
+pub(super) type Reply = oneshot::Sender<Result<(), LogError>>;
+
 /// Something for the writer to do.
 pub(super) enum Job {
     /// Append chunks, numbering their events.
-    Append {
-        chunks: Vec<(Header, Vec<u8>)>,
-        reply: oneshot::Sender<Result<(), LogError>>,
-        permit: OwnedSemaphorePermit,
-    },
+    Append { chunks: Vec<(Header, Vec<u8>)>, reply: Reply, permit: OwnedSemaphorePermit },
     /// Take in chunks of an older segment under the numbers they have.
-    Adopt { chunks: Vec<Placed>, reply: oneshot::Sender<Result<(), LogError>> },
+    Adopt { chunks: Vec<Placed>, reply: Reply },
     /// Seal the newest segment.
-    Roll { reply: oneshot::Sender<Result<(), LogError>> },
+    Roll { reply: Reply },
     /// Delete a sealed segment.
-    Remove { number: u64, reply: oneshot::Sender<Result<(), LogError>> },
+    Remove { number: u64, reply: Reply },
 }
 
 pub(super) struct Writer {
@@ -172,7 +171,7 @@ impl Writer {
 struct Batch {
     chunks: Vec<Placed>,
     bytes: usize,
-    replies: Vec<(oneshot::Sender<Result<(), LogError>>, Option<OwnedSemaphorePermit>)>,
+    replies: Vec<(Reply, Option<OwnedSemaphorePermit>)>,
 }
 
 impl Batch {
@@ -183,6 +182,6 @@ impl Batch {
 }
 
 /// Nobody may be waiting any more, which is fine.
-fn answer(reply: oneshot::Sender<Result<(), LogError>>, result: Result<(), LogError>) {
+fn answer(reply: Reply, result: Result<(), LogError>) {
     let _ = reply.send(result);
 }

@@ -5,7 +5,7 @@ use std::{
     io,
     sync::{
         Arc, Mutex, MutexGuard,
-        atomic::{AtomicI64, Ordering},
+        atomic::{AtomicBool, AtomicI64, Ordering},
     },
 };
 
@@ -39,6 +39,7 @@ struct Directories {
 pub struct SimulatedDisk {
     directories: Arc<Mutex<Directories>>,
     power: Arc<AtomicI64>,
+    full: Arc<AtomicBool>,
 }
 
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -48,13 +49,23 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 impl SimulatedDisk {
     /// An empty disk whose power lasts for `operations`.
     pub fn new(operations: i64) -> Self {
-        Self { directories: Arc::default(), power: Arc::new(AtomicI64::new(operations)) }
+        Self { directories: Arc::default(), power: Arc::new(AtomicI64::new(operations)), full: Arc::default() }
     }
 
     /// Whether the power has gone.
     #[allow(dead_code, reason = "not all tests cut the power")]
     pub fn is_dead(&self) -> bool {
         self.power.load(Ordering::SeqCst) <= 0
+    }
+
+    /// Makes writes fail, or work again.
+    #[allow(dead_code, reason = "not all tests fill the disk")]
+    pub fn fill(&self, full: bool) {
+        self.full.store(full, Ordering::SeqCst);
+    }
+
+    fn has_room(&self) -> io::Result<()> {
+        if self.full.load(Ordering::SeqCst) { Err(io::ErrorKind::StorageFull.into()) } else { Ok(()) }
     }
 
     fn spend(&self) -> io::Result<()> {
@@ -114,6 +125,7 @@ impl Disk for SimulatedDisk {
 
     fn create(&self, name: &str) -> io::Result<Box<dyn StorageBackend>> {
         self.spend()?;
+        self.has_room()?;
         let file = Arc::<Mutex<File>>::default();
         locked(&self.directories).now.insert(name.to_owned(), file.clone());
         Ok(self.backend(file))
@@ -165,6 +177,7 @@ impl StorageBackend for Backend {
 
     fn set_len(&self, length: u64) -> io::Result<()> {
         self.disk.spend()?;
+        self.disk.has_room()?;
         let mut file = locked(&self.file);
         let length = usize::try_from(length).map_err(io::Error::other)?;
         file.now.resize(length, 0);
@@ -181,6 +194,7 @@ impl StorageBackend for Backend {
     }
 
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        self.disk.has_room()?;
         let powered = self.disk.spend();
         let mut file = locked(&self.file);
         let offset = usize::try_from(offset).map_err(io::Error::other)?;
