@@ -52,8 +52,12 @@ pub(crate) fn ensure(
         let there = router.link(&link)?;
         if here.as_ref().is_none_or(|here| here.mac != mac) || there.is_none() {
             // Half a pair, or a pair of something else: begin again.
-            router.delete_link(&link)?;
-            inside.delete_link(ETH0)?;
+            if there.is_some() {
+                router.delete_link(&link)?;
+            }
+            if here.is_some() {
+                inside.delete_link(ETH0)?;
+            }
             let own = netns::current()?;
             router.add_pair(&End { name: &link, mac: ROUTER_MAC }, &End { name: ETH0, mac }, own.as_fd())?;
         }
@@ -75,12 +79,8 @@ pub(crate) fn ensure(
     })
 }
 
-/// Takes an interface away: its link and its name. Processes still in the namespace lose the network.
-pub(crate) fn remove(platform: &str, vpc_id: &str, interface_id: &str) -> io::Result<()> {
-    let router = router::path(platform, vpc_id);
-    if netns::is_ready(&router) {
-        let link = names::interface_link(interface_id);
-        netns::within(&router, || Netlink::open()?.delete_link(&link))?;
-    }
+/// Takes an interface's name away. Its namespace goes, with the link, when no process is left in it, which the kernel
+/// does by itself and for many at once; until then the router's table lets nothing of it through.
+pub(crate) fn remove(platform: &str, interface_id: &str) -> io::Result<()> {
     netns::remove(&path(platform, interface_id))
 }

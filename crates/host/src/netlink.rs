@@ -109,9 +109,21 @@ impl Netlink {
             .collect())
     }
 
-    /// The link of this name.
+    /// The link of this name. Costs the same however many there are.
     pub(crate) fn link(&mut self, name: &str) -> io::Result<Option<Link>> {
-        Ok(self.links()?.into_iter().find(|link| link.name == name))
+        let mut message = LinkMessage::default();
+        message.attributes.push(LinkAttribute::IfName(name.to_owned()));
+        self.send(RouteNetlinkMessage::GetLink(message), NLM_F_ACK)?;
+        let mut found = None;
+        let answered = self.answers(|answer| {
+            if let RouteNetlinkMessage::NewLink(message) = answer {
+                found = Some(read_link(&message));
+            }
+        });
+        match answered {
+            Err(error) if error.raw_os_error() == Some(nix::libc::ENODEV) => Ok(None),
+            other => other.map(|()| found),
+        }
     }
 
     /// Gives a link an address, without the route to its neighbours that the kernel would add.

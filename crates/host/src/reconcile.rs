@@ -56,16 +56,19 @@ pub(crate) struct Reconciler {
     endpoint_port: u16,
     known: BTreeMap<String, Known>,
     outside: Option<(Cidr, BTreeMap<String, BTreeSet<Ipv4Addr>>)>,
+    /// Whether to look for links that nothing wants, too: after a start, and now and then.
+    thorough: bool,
 }
 
 impl Reconciler {
     pub(crate) fn new(platform: String, endpoint_port: u16) -> Self {
-        Self { platform, endpoint_port, known: BTreeMap::new(), outside: None }
+        Self { platform, endpoint_port, known: BTreeMap::new(), outside: None, thorough: true }
     }
 
     /// Forgets what may have been changed by others, so that the next reconciliation looks at it.
     pub(crate) fn distrust(&mut self) {
         let table = names::table(&self.platform);
+        self.thorough = true;
         if !outside::has_table(&self.platform) {
             self.outside = None;
         }
@@ -223,7 +226,7 @@ impl Reconciler {
         }
     }
 
-    /// Removes what the slice does not have: interfaces, links of routers, routers.
+    /// Removes what the slice does not have: interfaces, routers and, now and then, links left in routers.
     fn remove_others(&mut self, desired: &Desired, outcome: &mut Outcome) {
         let prefix = names::netns_prefix(&self.platform);
         let wanted: BTreeSet<&str> =
@@ -248,25 +251,17 @@ impl Reconciler {
                 _ => {}
             }
         }
-        for (vpc_id, known) in &mut self.known {
-            let gone: Vec<String> = known.interfaces.keys().filter(|id| !wanted.contains(id.as_str())).cloned().collect();
-            for id in gone {
-                failed(&id, interface::remove(&self.platform, vpc_id, &id));
-                known.interfaces.remove(&id);
-                interfaces.remove(&id);
-            }
+        for known in self.known.values_mut() {
+            known.interfaces.retain(|id, _| wanted.contains(id.as_str()));
         }
-        // What is left was made before this process started: its router is found by its link.
         for id in interfaces {
-            let link = names::interface_link(&id);
-            let mut result = Ok(());
-            for vpc_id in &routers {
-                let links = router::interface_links(&self.platform, vpc_id).unwrap_or_default();
-                if links.contains(&link) {
-                    result = interface::remove(&self.platform, vpc_id, &id);
-                }
+            failed(&id, interface::remove(&self.platform, &id));
+        }
+        if std::mem::take(&mut self.thorough) {
+            for (vpc_id, vpc) in &desired.vpcs {
+                let links = vpc.interfaces.keys().map(|id| names::interface_link(id)).collect();
+                failed(vpc_id, router::remove_links(&self.platform, vpc_id, &links));
             }
-            failed(&id, result.and_then(|()| netns::remove(&interface::path(&self.platform, &id))));
         }
         for vpc_id in routers.iter().filter(|vpc_id| !desired.vpcs.contains_key(*vpc_id)) {
             failed(vpc_id, router::remove(&self.platform, vpc_id));

@@ -164,6 +164,19 @@ pub(crate) fn listen(platform: &str, vpc: &VpcItem, endpoint_port: u16) -> io::R
     })
 }
 
+/// Removes links to interfaces that are not wanted: those whose namespaces are still held by a process.
+pub(crate) fn remove_links(platform: &str, vpc_id: &str, wanted: &BTreeSet<String>) -> io::Result<()> {
+    let links = interface_links(platform, vpc_id)?;
+    let unwanted: Vec<&String> = links.difference(wanted).collect();
+    if unwanted.is_empty() {
+        return Ok(());
+    }
+    netns::within(&path(platform, vpc_id), || {
+        let mut netlink = Netlink::open()?;
+        unwanted.iter().try_for_each(|link| netlink.delete_link(link))
+    })
+}
+
 /// The links of a router to interfaces, by name; empty when there is no such router.
 pub(crate) fn interface_links(platform: &str, vpc_id: &str) -> io::Result<BTreeSet<String>> {
     let path = path(platform, vpc_id);
