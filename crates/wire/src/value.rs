@@ -231,20 +231,24 @@ impl Reflect for () {
 /// Ties generated structures to their tables.
 ///
 /// `reflect! { Tag schema::TAG { 0 key, 1 value } }` implements [`Reflect`], [`Value`], `Debug` (with
-/// sensitive members hidden) and `PartialEq`.
+/// sensitive members hidden) and `PartialEq`. All of it is `#[inline]`, so that code is made where a
+/// structure is used, and none for the operations nobody serves.
 #[macro_export]
 macro_rules! reflect {
     ($($type:ident $module:ident :: $table:ident { $($index:literal $field:ident),* $(,)? })*) => { $(
         impl $crate::Reflect for $type {
+            #[inline]
             fn schema(&self) -> &'static $crate::schema::Structure {
                 &$module::$table
             }
+            #[inline]
             fn member(&self, index: usize) -> $crate::View<'_> {
                 match index {
                     $($index => $crate::Value::view(&self.$field),)*
                     _ => $crate::View::Absent,
                 }
             }
+            #[inline]
             fn member_mut(&mut self, index: usize) -> $crate::Slot<'_> {
                 match index {
                     $($index => $crate::Value::slot(&mut self.$field),)*
@@ -253,19 +257,23 @@ macro_rules! reflect {
             }
         }
         impl $crate::Value for $type {
+            #[inline]
             fn view(&self) -> $crate::View<'_> {
                 $crate::View::Structure(self)
             }
+            #[inline]
             fn slot(&mut self) -> $crate::Slot<'_> {
                 $crate::Slot::Structure(self)
             }
         }
         impl ::std::fmt::Debug for $type {
+            #[inline]
             fn fmt(&self, f: &mut ::std::fmt::Formatter<'_>) -> ::std::fmt::Result {
                 $crate::value::debug(self, f)
             }
         }
         impl PartialEq for $type {
+            #[inline]
             fn eq(&self, other: &Self) -> bool {
                 $crate::value::equal(self, other)
             }
