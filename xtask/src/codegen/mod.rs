@@ -3,6 +3,7 @@
 //! The output is committed, so that building needs no models; `--check` fails when it is not what the
 //! models and this generator say. The operations are those of `crates/api/operations.json`.
 
+mod coverage;
 mod model;
 mod names;
 mod pattern;
@@ -40,6 +41,7 @@ fn generate(root: &Path) -> Result<BTreeMap<PathBuf, String>, String> {
     let mut modules = String::new();
     let mut names_list = String::new();
     let mut each = String::new();
+    let mut rows = Vec::new();
     for (name, operations) in &services {
         let model = model::load(&models, name, operations)?;
         let module = names::snake(name);
@@ -47,6 +49,7 @@ fn generate(root: &Path) -> Result<BTreeMap<PathBuf, String>, String> {
         for (file, source) in service_files(&model)? {
             files.insert(folder.join(file), format_source(root, &source)?);
         }
+        rows.push(coverage::row(root, &model)?);
         modules.push_str(&format!("pub mod {module};\n"));
         names_list.push_str(&format!("&{module}::operation::SERVICE,\n"));
         each.push_str(&format!("{module}::each_operation(each);\n"));
@@ -58,6 +61,7 @@ fn generate(root: &Path) -> Result<BTreeMap<PathBuf, String>, String> {
          /// Calls `each` for every operation of every service.\n\
          pub fn each_operation<E: crate::Each>(each: &mut E) {{\n{each}}}\n"
     );
+    files.insert(root.join("docs/coverage.md"), coverage::page(&rows));
     files.insert(root.join("crates/api/src/services.rs"), format_source(root, &index)?);
     Ok(files)
 }
