@@ -165,9 +165,7 @@ fn deregister_targets(tx: &mut Transaction, task: &Task, now: Timestamp) -> Vec<
             continue;
         }
         let group = existing.target_group.to_string();
-        let delay = tx
-            .get::<TargetGroup>(&group)
-            .map_or(0, |group| group.attributes.deregistration_delay_seconds);
+        let delay = tx.get::<TargetGroup>(&group).map_or(0, |group| group.attributes.deregistration_delay_seconds);
         match deregister(TargetRegistration::clone(&existing), std::time::Duration::from_secs(delay.into()), now) {
             Some(draining) => tx.put(draining),
             None => tx.delete::<TargetRegistration>(&key),

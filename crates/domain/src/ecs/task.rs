@@ -195,6 +195,9 @@ pub struct Task {
     pub tags: Tags,
     /// When it was made.
     pub created_at: Timestamp,
+    /// The idempotency token of the RunTask that made it.
+    #[serde(default)]
+    pub client_token: Option<String>,
 
     /// The host it was placed on.
     #[serde(default)]
@@ -291,6 +294,9 @@ impl Task {
     /// Finds the task of a network interface, by the interface's id, until it is STOPPED.
     pub const BY_INTERFACE: &str = "interface";
 
+    /// Finds the tasks that RunTask made with a token, by [`Scope::key`] of the token.
+    pub const BY_CLIENT_TOKEN: &str = "client-token";
+
     /// A task in PROVISIONING, without its network interface.
     pub fn new(new: NewTask<'_>, ids: &mut IdSource, now: Timestamp) -> Self {
         let scope = new.cluster.scope.clone();
@@ -346,6 +352,7 @@ impl Task {
             load_balancers: new.load_balancers,
             tags: new.tags,
             created_at: now,
+            client_token: None,
             container_instance_arn: new.container_instance_arn,
             desired_status: DesiredStatus::Running,
             stop_code: None,
@@ -423,6 +430,9 @@ impl Resource for Task {
         }
         if let Some(started_by) = &self.started_by {
             entries.push((Self::BY_STARTED_BY, format!("{cluster} {started_by} {desired}")));
+        }
+        if let Some(token) = &self.client_token {
+            entries.push((Self::BY_CLIENT_TOKEN, self.scope.key(token)));
         }
         if self.last_status != TaskStatus::Stopped {
             entries.push((Self::CLUSTER_STATUS, format!("{cluster} {}", self.last_status.as_str())));

@@ -1,0 +1,121 @@
+//! Container instances as users see them. The hosts behind Fargate are in a cluster that nobody can name.
+
+use api::ecs::*;
+use domain::ecs::{AgentConnection, ContainerInstanceStatus, Task, TaskStatus, names};
+use store::Snapshot;
+use wire::ServiceError;
+
+use super::common::{
+    Given, cluster, cluster_arn, count, invalid, missing, number, page, page_size, refuse, tags_shape, time,
+};
+use crate::Call;
+
+type Stored = domain::ecs::ContainerInstance;
+
+pub(super) async fn list(
+    call: Call,
+    input: ListContainerInstancesRequest,
+) -> Result<ListContainerInstancesResponse, ServiceError> {
+    let auth = call.authorise(&[cluster_arn(&call.scope, input.cluster.as_deref())])?;
+    refuse(&[("filter", input.filter.given())])?;
+    let size = page_size(input.max_results, 100, 100)?;
+    let view = auth.snapshot();
+    let cluster = cluster(&view, &auth.scope, input.cluster.as_deref())?;
+    let arns = view
+        .find::<Stored>(Stored::BY_CLUSTER, cluster.arn.as_str())
+        .filter(|stored| input.status.as_deref().is_none_or(|status| stored.status.as_str() == status))
+        .map(|stored| stored.arn.to_string());
+    let (container_instance_arns, next_token) = page(arns, input.next_token.as_deref(), size)?;
+    Ok(ListContainerInstancesResponse { container_instance_arns: Some(container_instance_arns), next_token })
+}
+
+pub(super) async fn describe(
+    call: Call,
+    input: DescribeContainerInstancesRequest,
+) -> Result<DescribeContainerInstancesResponse, ServiceError> {
+    let auth = call.authorise(&[cluster_arn(&call.scope, input.cluster.as_deref())])?;
+    let asked = input.container_instances.unwrap_or_default();
+    if asked.is_empty() {
+        return Err(invalid("Container instances cannot be empty."));
+    }
+    if asked.len() > 100 {
+        return Err(invalid("Container instances cannot be more than 100."));
+    }
+    let with_tags = input.include.is_some_and(|include| include.iter().any(|part| part == "TAGS"));
+    let view = auth.snapshot();
+    let cluster = cluster(&view, &auth.scope, input.cluster.as_deref())?;
+    let (mut found, mut failures) = (Vec::new(), Vec::new());
+    for text in asked {
+        let arn = names::in_cluster(&auth.scope, &cluster.name, "container-instance", &text);
+        match arn.as_ref().and_then(|arn| view.get::<Stored>(arn)) {
+            Some(stored) => found.push(shape(&view, &stored, with_tags)),
+            None => failures.push(missing(arn.unwrap_or(text))),
+        }
+    }
+    Ok(DescribeContainerInstancesResponse { container_instances: Some(found), failures: Some(failures) })
+}
+
+/// A container instance, as RegisterContainerInstance answers it too.
+pub(super) fn shape(view: &Snapshot, stored: &Stored, with_tags: bool) -> ContainerInstance {
+    let arn = stored.arn.as_str();
+    let (mut cpu, mut memory, mut running, mut pending) = (0u32, 0u32, 0, 0);
+    for task in view.find::<Task>(Task::ON_INSTANCE, arn) {
+        cpu = cpu.saturating_add(task.cpu);
+        memory = memory.saturating_add(task.memory);
+        running += usize::from(task.last_status == TaskStatus::Running);
+        pending += usize::from(task.last_status.is_starting());
+    }
+    let ports = |ports: &[u16]| ports.iter().map(u16::to_string).collect::<Vec<_>>();
+    let resources = |cpu: u32, memory: u32| {
+        let integer = |name: &str, value: u32| Resource {
+            name: Some(name.to_owned()),
+            r#type: Some("INTEGER".to_owned()),
+            integer_value: Some(number(value)),
+            double_value: Some(0.0),
+            long_value: Some(0),
+            ..Resource::default()
+        };
+        let set = |name: &str, values: Vec<String>| Resource {
+            name: Some(name.to_owned()),
+            r#type: Some("STRINGSET".to_owned()),
+            string_set_value: Some(values),
+            integer_value: Some(0),
+            double_value: Some(0.0),
+            long_value: Some(0),
+        };
+        vec![
+            integer("CPU", cpu),
+            integer("MEMORY", memory),
+            set("PORTS", ports(&stored.reserved_ports)),
+            set("PORTS_UDP", ports(&stored.reserved_udp_ports)),
+        ]
+    };
+    let attributes = stored.attributes.iter().map(|attribute| Attribute {
+        name: Some(attribute.name.clone()),
+        value: attribute.value.clone(),
+        ..Attribute::default()
+    });
+    ContainerInstance {
+        container_instance_arn: Some(arn.to_owned()),
+        ec2_instance_id: stored.ec2_instance_id.clone(),
+        version: Some(1),
+        version_info: Some(VersionInfo {
+            agent_version: Some(stored.agent_version.clone()),
+            agent_hash: None,
+            docker_version: Some(stored.runtime_version.clone()),
+        }),
+        remaining_resources: Some(resources(stored.cpu.saturating_sub(cpu), stored.memory.saturating_sub(memory))),
+        registered_resources: Some(resources(stored.cpu, stored.memory)),
+        status: Some(stored.status.as_str().to_owned()),
+        agent_connected: Some(
+            stored.status != ContainerInstanceStatus::Inactive && view.contains::<AgentConnection>(arn),
+        ),
+        running_tasks_count: Some(count(running)),
+        pending_tasks_count: Some(count(pending)),
+        attributes: Some(attributes.collect()),
+        registered_at: Some(time(stored.registered_at)),
+        attachments: Some(Vec::new()),
+        tags: Some(if with_tags { tags_shape(&stored.tags) } else { Vec::new() }),
+        ..ContainerInstance::default()
+    }
+}

@@ -1,0 +1,113 @@
+//! Making a task: a host by placement, a network interface in one of the subnets, then the task itself, in the caller's
+//! transaction. RunTask and the service reconciler both come here, so that the rules exist once.
+
+use std::collections::HashMap;
+
+use domain::{
+    Arn, IdSource, Tags, Timestamp,
+    ecs::{AgentConnection, ContainerInstance, NewTask, Task, TaskInterface, TaskNetwork, status::failure},
+    network::{NetworkInterfaceOwner, Subnet, names},
+};
+use store::{Snapshot, Transaction};
+
+use crate::ec2::{NetworkError, NewInterface, allocate_network_interface, release_network_interface};
+
+/// Why a task was not made. Nothing was written then.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum LaunchError {
+    /// No host has room: RunTask tells it in `failures`.
+    #[error("{}", failure::CAPACITY)]
+    Capacity,
+    /// No network interface could be had.
+    #[error(transparent)]
+    Network(#[from] NetworkError),
+}
+
+/// Makes a task on a Fargate host.
+pub fn launch(
+    tx: &mut Transaction,
+    new: NewTask<'_>,
+    network: &TaskNetwork,
+    ids: &mut IdSource,
+    now: Timestamp,
+) -> Result<Task, LaunchError> {
+    let host = place(tx, new.memory)?;
+    let mut task = Task::new(NewTask { container_instance_arn: Some(host), ..new }, ids, now);
+    let mut refused = NetworkError::SubnetNotFound(String::new());
+    for subnet in subnets(tx, &task, network, ids) {
+        let attachment_id = ids.uuid();
+        let interface = NewInterface {
+            subnet_id: subnet.clone(),
+            security_groups: network.security_groups.clone(),
+            assign_public_address: network.assign_public_ip,
+            private_address: None,
+            description: task.scope.arn("ecs", &format!("attachment/{attachment_id}")).to_string(),
+            owner: NetworkInterfaceOwner::Task { arn: task.arn.to_string() },
+            requester_managed: true,
+            tags: Tags::default(),
+        };
+        match allocate_network_interface(tx, &task.scope, interface, ids, now) {
+            Ok(interface) => {
+                task.interface = Some(TaskInterface {
+                    attachment_id,
+                    private_dns_name: names::private_dns_name(&task.scope.region, interface.private_address),
+                    network_interface_id: interface.network_interface_id,
+                    subnet_id: interface.subnet_id,
+                    availability_zone: interface.availability_zone,
+                    mac_address: interface.mac_address,
+                    private_address: interface.private_address,
+                    attached: false,
+                });
+                tx.put(task.clone());
+                return Ok(task);
+            }
+            // Another subnet may have room.
+            Err(full @ NetworkError::SubnetFull) => refused = full,
+            Err(other) => return Err(other.into()),
+        }
+    }
+    Err(refused.into())
+}
+
+/// Gives back what a task that is over holds in the network.
+pub fn release(tx: &mut Transaction, task: &Task) {
+    if let Some(interface) = &task.interface {
+        release_network_interface(tx, &task.scope, &interface.network_interface_id);
+    }
+}
+
+/// The Fargate host that takes a task of `memory` MiB.
+fn place(view: &Snapshot, memory: u32) -> Result<Arn, LaunchError> {
+    let hosts: Vec<placement::Host> = view
+        .find::<ContainerInstance>(ContainerInstance::FARGATE, "yes")
+        .map(|instance| {
+            let arn = instance.arn.as_str();
+            let held = view.find::<Task>(Task::ON_INSTANCE, arn).map(|task| task.memory).sum();
+            placement::Host::new(&instance, view.contains::<AgentConnection>(arn), held)
+        })
+        .collect();
+    placement::place_on_fargate(&hosts, memory).map(|host| host.arn.clone()).map_err(|_| LaunchError::Capacity)
+}
+
+/// The subnets to try: first those whose zone has the fewest tasks of the same service, equal ones in random order.
+fn subnets(view: &Snapshot, task: &Task, network: &TaskNetwork, ids: &mut IdSource) -> Vec<String> {
+    let mut in_zone: HashMap<String, usize> = HashMap::new();
+    if let Some(service) = &task.service_arn {
+        for other in view.find::<Task>(Task::OF_SERVICE, service.as_str()) {
+            if let Some(interface) = &other.interface {
+                *in_zone.entry(interface.availability_zone.clone()).or_default() += 1;
+            }
+        }
+    }
+    let mut subnets: Vec<(usize, usize, String)> = network
+        .subnets
+        .iter()
+        .map(|id| {
+            let zone = view.get::<Subnet>(&task.scope.key(id)).map(|subnet| subnet.availability_zone.clone());
+            let tasks = zone.and_then(|zone| in_zone.get(&zone).copied()).unwrap_or(0);
+            (tasks, ids.below(1 << 16), id.clone())
+        })
+        .collect();
+    subnets.sort();
+    subnets.into_iter().map(|(_, _, id)| id).collect()
+}

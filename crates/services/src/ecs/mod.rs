@@ -1,0 +1,95 @@
+//! ECS's face. Handlers write what is wanted; what agents report comes in through [`observe`] and
+//! `agent_endpoints`; the reconcilers of `control` do the rest.
+//! <https://docs.aws.amazon.com/AmazonECS/latest/APIReference/>
+
+pub mod agent_endpoints;
+mod clusters;
+mod common;
+mod container_instances;
+mod images;
+pub mod launch;
+mod network;
+pub mod observe;
+pub mod payload;
+mod service;
+mod tags;
+mod task_definitions;
+mod tasks;
+
+pub use agent_endpoints::fargate_hosts_connected;
+use api::ecs::*;
+use domain::ecs::{
+    AgentConnection, Cluster as StoredCluster, ContainerInstance as StoredInstance, Service as StoredService,
+    ServiceEvent as StoredEvent, Task as StoredTask, TaskDefinition as StoredDefinition, TaskDefinitionFamily,
+};
+use wire::ServiceError;
+
+use crate::Call;
+
+/// The service.
+pub struct Ecs;
+
+/// The kinds of resources this service keeps.
+pub fn kinds(kinds: store::Kinds) -> store::Kinds {
+    kinds
+        .durable::<StoredCluster>()
+        .durable::<StoredDefinition>()
+        .durable::<TaskDefinitionFamily>()
+        .durable::<StoredTask>()
+        .durable::<StoredService>()
+        .durable::<StoredEvent>()
+        .durable::<StoredInstance>()
+        .volatile::<AgentConnection>()
+}
+
+/// The operations, each in the file of its resource.
+macro_rules! operations {
+    ($($name:ident($input:ident) -> $output:ident = $($path:ident)::+;)*) => {
+        impl api::ecs::Ecs for Ecs {
+            type Call = Call;
+            $(async fn $name(&self, call: Call, input: $input) -> Result<$output, ServiceError> {
+                $($path)::+(call, input).await
+            })*
+        }
+    };
+}
+
+operations! {
+    create_cluster(CreateClusterRequest) -> CreateClusterResponse = clusters::create;
+    delete_cluster(DeleteClusterRequest) -> DeleteClusterResponse = clusters::delete;
+    describe_clusters(DescribeClustersRequest) -> DescribeClustersResponse = clusters::describe;
+    list_clusters(ListClustersRequest) -> ListClustersResponse = clusters::list;
+    update_cluster(UpdateClusterRequest) -> UpdateClusterResponse = clusters::update;
+    update_cluster_settings(UpdateClusterSettingsRequest) -> UpdateClusterSettingsResponse = clusters::update_settings;
+    put_cluster_capacity_providers(PutClusterCapacityProvidersRequest) -> PutClusterCapacityProvidersResponse = clusters::put_capacity_providers;
+    describe_capacity_providers(DescribeCapacityProvidersRequest) -> DescribeCapacityProvidersResponse = clusters::describe_capacity_providers;
+
+    register_task_definition(RegisterTaskDefinitionRequest) -> RegisterTaskDefinitionResponse = task_definitions::register;
+    deregister_task_definition(DeregisterTaskDefinitionRequest) -> DeregisterTaskDefinitionResponse = task_definitions::deregister;
+    delete_task_definitions(DeleteTaskDefinitionsRequest) -> DeleteTaskDefinitionsResponse = task_definitions::delete;
+    describe_task_definition(DescribeTaskDefinitionRequest) -> DescribeTaskDefinitionResponse = task_definitions::describe;
+    list_task_definitions(ListTaskDefinitionsRequest) -> ListTaskDefinitionsResponse = task_definitions::list;
+    list_task_definition_families(ListTaskDefinitionFamiliesRequest) -> ListTaskDefinitionFamiliesResponse = task_definitions::list_families;
+
+    run_task(RunTaskRequest) -> RunTaskResponse = tasks::run;
+    stop_task(StopTaskRequest) -> StopTaskResponse = tasks::stop;
+    describe_tasks(DescribeTasksRequest) -> DescribeTasksResponse = tasks::describe;
+    list_tasks(ListTasksRequest) -> ListTasksResponse = tasks::list;
+
+    create_service(CreateServiceRequest) -> CreateServiceResponse = service::create;
+    update_service(UpdateServiceRequest) -> UpdateServiceResponse = service::update;
+    delete_service(DeleteServiceRequest) -> DeleteServiceResponse = service::delete;
+    describe_services(DescribeServicesRequest) -> DescribeServicesResponse = service::describe;
+    list_services(ListServicesRequest) -> ListServicesResponse = service::list;
+
+    register_container_instance(RegisterContainerInstanceRequest) -> RegisterContainerInstanceResponse = agent_endpoints::register;
+    discover_poll_endpoint(DiscoverPollEndpointRequest) -> DiscoverPollEndpointResponse = agent_endpoints::discover_poll_endpoint;
+    submit_task_state_change(SubmitTaskStateChangeRequest) -> SubmitTaskStateChangeResponse = agent_endpoints::submit_task;
+    submit_container_state_change(SubmitContainerStateChangeRequest) -> SubmitContainerStateChangeResponse = agent_endpoints::submit_container;
+    list_container_instances(ListContainerInstancesRequest) -> ListContainerInstancesResponse = container_instances::list;
+    describe_container_instances(DescribeContainerInstancesRequest) -> DescribeContainerInstancesResponse = container_instances::describe;
+
+    tag_resource(TagResourceRequest) -> TagResourceResponse = tags::tag;
+    untag_resource(UntagResourceRequest) -> UntagResourceResponse = tags::untag;
+    list_tags_for_resource(ListTagsForResourceRequest) -> ListTagsForResourceResponse = tags::list;
+}

@@ -1,0 +1,177 @@
+//! A task as its agent gets it in an ACS PayloadMessage: the definition with the task's overrides merged in. The
+//! credentials of its roles are added by who sends it.
+
+use std::collections::BTreeMap;
+
+use domain::{
+    agent_protocol::{docker, payload},
+    ecs::{ContainerDefinition, ContainerOverride, HealthCheck, Task, TaskContainer, TaskDefinition},
+    network::{Subnet, Vpc, names},
+};
+use store::Snapshot;
+
+use super::images;
+use crate::Options;
+
+/// The task without credentials; `None` when its definition or interface is gone.
+pub fn task(view: &Snapshot, task: &Task, options: &Options) -> Option<payload::Task> {
+    let definition = view.get::<TaskDefinition>(task.task_definition_arn.as_str())?;
+    let containers = task
+        .containers
+        .iter()
+        .filter_map(|known| container(task, known, definition.container(&known.name)?, options))
+        .collect();
+    Some(payload::Task {
+        arn: task.arn.to_string(),
+        task_cluster_arn: Some(task.cluster_arn.to_string()),
+        family: definition.family.clone(),
+        version: definition.revision.to_string(),
+        desired_status: task.wanted_on_host()?.as_str().to_owned(),
+        containers,
+        network_mode: definition.network_mode.clone(),
+        cpu: Some(f64::from(task.cpu) / 1024.0),
+        memory: Some(task.memory.into()),
+        elastic_network_interfaces: vec![interface(view, task)?],
+        launch_type: Some(task.launch_type.clone()),
+        service_name: task.service_arn.as_ref().map(|arn| arn.resource_name().to_owned()),
+        group: Some(task.group.clone()),
+        zone: task.interface.as_ref().map(|interface| interface.availability_zone.clone()),
+        task_definition_account_id: Some(definition.scope.account.to_string()),
+        attachments: definition
+            .ephemeral_storage
+            .iter()
+            .map(|size| payload::Attachment::ephemeral_storage(i64::from(*size)))
+            .collect(),
+        ..payload::Task::default()
+    })
+}
+
+fn interface(view: &Snapshot, task: &Task) -> Option<payload::ElasticNetworkInterface> {
+    let interface = task.interface.as_ref()?;
+    let subnet = view.get::<Subnet>(&task.scope.key(&interface.subnet_id))?;
+    let vpc = view.get::<Vpc>(&task.scope.key(&subnet.vpc_id))?;
+    Some(payload::ElasticNetworkInterface {
+        ec2_id: interface.network_interface_id.clone(),
+        mac_address: interface.mac_address.clone(),
+        attachment_arn: task.scope.arn("ecs", &format!("attachment/{}", interface.attachment_id)).to_string(),
+        ipv4_addresses: vec![payload::Ipv4Address {
+            private_address: interface.private_address.to_string(),
+            primary: true,
+        }],
+        subnet_gateway_ipv4_address: format!("{}/{}", subnet.gateway(), subnet.cidr.prefix()),
+        domain_name: vec![names::dns_domain(&task.scope.region)],
+        domain_name_servers: vec![vpc.resolver_address().to_string()],
+        private_dns_name: interface.private_dns_name.clone(),
+    })
+}
+
+fn container(
+    task: &Task,
+    known: &TaskContainer,
+    definition: &ContainerDefinition,
+    options: &Options,
+) -> Option<payload::Container> {
+    let change = task.overrides.container(&known.name);
+    let command = change.and_then(|change| change.command.clone()).unwrap_or_else(|| definition.command.clone());
+    let list = |list: &[String]| (!list.is_empty()).then(|| list.to_vec());
+    let health = definition.health_check.as_ref().filter(|_| known.has_health_check);
+    Some(payload::Container {
+        name: known.name.clone(),
+        container_arn: known.arn.to_string(),
+        image: known.image.clone(),
+        essential: known.essential,
+        cpu: known.cpu.into(),
+        memory: known.memory.unwrap_or_default().into(),
+        command: list(&command),
+        entry_point: list(&definition.entry_point),
+        environment: environment(definition, change),
+        overrides: "{}".to_owned(),
+        depends_on: definition
+            .depends_on
+            .iter()
+            .map(|dependency| payload::Dependency {
+                container_name: dependency.container_name.clone(),
+                condition: dependency.condition.as_str().to_owned(),
+            })
+            .collect(),
+        docker_config: Some(docker::DockerConfig::new(
+            &docker_config(definition, health),
+            &host_config(definition, known, task),
+        )),
+        health_check_type: health.map(|_| "docker".to_owned()),
+        registry_authentication: images::ecr_registry(&known.image, options).map(|(account, region)| {
+            payload::RegistryAuthentication {
+                kind: "ecr".to_owned(),
+                ecr_auth_data: Some(payload::EcrAuthData {
+                    registry_id: account.to_string(),
+                    region: region.to_string(),
+                    endpoint_override: None,
+                    use_execution_role: true,
+                }),
+            }
+        }),
+        logs_auth_strategy: definition.log_configuration.as_ref().map(|_| "ExecutionRole".to_owned()),
+        start_timeout: definition.start_timeout.map(i64::from),
+        stop_timeout: definition.stop_timeout.map(i64::from),
+        restart_policy: definition.restart_policy.as_ref().map(|policy| payload::RestartPolicy {
+            enabled: policy.enabled,
+            ignored_exit_codes: policy.ignored_exit_codes.iter().map(|code| i64::from(*code)).collect(),
+            restart_attempt_period: policy.restart_attempt_period.map(i64::from),
+        }),
+        linux_parameters: definition.has_linux_parameters.then(|| payload::LinuxParameters {
+            capabilities: Some(payload::Capabilities {
+                add: definition.add_capabilities.clone(),
+                drop: definition.drop_capabilities.clone(),
+            }),
+            init_process_enabled: definition.init_process_enabled,
+            shared_memory_size: None,
+        }),
+        ..payload::Container::default()
+    })
+}
+
+/// The definition's environment with the override's over it.
+fn environment(definition: &ContainerDefinition, change: Option<&ContainerOverride>) -> BTreeMap<String, String> {
+    let changed = change.into_iter().flat_map(|change| change.environment.iter());
+    definition.environment.iter().chain(changed).cloned().collect()
+}
+
+/// What Docker calls the container's configuration.
+fn docker_config(definition: &ContainerDefinition, health: Option<&HealthCheck>) -> docker::Config {
+    let nanoseconds = |seconds: u32| i64::from(seconds) * 1_000_000_000;
+    docker::Config {
+        labels: definition.docker_labels.clone(),
+        healthcheck: health.map(|check| docker::HealthCheck {
+            test: check.command.clone(),
+            interval: nanoseconds(check.interval),
+            timeout: nanoseconds(check.timeout),
+            retries: check.retries.into(),
+            start_period: nanoseconds(check.start_period.unwrap_or_default()),
+        }),
+        user: definition.user.clone().unwrap_or_default(),
+        working_dir: definition.working_directory.clone().unwrap_or_default(),
+        ..docker::Config::default()
+    }
+}
+
+/// What Docker calls the host's part of it.
+fn host_config(definition: &ContainerDefinition, known: &TaskContainer, task: &Task) -> docker::HostConfig {
+    docker::HostConfig {
+        log_config: definition.log_configuration.as_ref().map(|logs| {
+            let mut config = logs.options.clone();
+            config.entry("awslogs-region".to_owned()).or_insert_with(|| task.scope.region.to_string());
+            docker::LogConfig { kind: logs.log_driver.clone(), config }
+        }),
+        cap_add: definition.add_capabilities.clone(),
+        cap_drop: definition.drop_capabilities.clone(),
+        readonly_rootfs: definition.readonly_root_filesystem.unwrap_or_default(),
+        ulimits: definition
+            .ulimits
+            .iter()
+            .map(|limit| docker::Ulimit { name: limit.name.clone(), soft: limit.soft_limit, hard: limit.hard_limit })
+            .collect(),
+        init: definition.init_process_enabled,
+        memory_reservation: known.memory_reservation.map_or(0, |mebibytes| i64::from(mebibytes) << 20),
+        ..docker::HostConfig::default()
+    }
+}

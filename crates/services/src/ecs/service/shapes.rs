@@ -1,0 +1,144 @@
+//! Services as responses have them. Counts are counted, not stored.
+
+use api::ecs::*;
+use domain::ecs::{
+    Deployment as StoredDeployment, DeploymentStatus, DesiredStatus, ServiceEvent as StoredEvent, Task, TaskStatus,
+    fargate, service::MAX_EVENTS,
+};
+use store::Snapshot;
+
+use super::Stored;
+use crate::ecs::{
+    common::{count, number, tags_shape, time},
+    network,
+};
+
+/// What a deployment's tasks are doing.
+#[derive(Default)]
+struct Counts {
+    running: usize,
+    pending: usize,
+    wanted: usize,
+}
+
+/// A service, with its tags if they were asked for.
+pub(super) fn service(view: &Snapshot, stored: &Stored, with_tags: bool) -> Service {
+    let deployments: Vec<Deployment> = stored.deployments.iter().map(|known| deployment(view, stored, known)).collect();
+    let sum = |of: fn(&Deployment) -> Option<i32>| deployments.iter().filter_map(of).sum::<i32>();
+    let (running, pending) = (sum(|known| known.running_count), sum(|known| known.pending_count));
+    let primary = stored.primary();
+    Service {
+        service_arn: Some(stored.arn.to_string()),
+        service_name: Some(stored.name.clone()),
+        cluster_arn: Some(stored.cluster_arn.to_string()),
+        load_balancers: Some(primary.map(balancers).unwrap_or_default()),
+        service_registries: Some(Vec::new()),
+        status: Some(stored.status.as_str().to_owned()),
+        desired_count: Some(number(stored.desired_count)),
+        running_count: Some(running),
+        pending_count: Some(pending),
+        launch_type: primary.and_then(|primary| primary.launch_type.clone()),
+        capacity_provider_strategy: primary.and_then(strategy),
+        platform_version: Some("LATEST".to_owned()),
+        platform_family: Some(fargate::PLATFORM_FAMILY.to_owned()),
+        task_definition: primary.map(|primary| primary.task_definition_arn.to_string()),
+        deployment_configuration: Some(DeploymentConfiguration {
+            deployment_circuit_breaker: Some(DeploymentCircuitBreaker {
+                enable: Some(false),
+                rollback: Some(false),
+                ..DeploymentCircuitBreaker::default()
+            }),
+            maximum_percent: Some(number(stored.maximum_percent)),
+            minimum_healthy_percent: Some(number(stored.minimum_healthy_percent)),
+            strategy: Some("ROLLING".to_owned()),
+            bake_time_in_minutes: Some(0),
+            ..DeploymentConfiguration::default()
+        }),
+        events: Some(events(view, stored)),
+        created_at: Some(time(stored.created_at)),
+        placement_constraints: Some(Vec::new()),
+        placement_strategy: Some(Vec::new()),
+        network_configuration: primary.map(|primary| network::shape(&primary.network)),
+        health_check_grace_period_seconds: stored.health_check_grace_period_seconds.map(number),
+        scheduling_strategy: Some("REPLICA".to_owned()),
+        deployment_controller: Some(DeploymentController { r#type: Some("ECS".to_owned()) }),
+        tags: with_tags.then(|| tags_shape(&stored.tags)),
+        created_by: Some(stored.created_by.clone()),
+        enable_ecs_managed_tags: Some(stored.enable_ecs_managed_tags),
+        propagate_tags: Some(stored.propagate_tags.clone().unwrap_or_else(|| "NONE".to_owned())),
+        enable_execute_command: Some(false),
+        availability_zone_rebalancing: Some("DISABLED".to_owned()),
+        deployments: Some(deployments),
+        ..Service::default()
+    }
+}
+
+fn balancers(deployment: &StoredDeployment) -> Vec<LoadBalancer> {
+    let one = |balancer: &domain::ecs::TaskLoadBalancer| LoadBalancer {
+        target_group_arn: Some(balancer.target_group_arn.to_string()),
+        container_name: Some(balancer.container_name.clone()),
+        container_port: Some(balancer.container_port.into()),
+        ..LoadBalancer::default()
+    };
+    deployment.load_balancers.iter().map(one).collect()
+}
+
+fn strategy(deployment: &StoredDeployment) -> Option<Vec<CapacityProviderStrategyItem>> {
+    deployment.capacity_provider.clone().map(|provider| {
+        vec![CapacityProviderStrategyItem { capacity_provider: Some(provider), weight: Some(1), base: Some(0) }]
+    })
+}
+
+fn deployment(view: &Snapshot, service: &Stored, stored: &StoredDeployment) -> Deployment {
+    let counts = counts(view, service, &stored.id);
+    let desired = match stored.status {
+        DeploymentStatus::Primary => number(service.desired_count),
+        DeploymentStatus::Active => count(counts.wanted),
+    };
+    Deployment {
+        id: Some(stored.id.clone()),
+        status: Some(stored.status.as_str().to_owned()),
+        task_definition: Some(stored.task_definition_arn.to_string()),
+        desired_count: Some(desired),
+        pending_count: Some(count(counts.pending)),
+        running_count: Some(count(counts.running)),
+        failed_tasks: Some(number(stored.failed_tasks)),
+        created_at: Some(time(stored.created_at)),
+        updated_at: Some(time(stored.updated_at)),
+        capacity_provider_strategy: strategy(stored),
+        launch_type: stored.launch_type.clone(),
+        platform_version: Some(stored.platform_version.clone()),
+        platform_family: Some(fargate::PLATFORM_FAMILY.to_owned()),
+        network_configuration: Some(network::shape(&stored.network)),
+        rollout_state: Some(stored.rollout_state.as_str().to_owned()),
+        rollout_state_reason: Some(stored.rollout_state_reason.clone()),
+        ..Deployment::default()
+    }
+}
+
+fn counts(view: &Snapshot, service: &Stored, deployment: &str) -> Counts {
+    let mut counts = Counts::default();
+    for task in view.find::<Task>(Task::OF_SERVICE, service.arn.as_str()) {
+        if task.deployment_id.as_deref() != Some(deployment) {
+            continue;
+        }
+        counts.wanted += usize::from(task.desired_status == DesiredStatus::Running);
+        counts.running += usize::from(task.last_status == TaskStatus::Running);
+        counts.pending += usize::from(task.last_status.is_starting());
+    }
+    counts
+}
+
+/// The latest events, the newest first.
+fn events(view: &Snapshot, stored: &Stored) -> Vec<ServiceEvent> {
+    let first = stored.events.saturating_sub(MAX_EVENTS as u64);
+    (first..stored.events)
+        .rev()
+        .filter_map(|number| view.get::<StoredEvent>(&StoredEvent::key_of(stored.arn.as_str(), number)))
+        .map(|event| ServiceEvent {
+            id: Some(event.id.clone()),
+            created_at: Some(time(event.created_at)),
+            message: Some(event.message.clone()),
+        })
+        .collect()
+}

@@ -1,0 +1,45 @@
+//! `requiresAttributes`: what a container instance must be able to do for a task definition.
+
+use domain::ecs::TaskDefinition;
+
+use crate::{Options, ecs::images};
+
+/// The attributes that a task definition requires, each once, in the order of their names.
+pub(super) fn required(definition: &TaskDefinition, options: &Options) -> Vec<String> {
+    let mut names = vec!["com.amazonaws.ecs.capability.docker-remote-api.1.18", "ecs.capability.task-eni"];
+    if definition.task_role_arn.is_some() {
+        names.push("com.amazonaws.ecs.capability.task-iam-role");
+    }
+    for container in &definition.container_definitions {
+        if images::ecr_registry(&container.image, options).is_some() {
+            names.push("com.amazonaws.ecs.capability.ecr-auth");
+            names.push("com.amazonaws.ecs.capability.docker-remote-api.1.19");
+            if definition.execution_role_arn.is_some() {
+                names.push("ecs.capability.execution-role-ecr-pull");
+            }
+        }
+        if container.log_configuration.is_some() {
+            names.push("com.amazonaws.ecs.capability.logging-driver.awslogs");
+            names.push("com.amazonaws.ecs.capability.docker-remote-api.1.19");
+            if definition.execution_role_arn.is_some() {
+                names.push("ecs.capability.execution-role-awslogs");
+            }
+        }
+        if !container.depends_on.is_empty() || container.start_timeout.is_some() || container.stop_timeout.is_some() {
+            names.push("ecs.capability.container-ordering");
+        }
+        if container.health_check.is_some() {
+            names.push("com.amazonaws.ecs.capability.docker-remote-api.1.29");
+            names.push("ecs.capability.container-health-check");
+        }
+        if container.restart_policy.is_some() {
+            names.push("ecs.capability.container-restart-policy");
+        }
+        if container.init_process_enabled == Some(true) {
+            names.push("com.amazonaws.ecs.capability.docker-remote-api.1.25");
+        }
+    }
+    names.sort_unstable();
+    names.dedup();
+    names.into_iter().map(str::to_owned).collect()
+}

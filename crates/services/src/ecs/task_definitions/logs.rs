@@ -1,0 +1,117 @@
+//! Log configurations: the awslogs driver and its options.
+//! <https://docs.aws.amazon.com/AmazonECS/latest/developerguide/using_awslogs.html>
+
+use std::collections::BTreeMap;
+
+use api::ecs::LogConfiguration as Asked;
+use domain::ecs::LogConfiguration;
+use wire::ServiceError;
+
+use crate::ecs::common::{Given, client, refuse, unsupported};
+
+/// The options that the agent acts on.
+const OPTIONS: [&str; 8] = [
+    "awslogs-create-group",
+    "awslogs-datetime-format",
+    "awslogs-group",
+    "awslogs-multiline-pattern",
+    "awslogs-region",
+    "awslogs-stream-prefix",
+    "max-buffer-size",
+    "mode",
+];
+
+/// Checks a log configuration.
+pub(super) fn check(asked: Asked) -> Result<LogConfiguration, ServiceError> {
+    let Asked { log_driver, options, secret_options } = asked;
+    refuse(&[("logConfiguration.secretOptions", secret_options.given())])?;
+    let log_driver = log_driver.unwrap_or_default();
+    if log_driver != "awslogs" {
+        return Err(unsupported(&format!("logConfiguration.logDriver {log_driver}")));
+    }
+    let options = options.unwrap_or_default();
+    if let Some(unknown) = options.keys().find(|name| !OPTIONS.contains(&name.as_str())) {
+        return Err(unsupported(&format!("logConfiguration.options.{unknown}")));
+    }
+    let needed = ["awslogs-region", "awslogs-group", "awslogs-stream-prefix"];
+    let absent: Vec<&str> =
+        needed.into_iter().filter(|name| options.get(*name).is_none_or(|value| value.is_empty())).collect();
+    if !absent.is_empty() {
+        return Err(client(format!("Log driver awslogs requires options: {}", absent.join(", "))));
+    }
+    check_values(&options)?;
+    Ok(LogConfiguration { log_driver, options })
+}
+
+fn check_values(options: &BTreeMap<String, String>) -> Result<(), ServiceError> {
+    let wrong = |name: &str, value: &str| Err(client(format!("Invalid value for log option {name}: {value}")));
+    for (name, value) in options {
+        let right = match name.as_str() {
+            "mode" => matches!(value.as_str(), "blocking" | "non-blocking"),
+            "awslogs-create-group" => matches!(value.as_str(), "true" | "false"),
+            "max-buffer-size" => buffer_size(value).is_some_and(|bytes| bytes > 0),
+            "awslogs-region" => value.parse::<domain::Region>().is_ok(),
+            _ => !value.is_empty() && value.len() <= 512,
+        };
+        if !right {
+            return wrong(name, value);
+        }
+    }
+    if options.contains_key("max-buffer-size") && options.get("mode").is_some_and(|mode| mode == "blocking") {
+        return Err(client("The log option max-buffer-size is only supported with mode non-blocking."));
+    }
+    if options.contains_key("awslogs-datetime-format") && options.contains_key("awslogs-multiline-pattern") {
+        return Err(client(
+            "The log options awslogs-datetime-format and awslogs-multiline-pattern cannot be used together.",
+        ));
+    }
+    Ok(())
+}
+
+/// Bytes from Docker's way of writing sizes: `25m`, `4096`, `1g`.
+fn buffer_size(text: &str) -> Option<u64> {
+    let text = text.to_ascii_lowercase();
+    let text = text.strip_suffix('b').unwrap_or(&text);
+    let (digits, factor) = match text.chars().last()? {
+        'k' => (text.strip_suffix('k')?, 1 << 10),
+        'm' => (text.strip_suffix('m')?, 1 << 20),
+        'g' => (text.strip_suffix('g')?, 1 << 30),
+        _ => (text, 1),
+    };
+    let number: u64 = digits.parse().ok().filter(|_| digits.bytes().all(|b| b.is_ascii_digit()))?;
+    number.checked_mul(factor)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn asked(more: &[(&str, &str)]) -> Asked {
+        let base = [("awslogs-region", "us-east-1"), ("awslogs-group", "g"), ("awslogs-stream-prefix", "p")];
+        let options = base.iter().chain(more).map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        Asked { log_driver: Some("awslogs".into()), options: Some(options), secret_options: None }
+    }
+
+    #[test]
+    fn options_are_acted_on_or_refused() {
+        let check =
+            |more: &[(&str, &str)], right: bool| assert_eq!(super::check(asked(more)).is_ok(), right, "{more:?}");
+        check(&[], true);
+        check(&[("mode", "non-blocking"), ("max-buffer-size", "25m")], true);
+        check(&[("mode", "sometimes")], false);
+        check(&[("max-buffer-size", "-1")], false);
+        check(&[("max-buffer-size", "1x")], false);
+        check(&[("mode", "blocking"), ("max-buffer-size", "1m")], false);
+        check(&[("awslogs-datetime-format", "%Y"), ("awslogs-multiline-pattern", "^x")], false);
+        check(&[("awslogs-endpoint", "http://x")], false);
+        check(&[("awslogs-stream-prefix", "")], false);
+    }
+
+    #[test]
+    fn the_driver_and_what_is_missing_are_named() {
+        let refusal = super::check(Asked { log_driver: Some("splunk".into()), ..asked(&[]) }).unwrap_err();
+        assert!(refusal.message().ends_with("logConfiguration.logDriver splunk"), "{}", refusal.message());
+        let bare = Asked { options: None, ..asked(&[]) };
+        assert!(super::check(bare).unwrap_err().message().contains("awslogs-stream-prefix"));
+    }
+}

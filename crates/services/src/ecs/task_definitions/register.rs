@@ -1,0 +1,241 @@
+//! RegisterTaskDefinition: every member is checked and kept, or refused by name.
+
+use api::ecs::*;
+use domain::ecs::{TaskDefinitionFamily, TaskDefinitionStatus, fargate, names};
+use wire::ServiceError;
+
+use super::{Stored, attributes, containers, shapes, update_family};
+use crate::{
+    Call, Options,
+    ecs::{
+        common::{Given, client, refuse, tags, tags_shape, unsupported},
+        images,
+    },
+};
+
+/// The most containers of a task definition.
+const MAX_CONTAINERS: usize = 10;
+
+pub(in crate::ecs) async fn register(
+    call: Call,
+    input: RegisterTaskDefinitionRequest,
+) -> Result<RegisterTaskDefinitionResponse, ServiceError> {
+    let family = input.family.clone().unwrap_or_default();
+    let auth = call.authorise(&[auth_arn(&call, &family)])?;
+    for role in [&input.task_role_arn, &input.execution_role_arn].into_iter().flatten().filter(|role| !role.is_empty())
+    {
+        auth.authorise_action("iam:PassRole", &[role])?;
+    }
+    let new_tags = tags(input.tags.clone())?;
+    let now = auth.now();
+    let mut stored = definition(input, &auth.platform().options)?;
+    stored.scope = auth.scope.clone();
+    stored.tags = new_tags;
+    stored.registered_at = now;
+    stored.registered_by = auth.principal.arn().to_string();
+    auth.transact(|tx| {
+        let key = auth.scope.key(&stored.family);
+        let mut known = tx.get::<TaskDefinitionFamily>(&key).map_or_else(
+            || TaskDefinitionFamily {
+                scope: auth.scope.clone(),
+                family: stored.family.clone(),
+                last_revision: 0,
+                status: None,
+                latest_active: None,
+            },
+            |known| TaskDefinitionFamily::clone(&known),
+        );
+        known.last_revision = known.last_revision.saturating_add(1);
+        stored.revision = known.last_revision;
+        stored.arn = names::task_definition(&auth.scope, &stored.family, stored.revision);
+        tx.put(known);
+        let response = RegisterTaskDefinitionResponse {
+            task_definition: Some(shapes::task_definition(&stored)),
+            tags: Some(tags_shape(&stored.tags)),
+        };
+        let family = stored.family.clone();
+        tx.put(stored);
+        update_family(tx, &auth.scope, &family);
+        Ok(response)
+    })
+    .await
+}
+
+fn auth_arn(call: &Call, family: &str) -> String {
+    call.arn("ecs", &format!("task-definition/{family}:*")).to_string()
+}
+
+/// Checks a request. Revision, ARN, scope, tags and times are still to be filled in.
+fn definition(input: RegisterTaskDefinitionRequest, options: &Options) -> Result<Stored, ServiceError> {
+    // Without `..`: a member added to the API must be dealt with here.
+    let RegisterTaskDefinitionRequest {
+        family,
+        task_role_arn,
+        execution_role_arn,
+        network_mode,
+        container_definitions,
+        volumes,
+        placement_constraints,
+        requires_compatibilities,
+        cpu,
+        memory,
+        tags: _,
+        pid_mode,
+        ipc_mode,
+        proxy_configuration,
+        inference_accelerators,
+        ephemeral_storage,
+        runtime_platform,
+        enable_fault_injection,
+        trusted_execution_configuration,
+    } = input;
+    let family = family.unwrap_or_default();
+    if !names::is_valid(&family) {
+        return Err(client("Family contains invalid characters."));
+    }
+    refuse(&[
+        ("volumes", volumes.given()),
+        ("placementConstraints", placement_constraints.given()),
+        ("pidMode", pid_mode.given()),
+        ("ipcMode", ipc_mode.given()),
+        ("proxyConfiguration", proxy_configuration.is_some()),
+        ("inferenceAccelerators", inference_accelerators.given()),
+        ("enableFaultInjection", enable_fault_injection.given()),
+        ("trustedExecutionConfiguration", trusted_execution_configuration.is_some()),
+    ])?;
+    let requires_compatibilities = compatibilities(requires_compatibilities.unwrap_or_default())?;
+    let for_fargate = requires_compatibilities.iter().any(|kind| kind == "FARGATE");
+    match network_mode.as_deref() {
+        Some("awsvpc") => {}
+        _ if for_fargate => return Err(client("Fargate only supports network mode \u{2018}awsvpc\u{2019}.")),
+        None => return Err(unsupported("networkMode other than awsvpc (bridge is the default)")),
+        Some(mode) => return Err(unsupported(&format!("networkMode {mode}"))),
+    }
+    let (cpu, memory) = size(cpu.as_deref(), memory.as_deref())?;
+    let container_definitions = container_definitions.unwrap_or_default();
+    if container_definitions.is_empty() {
+        return Err(client("Container list cannot be empty."));
+    }
+    if container_definitions.len() > MAX_CONTAINERS {
+        return Err(client(format!("Task definition has too many containers. The maximum is {MAX_CONTAINERS}.")));
+    }
+    let container_definitions = containers::check(container_definitions, cpu, memory)?;
+    let execution_role_arn = execution_role_arn.filter(|role| !role.is_empty());
+    if execution_role_arn.is_none() {
+        needs_no_execution_role(&container_definitions, options)?;
+    }
+    let platform = runtime_platform.unwrap_or_default();
+    check_platform(&platform)?;
+    let mut stored = Stored {
+        arn: names::task_definition(&placeholder_scope(options), &family, 0),
+        scope: placeholder_scope(options),
+        family,
+        revision: 0,
+        status: TaskDefinitionStatus::Active,
+        task_role_arn: task_role_arn.filter(|role| !role.is_empty()),
+        execution_role_arn,
+        network_mode: "awsvpc".to_owned(),
+        cpu: Some(cpu),
+        memory: Some(memory),
+        requires_compatibilities,
+        compatibilities: vec!["EC2".to_owned(), "FARGATE".to_owned()],
+        requires_attributes: Vec::new(),
+        cpu_architecture: platform.cpu_architecture,
+        operating_system_family: platform.operating_system_family,
+        ephemeral_storage: ephemeral_storage.map(check_storage).transpose()?,
+        container_definitions,
+        tags: domain::Tags::default(),
+        registered_at: domain::Timestamp::default(),
+        registered_by: String::new(),
+        deregistered_at: None,
+        delete_requested_at: None,
+    };
+    stored.requires_attributes = attributes::required(&stored, options);
+    Ok(stored)
+}
+
+/// Filled in by the caller, who knows the real one.
+fn placeholder_scope(options: &Options) -> domain::Scope {
+    domain::Scope { account: options.account.clone(), region: options.region.clone() }
+}
+
+fn compatibilities(given: Vec<String>) -> Result<Vec<String>, ServiceError> {
+    for kind in &given {
+        match kind.as_str() {
+            "FARGATE" | "EC2" => {}
+            "EXTERNAL" | "MANAGED_INSTANCES" => return Err(unsupported(&format!("requiresCompatibilities {kind}"))),
+            other => return Err(client(format!("Invalid requiresCompatibilities value: {other}"))),
+        }
+    }
+    if !given.is_empty() && !given.iter().any(|kind| kind == "FARGATE") {
+        return Err(unsupported("requiresCompatibilities without FARGATE"));
+    }
+    Ok(given)
+}
+
+fn size(cpu: Option<&str>, memory: Option<&str>) -> Result<(u32, u32), ServiceError> {
+    let cpu = cpu.ok_or_else(|| client("Fargate requires that 'cpu' be defined at the task level."))?;
+    let memory = memory.ok_or_else(|| client("Fargate requires that 'memory' be defined at the task level."))?;
+    let cpu = fargate::parse_cpu(cpu).ok_or_else(|| client(format!("Invalid 'cpu' setting for task: {cpu}")))?;
+    let memory =
+        fargate::parse_memory(memory).ok_or_else(|| client(format!("Invalid 'memory' setting for task: {memory}")))?;
+    check_size(cpu, memory)?;
+    Ok((cpu, memory))
+}
+
+/// Whether Fargate has this size.
+pub(in crate::ecs) fn check_size(cpu: u32, memory: u32) -> Result<(), ServiceError> {
+    if fargate::is_size(cpu, memory) {
+        return Ok(());
+    }
+    Err(client(format!(
+        "No Fargate configuration exists for given values: {cpu} CPU, {memory} memory. See the Amazon ECS documentation for the valid values."
+    )))
+}
+
+fn needs_no_execution_role(
+    containers: &[domain::ecs::ContainerDefinition],
+    options: &Options,
+) -> Result<(), ServiceError> {
+    for container in containers {
+        if images::ecr_registry(&container.image, options).is_some() {
+            return Err(client("Fargate requires task definition to have execution role ARN to support ECR images."));
+        }
+        if let Some(logs) = &container.log_configuration {
+            return Err(client(format!(
+                "Fargate requires task definition to have execution role ARN to support log driver {}.",
+                logs.log_driver
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// This machine's architecture, as task definitions name it.
+fn own_architecture() -> &'static str {
+    if cfg!(target_arch = "aarch64") { "ARM64" } else { "X86_64" }
+}
+
+fn check_platform(platform: &RuntimePlatform) -> Result<(), ServiceError> {
+    match platform.operating_system_family.as_deref() {
+        None | Some("LINUX") => {}
+        Some(other) => return Err(unsupported(&format!("runtimePlatform.operatingSystemFamily {other}"))),
+    }
+    match platform.cpu_architecture.as_deref() {
+        None => Ok(()),
+        Some(architecture) if architecture == own_architecture() => Ok(()),
+        Some(other) => Err(unsupported(&format!("runtimePlatform.cpuArchitecture {other} on this machine"))),
+    }
+}
+
+fn check_storage(storage: EphemeralStorage) -> Result<u32, ServiceError> {
+    storage
+        .size_in_gi_b
+        .and_then(|size| u32::try_from(size).ok())
+        .filter(|size| (21..=200).contains(size))
+        .ok_or_else(|| client("Invalid 'ephemeralStorage' setting for task: the size must be between 21 and 200 GiB."))
+}
+
+#[cfg(test)]
+#[path = "register_tests.rs"]
+mod tests;

@@ -1,0 +1,149 @@
+use super::*;
+
+fn options() -> Options {
+    Options {
+        account: "123456789012".parse().unwrap(),
+        region: "us-east-1".parse().unwrap(),
+        listen: "127.0.0.1:4580".parse().unwrap(),
+        instance_id: "a1b2c3".into(),
+        allow_load_balancer_updates: false,
+    }
+}
+
+fn request() -> RegisterTaskDefinitionRequest {
+    RegisterTaskDefinitionRequest {
+        family: Some("web".into()),
+        network_mode: Some("awsvpc".into()),
+        requires_compatibilities: Some(vec!["FARGATE".into()]),
+        cpu: Some("256".into()),
+        memory: Some("512".into()),
+        container_definitions: Some(vec![container("app")]),
+        ..RegisterTaskDefinitionRequest::default()
+    }
+}
+
+fn container(name: &str) -> ContainerDefinition {
+    ContainerDefinition { name: Some(name.into()), image: Some("nginx".into()), ..ContainerDefinition::default() }
+}
+
+fn refusal(change: impl FnOnce(&mut RegisterTaskDefinitionRequest)) -> String {
+    let mut request = request();
+    change(&mut request);
+    let error = definition(request, &options()).unwrap_err();
+    format!("{}: {}", error.code(), error.message())
+}
+
+fn in_container(change: impl FnOnce(&mut ContainerDefinition)) -> String {
+    refusal(|request| {
+        let mut changed = container("app");
+        change(&mut changed);
+        request.container_definitions = Some(vec![changed]);
+    })
+}
+
+#[test]
+fn the_least_is_enough_and_normalised() {
+    let stored = definition(request(), &options()).unwrap();
+    let shape = shapes::task_definition(&stored);
+    let container = &shape.container_definitions.unwrap()[0];
+    assert_eq!((container.essential, container.cpu), (Some(true), Some(0)));
+    assert_eq!(container.port_mappings.as_deref(), Some([].as_slice()));
+    assert_eq!(shape.compatibilities.unwrap(), ["EC2", "FARGATE"]);
+    assert_eq!(shape.cpu.as_deref(), Some("256"));
+}
+
+#[test]
+fn ports_get_their_protocol_and_host_port() {
+    let mut with_port = container("app");
+    with_port.port_mappings = Some(vec![PortMapping { container_port: Some(80), ..PortMapping::default() }]);
+    let request = RegisterTaskDefinitionRequest { container_definitions: Some(vec![with_port]), ..request() };
+    let shape = shapes::task_definition(&definition(request, &options()).unwrap());
+    let port = &shape.container_definitions.unwrap()[0].port_mappings.as_ref().unwrap()[0];
+    assert_eq!((port.host_port, port.protocol.as_deref()), (Some(80), Some("tcp")));
+}
+
+#[test]
+fn sizes_are_those_of_the_table() {
+    let message = refusal(|request| request.memory = Some("4096".into()));
+    assert!(message.starts_with("ClientException: No Fargate configuration exists for given values"), "{message}");
+    assert_eq!(
+        refusal(|request| request.cpu = None),
+        "ClientException: Fargate requires that 'cpu' be defined at the task level."
+    );
+    assert!(refusal(|request| request.cpu = Some("x".into())).contains("Invalid 'cpu'"));
+}
+
+#[test]
+fn an_execution_role_is_needed_for_our_registry_and_for_logs() {
+    assert_eq!(
+        in_container(|c| c.image = Some("123456789012.dkr.ecr.us-east-1.amazonaws.com/web".into())),
+        "ClientException: Fargate requires task definition to have execution role ARN to support ECR images."
+    );
+    let logs = LogConfiguration {
+        log_driver: Some("awslogs".into()),
+        options: Some(
+            [("awslogs-group", "g"), ("awslogs-region", "us-east-1"), ("awslogs-stream-prefix", "p")]
+                .map(|(name, value)| (name.to_owned(), value.to_owned()))
+                .into(),
+        ),
+        secret_options: None,
+    };
+    assert_eq!(
+        in_container(|c| c.log_configuration = Some(logs.clone())),
+        "ClientException: Fargate requires task definition to have execution role ARN to support log driver awslogs."
+    );
+    let mut with_role = request();
+    with_role.execution_role_arn = Some("arn:aws:iam::123456789012:role/r".into());
+    with_role.container_definitions =
+        Some(vec![ContainerDefinition { log_configuration: Some(logs), ..container("app") }]);
+    let stored = definition(with_role, &options()).unwrap();
+    assert!(stored.requires_attributes.contains(&"ecs.capability.execution-role-awslogs".to_owned()));
+}
+
+#[test]
+fn what_is_not_honoured_is_refused_by_name() {
+    let check = |message: String, name: &str| assert!(message.ends_with(name), "{message} / {name}");
+    check(refusal(|r| r.pid_mode = Some("task".into())), "pidMode");
+    check(refusal(|r| r.volumes = Some(vec![Volume::default()])), "volumes");
+    check(in_container(|c| c.secrets = Some(vec![Secret::default()])), "containerDefinitions.secrets");
+    check(in_container(|c| c.privileged = Some(true)), "containerDefinitions.privileged");
+    check(in_container(|c| c.mount_points = Some(vec![MountPoint::default()])), "containerDefinitions.mountPoints");
+    check(in_container(|c| c.pseudo_terminal = Some(true)), "containerDefinitions.pseudoTerminal");
+    // What says nothing is no setting.
+    let quiet = ContainerDefinition {
+        privileged: Some(false),
+        mount_points: Some(Vec::new()),
+        volumes_from: Some(Vec::new()),
+        ..container("app")
+    };
+    assert!(
+        definition(RegisterTaskDefinitionRequest { container_definitions: Some(vec![quiet]), ..request() }, &options())
+            .is_ok()
+    );
+}
+
+#[test]
+fn mistakes_are_refused() {
+    let two = |change: fn(&mut ContainerDefinition)| {
+        refusal(move |request| {
+            let mut first = container("app");
+            change(&mut first);
+            request.container_definitions = Some(vec![first, container("b")]);
+        })
+    };
+    let waits = |on: &str, condition: &str| {
+        Some(vec![ContainerDependency { container_name: Some(on.into()), condition: Some(condition.into()) }])
+    };
+    assert!(refusal(|r| r.network_mode = Some("host".into())).contains("\u{2018}awsvpc\u{2019}"));
+    assert!(refusal(|r| r.container_definitions = None).contains("Container list cannot be empty."));
+    assert!(two(|c| c.name = Some("b".into())).contains("Duplicate container name"));
+    assert!(in_container(|c| c.essential = Some(false)).contains("at least one essential container"));
+    assert!(in_container(|c| c.cpu = Some(512)).contains("total 'cpu'"));
+    assert!(in_container(|c| c.memory = Some(1024)).contains("'memory' of a container"));
+    assert!(in_container(|c| c.depends_on = waits("app", "START")).contains("cycle"));
+    assert!(in_container(|c| c.depends_on = waits("x", "START")).contains("not part of the task definition"));
+    assert!(in_container(|c| c.stop_timeout = Some(121)).contains("stopTimeout"));
+    assert!(in_container(|c| c.image = None).contains("Container.image"));
+    let odd = PortMapping { container_port: Some(80), host_port: Some(8080), ..PortMapping::default() };
+    assert!(in_container(|c| c.port_mappings = Some(vec![odd])).contains("must match"));
+}
