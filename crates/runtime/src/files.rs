@@ -3,7 +3,7 @@
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 
 use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2};
@@ -13,6 +13,8 @@ use nix::sys::stat::Mode;
 pub(crate) fn replace(path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
     let temporary = path.with_extension(format!("tmp{}", std::process::id()));
     let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(mode).open(&temporary)?;
+    // Exactly these permissions, whatever the process masks.
+    file.set_permissions(fs::Permissions::from_mode(mode))?;
     file.write_all(content)?;
     drop(file);
     fs::rename(&temporary, path)

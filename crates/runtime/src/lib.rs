@@ -11,7 +11,9 @@
 pub mod cgroup;
 pub mod container;
 mod files;
+pub mod fuzz;
 mod helper;
+pub mod image;
 pub mod logs;
 pub mod rootfs;
 
@@ -23,6 +25,10 @@ pub use container::{
     RuntimeOptions, State, Tmpfs, Ulimit, WhenFull,
 };
 pub use helper::Helper;
+pub use image::{
+    Digest, Endpoint, GcReport, HealthCheck, Image, ImageConfig, ImageError, ImageStore, PullNetwork, PullProgress, PullRequest, Reference,
+    RegistryAuth, StoreOptions, UnpackLimits,
+};
 pub use logs::{LogLine, LogReader, Stream};
 pub use rootfs::{EphemeralVolume, Rootfs, RootfsError};
 
@@ -56,10 +62,10 @@ pub fn main_shim(arguments: Vec<OsString>) -> i32 {
 
 /// Pulls one image; the job comes as JSON on standard input, events leave as JSON lines on standard output.
 pub fn main_pull(arguments: Vec<OsString>) -> i32 {
-    { let _ = arguments; 2 }
+    image::fetch::main(&arguments)
 }
 
 /// Unpacks one layer, confined to its directory; the job comes as the only argument, the layer on standard input.
 pub fn main_unpack(arguments: Vec<OsString>) -> i32 {
-    { let _ = arguments; 2 }
+    image::unpack::main(&arguments)
 }

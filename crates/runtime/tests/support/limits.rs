@@ -43,6 +43,8 @@ pub async fn cpu_and_pids(world: World) {
     let runtime = world.runtime().await;
     let mut spec = world.spec("one", &["/bin/sleep", "1000"]);
     spec.limits = Limits { cpu_quota_microseconds: Some(20_000), cpu_period_microseconds: Some(100_000), cpu_shares: Some(512), pids: Some(20), ..Limits::default() };
+    // Somebody has to reap what the shells leave: a zombie counts.
+    spec.init = true;
     let container = runtime.create("one", spec).await.unwrap();
     container.start().await.unwrap();
     let read = |controller: &str, file: &str| fs::read_to_string(format!("/sys/fs/cgroup/{controller}/{}/one/{file}", world.cgroup)).map(|text| text.trim().to_owned());

@@ -40,7 +40,7 @@ pub async fn a_blocking_container_waits(world: World) {
 
 pub async fn a_dropping_container_runs_on(world: World) {
     let runtime = world.runtime().await;
-    let mut spec = world.spec("one", &["/bin/sh", "-c", "yes 0123456789 | head -c 200000000; echo end >&2"]);
+    let mut spec = world.spec("one", &["/bin/sh", "-c", "yes 0123456789 | head -c 199999998; echo end >&2"]);
     spec.logs = LogLimits { limit_bytes: 1 << 20, when_full: WhenFull::Drop };
     let container = runtime.create("one", spec).await.unwrap();
     let began = Instant::now();
