@@ -35,8 +35,9 @@ impl<'a> Request<'a> {
 /// Largest body of an operation that carries no large blob.
 pub const BODY_LIMIT: usize = 4 << 20;
 
-/// List elements and map entries in one message. A two-byte element can cost a kilobyte of memory, so
-/// that bounding the body alone would bound nothing. PutLogEvents, the longest list, takes 10,000.
+/// Structures in the lists and maps of one message, with plain elements counting for a part of one. Two
+/// bytes can cost a kilobyte of memory, so that bounding the body alone would bound nothing.
+/// PutLogEvents, the longest list of structures, takes 10,000.
 pub const ELEMENT_LIMIT: usize = 20_000;
 
 /// How deep a message may nest.

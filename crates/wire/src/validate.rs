@@ -295,10 +295,13 @@ fn show_into(view: &View<'_>, out: &mut String) {
     };
 }
 
+/// Patterns by their source; `None` for one that does not compile, which codegen has ruled out.
+type Compiled = HashMap<&'static str, Option<Arc<Regex>>>;
+
 /// Compiled patterns, each built when first needed. The `regex` crate runs in linear time, so that no
 /// text a caller sends can make one slow.
 fn matches(pattern: &'static Pattern, text: &str) -> bool {
-    static COMPILED: OnceLock<RwLock<HashMap<&'static str, Option<Arc<Regex>>>>> = OnceLock::new();
+    static COMPILED: OnceLock<RwLock<Compiled>> = OnceLock::new();
     if pattern.regex.is_empty() {
         // Needs look-around, which the handlers of those few members check themselves.
         return true;

@@ -14,6 +14,12 @@ pub fn translate(pattern: &str) -> Option<String> {
             '\\' => {
                 out.push('\\');
                 if let Some(next) = letters.next() {
+                    // Java's shorthands are ASCII.
+                    if let Some(class) = ascii(next, in_class) {
+                        out.pop();
+                        out.push_str(&class);
+                        continue;
+                    }
                     // The crate refuses needless escapes of letters only; `\/` and the like pass.
                     match next {
                         '/' | '"' | '\'' | '=' | ',' | '@' | ':' | '%' | ';' | '!' | '<' | '>' | ' ' | '_' => {
@@ -50,6 +56,20 @@ pub fn translate(pattern: &str) -> Option<String> {
     regex::Regex::new(&anchored).ok().map(|_| anchored)
 }
 
+fn ascii(letter: char, in_class: bool) -> Option<String> {
+    let members = match letter.to_ascii_lowercase() {
+        'w' => "A-Za-z0-9_",
+        'd' => "0-9",
+        's' => "\\t\\n\\x0B\\f\\r ",
+        _ => return None,
+    };
+    match (letter.is_ascii_uppercase(), in_class) {
+        (false, true) => Some(members.to_owned()),
+        (false, false) => Some(format!("[{members}]")),
+        (true, _) => Some(format!("[^{members}]")),
+    }
+}
+
 /// Java spells characters beyond the basic plane as pairs of surrogates.
 fn surrogates(pattern: &str) -> String {
     pattern
@@ -73,6 +93,8 @@ mod tests {
         check("[\\.\\-_/#A-Za-z0-9]+", "/ecs/x", "a b");
         check("[\\u0020-\\uD7FF\\uE000-\\uFFFD\\uD800\\uDC00-\\uDBFF\\uDFFF\\r\\n\\t]*", "a😀", "\u{1}");
         check("^([\\p{L}\\p{Z}\\p{N}_.:/=+\\-@]*)$", "é 1", "!");
+        check("\\d{2}[\\s\\S]*\\w", "12 x", "1٢ x");
+        check("[\\w-]+", "a-1", "é");
         assert_eq!(translate("(?!aws:).*"), None);
     }
 }

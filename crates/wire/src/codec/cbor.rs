@@ -146,7 +146,7 @@ impl Reader<'_> {
                     return Err(mismatch());
                 };
                 self.entries(count, |reader, header| {
-                    reader.budget.element()?;
+                    reader.budget.element(member.shape)?;
                     reader.value(header, Place::Element(&mut *list), member.shape)
                 })
             }
@@ -155,7 +155,7 @@ impl Reader<'_> {
                     return Err(mismatch());
                 };
                 self.entries(count, |reader, header| {
-                    reader.budget.element()?;
+                    reader.budget.element(member.shape)?;
                     let key = reader.key(header)?;
                     let header = reader.pull()?;
                     reader.value(header, Place::Entry(&mut *map, key), member.shape)

@@ -12,7 +12,7 @@ use crate::schema::{Kind, Location, Member, Shape, Structure, TimestampFormat};
 use crate::value::{Reflect, Slot, View};
 
 /// Parameters in one request; the longest honest ones carry a few thousand.
-const PARAMETER_LIMIT: usize = 20_000;
+const PARAMETER_LIMIT: usize = 50_000;
 
 /// Dots in one parameter's name.
 const SEGMENT_LIMIT: usize = 64;
@@ -160,7 +160,7 @@ impl Reader<'_> {
                     _ => format!("{path}."),
                 };
                 for number in self.form.numbers(&prefix)? {
-                    self.budget.element()?;
+                    self.budget.element(member.shape)?;
                     let path = format!("{prefix}{number}");
                     self.value(&path, Place::Element(&mut *list), member.shape)?;
                 }
@@ -170,7 +170,7 @@ impl Reader<'_> {
                 let _ = self.form.get(path);
                 let prefix = if *flattened { format!("{path}.") } else { format!("{path}.entry.") };
                 for number in self.form.numbers(&prefix)? {
-                    self.budget.element()?;
+                    self.budget.element(value.shape)?;
                     let key_path = format!("{prefix}{number}.{}", key.wire_name);
                     let text = self
                         .form

@@ -261,7 +261,7 @@ impl<'de> Visitor<'de> for Seed<'_, '_> {
                 if source.next_element_seed(seed)?.is_none() {
                     break;
                 }
-                budget.element().map_err(|problem| {
+                budget.element(member.shape).map_err(|problem| {
                     budget.keep(problem);
                     A::Error::custom("refused")
                 })?;
@@ -288,7 +288,7 @@ impl<'de> Visitor<'de> for Seed<'_, '_> {
                 let Some(member) = value_of(self.shape) else { return Err(self.mismatch("object")) };
                 if let Slot::Map(map) = self.place.slot() {
                     while let Some(key) = source.next_key::<String>()? {
-                        budget.element().map_err(|problem| {
+                        budget.element(member.shape).map_err(|problem| {
                             budget.keep(problem);
                             A::Error::custom("refused")
                         })?;

@@ -39,6 +39,10 @@ impl Problem {
     }
 }
 
+/// Plain elements that may stand in a list for one structure: these are a few bytes each, those up to
+/// a kilobyte. One PutMetricData request may carry 300,000 plain ones.
+const STRUCTURE_COST: usize = 32;
+
 /// What one message has used up of its bounds.
 #[derive(Default)]
 pub(crate) struct Budget {
@@ -48,11 +52,12 @@ pub(crate) struct Budget {
 }
 
 impl Budget {
-    /// Counts one list element or map entry.
-    pub(crate) fn element(&self) -> Result<(), Problem> {
-        self.elements.set(self.elements.get() + 1);
-        if self.elements.get() > ELEMENT_LIMIT {
-            return Err(Problem::new(format!("The request has more than {ELEMENT_LIMIT} list elements.")));
+    /// Counts one list element or map entry of this shape by what it may cost.
+    pub(crate) fn element(&self, shape: &'static Shape) -> Result<(), Problem> {
+        let cost = if matches!(shape.kind, Kind::Structure(_)) { STRUCTURE_COST } else { 1 };
+        self.elements.set(self.elements.get() + cost);
+        if self.elements.get() > ELEMENT_LIMIT * STRUCTURE_COST {
+            return Err(Problem::new("The request has too many list elements."));
         }
         Ok(())
     }

@@ -9,9 +9,8 @@ use crate::value::{Reflect, Slot, View};
 pub(crate) fn match_path(template: &str, path: &str) -> Option<Vec<(String, String)>> {
     let template = template.split('?').next().unwrap_or_default();
     let mut labels = Vec::new();
-    let mut wanted = template.trim_matches('/').split('/').peekable();
-    let mut given = path.trim_start_matches('/').split('/').peekable();
-    while let Some(part) = wanted.next() {
+    let mut given = path.trim_start_matches('/').split('/');
+    for part in template.trim_matches('/').split('/') {
         let label = part.strip_prefix('{').and_then(|rest| rest.strip_suffix('}'));
         match label {
             Some(label) if label.ends_with('+') => {

@@ -137,7 +137,7 @@ fn flattened(
         _ => member.wire_name,
     };
     for child in element.children.iter().filter(|child| child.name == name) {
-        budget.element()?;
+        budget.element(member.shape)?;
         match (&member.shape.kind, into.member_mut(index)) {
             (Kind::List { member, .. }, Slot::List(list)) => value(child, Place::Element(list), member, budget)?,
             (Kind::Map { .. }, Slot::Map(map)) => entry(child, map, member, budget)?,
@@ -167,14 +167,14 @@ fn value(element: &Element, place: Place<'_>, member: &'static Member, budget: &
         (Kind::Structure(_), Slot::Structure(into)) => fields(element, into, budget),
         (Kind::List { member, .. }, Slot::List(list)) => {
             for child in element.children.iter().filter(|child| child.name == member.wire_name) {
-                budget.element()?;
+                budget.element(member.shape)?;
                 value(child, Place::Element(&mut *list), member, budget)?;
             }
             Ok(())
         }
         (Kind::Map { .. }, Slot::Map(map)) => {
             for child in element.children.iter().filter(|child| child.name == "entry") {
-                budget.element()?;
+                budget.element(member.shape)?;
                 entry(child, &mut *map, member, budget)?;
             }
             Ok(())

@@ -11,7 +11,7 @@ pub static ADD_TAGS_TO_CERTIFICATE_REQUEST: Structure = Structure::new(
 );
 static S_ARN: Shape = Shape::new(Kind::String).min(20.0).max(2048.0).pattern(
     "arn:[\\w+=/,.@-]+:acm:[\\w+=/,.@-]*:[0-9]+:[\\w+=,.@-]+(/[\\w+=,.@-]+)*",
-    "^(?:arn:[\\w+=/,.@-]+:acm:[\\w+=/,.@-]*:[0-9]+:[\\w+=,.@-]+(/[\\w+=,.@-]+)*)$",
+    "^(?:arn:[A-Za-z0-9_+=/,.@-]+:acm:[A-Za-z0-9_+=/,.@-]*:[0-9]+:[A-Za-z0-9_+=,.@-]+(/[A-Za-z0-9_+=,.@-]+)*)$",
 );
 static S_CERTIFICATE_BODY: Shape = Shape::new(Kind::String).min(1.0).max(32768.0).pattern("-{5}BEGIN CERTIFICATE-{5}\\u000D?\\u000A([A-Za-z0-9/+]{64}\\u000D?\\u000A)*[A-Za-z0-9/+]{1,64}={0,2}\\u000D?\\u000A-{5}END CERTIFICATE-{5}(\\u000D?\\u000A)?", "^(?:-{5}BEGIN CERTIFICATE-{5}\\u000D?\\u000A([A-Za-z0-9/+]{64}\\u000D?\\u000A)*[A-Za-z0-9/+]{1,64}={0,2}\\u000D?\\u000A-{5}END CERTIFICATE-{5}(\\u000D?\\u000A)?)$");
 static S_CERTIFICATE_BODY_BLOB: Shape = Shape::new(Kind::Blob).min(1.0).max(32768.0);
@@ -209,7 +209,7 @@ pub static GET_CERTIFICATE_RESPONSE: Structure = Structure::new(
 pub static HTTP_REDIRECT: Structure =
     Structure::new("HttpRedirect", &[Member::new("RedirectFrom", &STRING), Member::new("RedirectTo", &STRING)]);
 static S_HTTP_REDIRECT: Shape = Shape::structure(&HTTP_REDIRECT);
-static S_IDEMPOTENCY_TOKEN: Shape = Shape::new(Kind::String).min(1.0).max(32.0).pattern("\\w+", "^(?:\\w+)$");
+static S_IDEMPOTENCY_TOKEN: Shape = Shape::new(Kind::String).min(1.0).max(32.0).pattern("\\w+", "^(?:[A-Za-z0-9_]+)$");
 pub static IMPORT_CERTIFICATE_REQUEST: Structure = Structure::new(
     "ImportCertificateRequest",
     &[
@@ -278,7 +278,7 @@ static S_NEXT_TOKEN: Shape = Shape::new(Kind::String)
     .pattern("[\\u0009\\u000A\\u000D\\u0020-\\u00FF]*", "^(?:[\\u0009\\u000A\\u000D\\u0020-\\u00FF]*)$");
 static S_PCA_ARN: Shape = Shape::new(Kind::String).min(20.0).max(2048.0).pattern(
     "arn:[\\w+=/,.@-]+:acm-pca:[\\w+=/,.@-]*:[0-9]+:[\\w+=,.@-]+(/[\\w+=,.@-]+)*",
-    "^(?:arn:[\\w+=/,.@-]+:acm-pca:[\\w+=/,.@-]*:[0-9]+:[\\w+=,.@-]+(/[\\w+=,.@-]+)*)$",
+    "^(?:arn:[A-Za-z0-9_+=/,.@-]+:acm-pca:[A-Za-z0-9_+=/,.@-]*:[0-9]+:[A-Za-z0-9_+=,.@-]+(/[A-Za-z0-9_+=,.@-]+)*)$",
 );
 static S_PRIVATE_KEY_BLOB: Shape = Shape::new(Kind::Blob).min(1.0).max(8192.0).sensitive();
 static S_RECORD_TYPE: Shape = Shape::new(Kind::String).values(&["CNAME"]);

@@ -44,7 +44,7 @@ pub static AWS_ECR_CONTAINER_IMAGE_DETAILS: Structure = Structure::new(
     ],
 );
 static S_AWS_ECR_CONTAINER_IMAGE_DETAILS: Shape = Shape::structure(&AWS_ECR_CONTAINER_IMAGE_DETAILS);
-static S_BASE64: Shape = Shape::new(Kind::String).pattern("^\\S+$", "^(?:^\\S+$)$");
+static S_BASE64: Shape = Shape::new(Kind::String).pattern("^\\S+$", "^(?:^[^\\t\\n\\x0B\\f\\r ]+$)$");
 pub static BATCH_CHECK_LAYER_AVAILABILITY_REQUEST: Structure = Structure::new(
     "BatchCheckLayerAvailabilityRequest",
     &[
@@ -177,7 +177,7 @@ pub static CREATE_REPOSITORY_RESPONSE: Structure =
     Structure::new("CreateRepositoryResponse", &[Member::new("repository", &S_REPOSITORY)]);
 static S_CREDENTIAL_ARN: Shape = Shape::new(Kind::String).min(50.0).max(612.0).pattern(
     "^arn:aws(-\\w+)*:secretsmanager:[a-zA-Z0-9-:]+:secret:ecr\\-pullthroughcache\\/[a-zA-Z0-9\\/_+=.@-]+$",
-    "^(?:^arn:aws(-\\w+)*:secretsmanager:[a-zA-Z0-9-:]+:secret:ecr\\-pullthroughcache/[a-zA-Z0-9/_+=.@-]+$)$",
+    "^(?:^arn:aws(-[A-Za-z0-9_]+)*:secretsmanager:[a-zA-Z0-9-:]+:secret:ecr\\-pullthroughcache/[a-zA-Z0-9/_+=.@-]+$)$",
 );
 static S_CUSTOM_ROLE_ARN: Shape = Shape::new(Kind::String).max(2048.0);
 pub static CVSS_SCORE: Structure = Structure::new(
@@ -904,7 +904,7 @@ static S_PREFIX: Shape = Shape::new(Kind::String).min(1.0).max(256.0).pattern(
 static S_PREFIX_LIST: Shape = Shape::list(Member::new("member", &S_PREFIX));
 static S_PRINCIPAL_ARN: Shape = Shape::new(Kind::String).max(200.0).pattern(
     "^arn:aws(-[a-z]+)*:iam::[0-9]{12}:(role|user)/[\\w+=,.@-]+(/[\\w+=,.@-]+)*$",
-    "^(?:^arn:aws(-[a-z]+)*:iam::[0-9]{12}:(role|user)/[\\w+=,.@-]+(/[\\w+=,.@-]+)*$)$",
+    "^(?:^arn:aws(-[a-z]+)*:iam::[0-9]{12}:(role|user)/[A-Za-z0-9_+=,.@-]+(/[A-Za-z0-9_+=,.@-]+)*$)$",
 );
 pub static PULL_THROUGH_CACHE_RULE: Structure = Structure::new(
     "PullThroughCacheRule",

@@ -32,7 +32,7 @@ static S_ACCESS_POINT_ID: Shape = Shape::new(Kind::String).max(128.0).pattern(
 static S_AVAILABILITY_ZONE_NAME: Shape = Shape::new(Kind::String).min(1.0).max(64.0).pattern(".+", "^(?:.+)$");
 static S_AWS_ACCOUNT_ID: Shape = Shape::new(Kind::String)
     .max(14.0)
-    .pattern("^(\\d{12})|(\\d{4}-\\d{4}-\\d{4})$", "^(?:^(\\d{12})|(\\d{4}-\\d{4}-\\d{4})$)$");
+    .pattern("^(\\d{12})|(\\d{4}-\\d{4}-\\d{4})$", "^(?:^([0-9]{12})|([0-9]{4}-[0-9]{4}-[0-9]{4})$)$");
 pub static BACKUP_POLICY: Structure = Structure::new("BackupPolicy", &[Member::new("Status", &S_STATUS).required()]);
 static S_BACKUP_POLICY: Shape = Shape::structure(&BACKUP_POLICY);
 pub static BACKUP_POLICY_DESCRIPTION: Structure =
@@ -251,7 +251,7 @@ static S_IP_ADDRESS: Shape = Shape::new(Kind::String).min(7.0).max(15.0).pattern
 );
 static S_IP_ADDRESS_TYPE: Shape = Shape::new(Kind::String).values(&["IPV4_ONLY", "IPV6_ONLY", "DUAL_STACK"]);
 static S_IPV6_ADDRESS: Shape = Shape::new(Kind::String).min(3.0).max(39.0);
-static S_KMS_KEY_ID: Shape = Shape::new(Kind::String).max(2048.0).pattern("^([0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}|mrk-[0-9a-f]{32}|alias/[a-zA-Z0-9/_-]+|(arn:aws[-a-z]*:kms:[a-z0-9-]+:\\d{12}:((key/[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12})|(key/mrk-[0-9a-f]{32})|(alias/[a-zA-Z0-9/_-]+))))$", "^(?:^([0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}|mrk-[0-9a-f]{32}|alias/[a-zA-Z0-9/_-]+|(arn:aws[-a-z]*:kms:[a-z0-9-]+:\\d{12}:((key/[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12})|(key/mrk-[0-9a-f]{32})|(alias/[a-zA-Z0-9/_-]+))))$)$");
+static S_KMS_KEY_ID: Shape = Shape::new(Kind::String).max(2048.0).pattern("^([0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}|mrk-[0-9a-f]{32}|alias/[a-zA-Z0-9/_-]+|(arn:aws[-a-z]*:kms:[a-z0-9-]+:\\d{12}:((key/[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12})|(key/mrk-[0-9a-f]{32})|(alias/[a-zA-Z0-9/_-]+))))$", "^(?:^([0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}|mrk-[0-9a-f]{32}|alias/[a-zA-Z0-9/_-]+|(arn:aws[-a-z]*:kms:[a-z0-9-]+:[0-9]{12}:((key/[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12})|(key/mrk-[0-9a-f]{32})|(alias/[a-zA-Z0-9/_-]+))))$)$");
 static S_LIFE_CYCLE_STATE: Shape =
     Shape::new(Kind::String).values(&["creating", "available", "updating", "deleting", "deleted", "error"]);
 pub static LIFECYCLE_CONFIGURATION_DESCRIPTION: Structure =
@@ -313,7 +313,10 @@ static S_PATH: Shape =
     Shape::new(Kind::String).min(1.0).max(100.0).pattern("^(\\/|(\\/(?!\\.)+[^$#<>;`|&?{}^*/\\n]+){1,4})$", "");
 static S_PERFORMANCE_MODE: Shape = Shape::new(Kind::String).values(&["generalPurpose", "maxIO"]);
 static S_PERMISSIONS: Shape = Shape::new(Kind::String).min(3.0).max(4.0).pattern("^[0-7]{3,4}$", "^(?:^[0-7]{3,4}$)$");
-static S_POLICY: Shape = Shape::new(Kind::String).min(1.0).max(20000.0).pattern("[\\s\\S]+", "^(?:[\\s\\S]+)$");
+static S_POLICY: Shape = Shape::new(Kind::String)
+    .min(1.0)
+    .max(20000.0)
+    .pattern("[\\s\\S]+", "^(?:[\\t\\n\\x0B\\f\\r [^\\t\\n\\x0B\\f\\r ]]+)$");
 pub static POSIX_USER: Structure = Structure::new(
     "PosixUser",
     &[
@@ -372,7 +375,7 @@ static S_REPLICATION_STATUS: Shape =
 static S_RESOURCE_ID: Shape = Shape::new(Kind::String).max(128.0).pattern("^(arn:aws[-a-z]*:elasticfilesystem:[0-9a-z-:]+:(access-point/fsap|file-system/fs)-[0-9a-f]{8,40}|fs(ap)?-[0-9a-f]{8,40})$", "^(?:^(arn:aws[-a-z]*:elasticfilesystem:[0-9a-z-:]+:(access-point/fsap|file-system/fs)-[0-9a-f]{8,40}|fs(ap)?-[0-9a-f]{8,40})$)$");
 static S_ROLE_ARN: Shape = Shape::new(Kind::String).max(2048.0).pattern(
     "arn:(aws[a-zA-Z-]*)?:iam::\\d{12}:role/?[a-zA-Z_0-9+=,.@\\-_/]+",
-    "^(?:arn:(aws[a-zA-Z-]*)?:iam::\\d{12}:role/?[a-zA-Z_0-9+=,.@\\-_/]+)$",
+    "^(?:arn:(aws[a-zA-Z-]*)?:iam::[0-9]{12}:role/?[a-zA-Z_0-9+=,.@\\-_/]+)$",
 );
 pub static ROOT_DIRECTORY: Structure =
     Structure::new("RootDirectory", &[Member::new("Path", &S_PATH), Member::new("CreationInfo", &S_CREATION_INFO)]);

@@ -362,7 +362,7 @@ static S_FIXED_RESPONSE_ACTION_CONFIG: Shape = Shape::structure(&FIXED_RESPONSE_
 static S_FIXED_RESPONSE_ACTION_CONTENT_TYPE: Shape = Shape::new(Kind::String).min(0.0).max(32.0);
 static S_FIXED_RESPONSE_ACTION_MESSAGE: Shape = Shape::new(Kind::String).min(0.0).max(1024.0);
 static S_FIXED_RESPONSE_ACTION_STATUS_CODE: Shape =
-    Shape::new(Kind::String).pattern("^(2|4|5)\\d\\d$", "^(?:^(2|4|5)\\d\\d$)$");
+    Shape::new(Kind::String).pattern("^(2|4|5)\\d\\d$", "^(?:^(2|4|5)[0-9][0-9]$)$");
 pub static FORWARD_ACTION_CONFIG: Structure = Structure::new(
     "ForwardActionConfig",
     &[

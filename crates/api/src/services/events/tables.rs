@@ -146,7 +146,7 @@ static S_EVENT_BUS_NAME: Shape =
     Shape::new(Kind::String).min(1.0).max(256.0).pattern("[/\\.\\-_A-Za-z0-9]+", "^(?:[/\\.\\-_A-Za-z0-9]+)$");
 static S_EVENT_BUS_NAME_OR_ARN: Shape = Shape::new(Kind::String).min(1.0).max(1600.0).pattern(
     "(arn:aws[\\w-]*:events:[a-z]+-[a-z]+-[\\w-]+:[0-9]{12}:event-bus\\/)?[/\\.\\-_A-Za-z0-9]+",
-    "^(?:(arn:aws[\\w-]*:events:[a-z]+-[a-z]+-[\\w-]+:[0-9]{12}:event-bus/)?[/\\.\\-_A-Za-z0-9]+)$",
+    "^(?:(arn:aws[A-Za-z0-9_-]*:events:[a-z]+-[a-z]+-[A-Za-z0-9_-]+:[0-9]{12}:event-bus/)?[/\\.\\-_A-Za-z0-9]+)$",
 );
 static S_EVENT_ID: Shape = Shape::new(Kind::String).max(64.0);
 static S_EVENT_PATTERN: Shape = Shape::new(Kind::String).max(4096.0);
@@ -246,7 +246,7 @@ static S_NETWORK_CONFIGURATION: Shape = Shape::structure(&NETWORK_CONFIGURATION)
 static S_NEXT_TOKEN: Shape = Shape::new(Kind::String).min(1.0).max(2048.0);
 static S_NON_PARTNER_EVENT_BUS_NAME_OR_ARN: Shape = Shape::new(Kind::String).min(1.0).max(1600.0).pattern(
     "(arn:aws[\\w-]*:events:[a-z]+-[a-z]+-[\\w-]+:[0-9]{12}:event-bus\\/)?[\\.\\-_A-Za-z0-9]+",
-    "^(?:(arn:aws[\\w-]*:events:[a-z]+-[a-z]+-[\\w-]+:[0-9]{12}:event-bus/)?[\\.\\-_A-Za-z0-9]+)$",
+    "^(?:(arn:aws[A-Za-z0-9_-]*:events:[a-z]+-[a-z]+-[A-Za-z0-9_-]+:[0-9]{12}:event-bus/)?[\\.\\-_A-Za-z0-9]+)$",
 );
 static S_PATH_PARAMETER: Shape = Shape::new(Kind::String).pattern("^(?!\\s*$).+", "");
 static S_PATH_PARAMETER_LIST: Shape = Shape::list(Member::new("member", &S_PATH_PARAMETER));
@@ -350,7 +350,7 @@ pub static REDSHIFT_DATA_PARAMETERS: Structure = Structure::new(
 static S_REDSHIFT_DATA_PARAMETERS: Shape = Shape::structure(&REDSHIFT_DATA_PARAMETERS);
 static S_REDSHIFT_SECRET_MANAGER_ARN: Shape = Shape::new(Kind::String).min(1.0).max(1600.0).pattern(
     "(^arn:aws([a-z]|\\-)*:secretsmanager:[a-z0-9-.]+:.*)|(\\$(\\.[\\w_-]+(\\[(\\d+|\\*)\\])*)*)",
-    "^(?:(^arn:aws([a-z]|\\-)*:secretsmanager:[a-z0-9-.]+:.*)|(\\$(\\.[\\w_-]+(\\[(\\d+|\\*)\\])*)*))$",
+    "^(?:(^arn:aws([a-z]|\\-)*:secretsmanager:[a-z0-9-.]+:.*)|(\\$(\\.[A-Za-z0-9__-]+(\\[([0-9]+|\\*)\\])*)*))$",
 );
 static S_REFERENCE_ID: Shape = Shape::new(Kind::String).max(1024.0);
 pub static REMOVE_TARGETS_REQUEST: Structure = Structure::new(

@@ -77,7 +77,7 @@ pub static ATTACHED_POLICY: Structure = Structure::new(
 );
 static S_ATTACHED_POLICY: Shape = Shape::structure(&ATTACHED_POLICY);
 static S_ATTACHMENT_NAME: Shape =
-    Shape::new(Kind::String).min(1.0).max(128.0).pattern("[\\w+=,.@-]+", "^(?:[\\w+=,.@-]+)$");
+    Shape::new(Kind::String).min(1.0).max(128.0).pattern("[\\w+=,.@-]+", "^(?:[A-Za-z0-9_+=,.@-]+)$");
 static S_ATTACHMENT_TYPE: Shape = Shape::new(Kind::String).values(&["user", "group", "role"]);
 static S_BOOTSTRAP_DATUM: Shape = Shape::new(Kind::Blob).sensitive();
 pub static CONTEXT_ENTRY: Structure = Structure::new(
@@ -1396,7 +1396,8 @@ pub static VIRTUAL_MFA_DEVICE: Structure = Structure::new(
     ],
 );
 static S_VIRTUAL_MFA_DEVICE: Shape = Shape::structure(&VIRTUAL_MFA_DEVICE);
-static S_ACCESS_KEY_ID_TYPE: Shape = Shape::new(Kind::String).min(16.0).max(128.0).pattern("[\\w]+", "^(?:[\\w]+)$");
+static S_ACCESS_KEY_ID_TYPE: Shape =
+    Shape::new(Kind::String).min(16.0).max(128.0).pattern("[\\w]+", "^(?:[A-Za-z0-9_]+)$");
 static S_ACCESS_KEY_METADATA_LIST_TYPE: Shape = Shape::list(Member::new("member", &S_ACCESS_KEY_METADATA));
 static S_ACCESS_KEY_SECRET_TYPE: Shape = Shape::new(Kind::String).sensitive();
 static S_ACCOUNT_ALIAS_LIST_TYPE: Shape = Shape::list(Member::new("member", &S_ACCOUNT_ALIAS_TYPE));
@@ -1409,24 +1410,25 @@ static S_CERTIFICATE_BODY_TYPE: Shape = Shape::new(Kind::String)
     .min(1.0)
     .max(16384.0)
     .pattern("[\\u0009\\u000A\\u000D\\u0020-\\u00FF]+", "^(?:[\\u0009\\u000A\\u000D\\u0020-\\u00FF]+)$");
-static S_CERTIFICATE_ID_TYPE: Shape = Shape::new(Kind::String).min(24.0).max(128.0).pattern("[\\w]+", "^(?:[\\w]+)$");
+static S_CERTIFICATE_ID_TYPE: Shape =
+    Shape::new(Kind::String).min(24.0).max(128.0).pattern("[\\w]+", "^(?:[A-Za-z0-9_]+)$");
 static S_CERTIFICATE_LIST_TYPE: Shape = Shape::list(Member::new("member", &S_SIGNING_CERTIFICATE));
 static S_CLIENT_ID_LIST_TYPE: Shape = Shape::list(Member::new("member", &S_CLIENT_ID_TYPE));
 static S_CLIENT_ID_TYPE: Shape = Shape::new(Kind::String).min(1.0).max(255.0);
 static S_CUSTOM_SUFFIX_TYPE: Shape =
-    Shape::new(Kind::String).min(1.0).max(64.0).pattern("[\\w+=,.@-]+", "^(?:[\\w+=,.@-]+)$");
+    Shape::new(Kind::String).min(1.0).max(64.0).pattern("[\\w+=,.@-]+", "^(?:[A-Za-z0-9_+=,.@-]+)$");
 static S_ENTITY_LIST_TYPE: Shape = Shape::list(Member::new("member", &S_ENTITY_TYPE));
 static S_EXISTING_USER_NAME_TYPE: Shape =
-    Shape::new(Kind::String).min(1.0).max(128.0).pattern("[\\w+=,.@-]+", "^(?:[\\w+=,.@-]+)$");
+    Shape::new(Kind::String).min(1.0).max(128.0).pattern("[\\w+=,.@-]+", "^(?:[A-Za-z0-9_+=,.@-]+)$");
 static S_GROUP_DETAIL_LIST_TYPE: Shape = Shape::list(Member::new("member", &S_GROUP_DETAIL));
 static S_GROUP_LIST_TYPE: Shape = Shape::list(Member::new("member", &S_GROUP));
 static S_GROUP_NAME_LIST_TYPE: Shape = Shape::list(Member::new("member", &S_GROUP_NAME_TYPE));
 static S_GROUP_NAME_TYPE: Shape =
-    Shape::new(Kind::String).min(1.0).max(128.0).pattern("[\\w+=,.@-]+", "^(?:[\\w+=,.@-]+)$");
-static S_ID_TYPE: Shape = Shape::new(Kind::String).min(16.0).max(128.0).pattern("[\\w]+", "^(?:[\\w]+)$");
+    Shape::new(Kind::String).min(1.0).max(128.0).pattern("[\\w+=,.@-]+", "^(?:[A-Za-z0-9_+=,.@-]+)$");
+static S_ID_TYPE: Shape = Shape::new(Kind::String).min(16.0).max(128.0).pattern("[\\w]+", "^(?:[A-Za-z0-9_]+)$");
 static S_INSTANCE_PROFILE_LIST_TYPE: Shape = Shape::list(Member::new("member", &S_INSTANCE_PROFILE));
 static S_INSTANCE_PROFILE_NAME_TYPE: Shape =
-    Shape::new(Kind::String).min(1.0).max(128.0).pattern("[\\w+=,.@-]+", "^(?:[\\w+=,.@-]+)$");
+    Shape::new(Kind::String).min(1.0).max(128.0).pattern("[\\w+=,.@-]+", "^(?:[A-Za-z0-9_+=,.@-]+)$");
 static S_MARKER_TYPE: Shape =
     Shape::new(Kind::String).min(1.0).max(320.0).pattern("[\\u0020-\\u00FF]+", "^(?:[\\u0020-\\u00FF]+)$");
 static S_MAX_ITEMS_TYPE: Shape = Shape::new(Kind::Integer).min(1.0).max(1000.0);
@@ -1449,7 +1451,7 @@ static S_POLICY_DOCUMENT_VERSION_LIST_TYPE: Shape = Shape::list(Member::new("mem
 static S_POLICY_LIST_TYPE: Shape = Shape::list(Member::new("member", &S_POLICY));
 static S_POLICY_NAME_LIST_TYPE: Shape = Shape::list(Member::new("member", &S_POLICY_NAME_TYPE));
 static S_POLICY_NAME_TYPE: Shape =
-    Shape::new(Kind::String).min(1.0).max(128.0).pattern("[\\w+=,.@-]+", "^(?:[\\w+=,.@-]+)$");
+    Shape::new(Kind::String).min(1.0).max(128.0).pattern("[\\w+=,.@-]+", "^(?:[A-Za-z0-9_+=,.@-]+)$");
 static S_POLICY_PATH_TYPE: Shape = Shape::new(Kind::String)
     .min(1.0)
     .max(512.0)
@@ -1457,7 +1459,8 @@ static S_POLICY_PATH_TYPE: Shape = Shape::new(Kind::String)
 static S_POLICY_SCOPE_TYPE: Shape = Shape::new(Kind::String).values(&["All", "AWS", "Local"]);
 static S_POLICY_VERSION_ID_TYPE: Shape =
     Shape::new(Kind::String).pattern("v[1-9][0-9]*(\\.[A-Za-z0-9-]*)?", "^(?:v[1-9][0-9]*(\\.[A-Za-z0-9-]*)?)$");
-static S_PUBLIC_KEY_ID_TYPE: Shape = Shape::new(Kind::String).min(20.0).max(128.0).pattern("[\\w]+", "^(?:[\\w]+)$");
+static S_PUBLIC_KEY_ID_TYPE: Shape =
+    Shape::new(Kind::String).min(20.0).max(128.0).pattern("[\\w]+", "^(?:[A-Za-z0-9_]+)$");
 static S_ROLE_DESCRIPTION_TYPE: Shape = Shape::new(Kind::String).max(1000.0).pattern(
     "[\\u0009\\u000A\\u000D\\u0020-\\u007E\\u00A1-\\u00FF]*",
     "^(?:[\\u0009\\u000A\\u000D\\u0020-\\u007E\\u00A1-\\u00FF]*)$",
@@ -1466,15 +1469,15 @@ static S_ROLE_DETAIL_LIST_TYPE: Shape = Shape::list(Member::new("member", &S_ROL
 static S_ROLE_LIST_TYPE: Shape = Shape::list(Member::new("member", &S_ROLE));
 static S_ROLE_MAX_SESSION_DURATION_TYPE: Shape = Shape::new(Kind::Integer).min(3600.0).max(43200.0);
 static S_ROLE_NAME_TYPE: Shape =
-    Shape::new(Kind::String).min(1.0).max(64.0).pattern("[\\w+=,.@-]+", "^(?:[\\w+=,.@-]+)$");
+    Shape::new(Kind::String).min(1.0).max(64.0).pattern("[\\w+=,.@-]+", "^(?:[A-Za-z0-9_+=,.@-]+)$");
 static S_SERIAL_NUMBER_TYPE: Shape =
-    Shape::new(Kind::String).min(9.0).max(256.0).pattern("[\\w+=/:,.@-]+", "^(?:[\\w+=/:,.@-]+)$");
+    Shape::new(Kind::String).min(9.0).max(256.0).pattern("[\\w+=/:,.@-]+", "^(?:[A-Za-z0-9_+=/:,.@-]+)$");
 static S_SERVICE_CREDENTIAL_ALIAS: Shape =
-    Shape::new(Kind::String).min(0.0).max(200.0).pattern("[\\w+=,.@-]+", "^(?:[\\w+=,.@-]+)$");
+    Shape::new(Kind::String).min(0.0).max(200.0).pattern("[\\w+=,.@-]+", "^(?:[A-Za-z0-9_+=,.@-]+)$");
 static S_SERVICE_SPECIFIC_CREDENTIAL_ID: Shape =
-    Shape::new(Kind::String).min(20.0).max(128.0).pattern("[\\w]+", "^(?:[\\w]+)$");
+    Shape::new(Kind::String).min(20.0).max(128.0).pattern("[\\w]+", "^(?:[A-Za-z0-9_]+)$");
 static S_SERVICE_USER_NAME: Shape =
-    Shape::new(Kind::String).min(0.0).max(200.0).pattern("[\\w+=,.@-]*", "^(?:[\\w+=,.@-]*)$");
+    Shape::new(Kind::String).min(0.0).max(200.0).pattern("[\\w+=,.@-]*", "^(?:[A-Za-z0-9_+=,.@-]*)$");
 static S_STATUS_TYPE: Shape = Shape::new(Kind::String).values(&["Active", "Inactive", "Expired"]);
 static S_SUMMARY_KEY_TYPE: Shape = Shape::new(Kind::String).values(&[
     "Users",
@@ -1528,5 +1531,5 @@ static S_THUMBPRINT_TYPE: Shape = Shape::new(Kind::String).min(40.0).max(40.0);
 static S_USER_DETAIL_LIST_TYPE: Shape = Shape::list(Member::new("member", &S_USER_DETAIL));
 static S_USER_LIST_TYPE: Shape = Shape::list(Member::new("member", &S_USER));
 static S_USER_NAME_TYPE: Shape =
-    Shape::new(Kind::String).min(1.0).max(64.0).pattern("[\\w+=,.@-]+", "^(?:[\\w+=,.@-]+)$");
+    Shape::new(Kind::String).min(1.0).max(64.0).pattern("[\\w+=,.@-]+", "^(?:[A-Za-z0-9_+=,.@-]+)$");
 static S_VIRTUAL_MFA_DEVICE_LIST_TYPE: Shape = Shape::list(Member::new("member", &S_VIRTUAL_MFA_DEVICE));

@@ -5,10 +5,10 @@
 use wire::schema::*;
 
 static S_ACCESS_POLICY: Shape = Shape::new(Kind::String).min(1.0);
-static S_ACCOUNT_ID: Shape = Shape::new(Kind::String).min(12.0).max(12.0).pattern("^\\d{12}$", "^(?:^\\d{12}$)$");
+static S_ACCOUNT_ID: Shape = Shape::new(Kind::String).min(12.0).max(12.0).pattern("^\\d{12}$", "^(?:^[0-9]{12}$)$");
 static S_ACCOUNT_IDS: Shape = Shape::list(Member::new("member", &S_ACCOUNT_ID)).min(0.0).max(20.0);
 static S_AMAZON_RESOURCE_NAME: Shape =
-    Shape::new(Kind::String).min(1.0).max(1011.0).pattern("[\\w+=/:,.@-]*", "^(?:[\\w+=/:,.@-]*)$");
+    Shape::new(Kind::String).min(1.0).max(1011.0).pattern("[\\w+=/:,.@-]*", "^(?:[A-Za-z0-9_+=/:,.@-]*)$");
 pub static ASSOCIATE_KMS_KEY_REQUEST: Structure = Structure::new(
     "AssociateKmsKeyRequest",
     &[
@@ -429,7 +429,7 @@ pub static LOG_GROUP_FIELD: Structure =
 static S_LOG_GROUP_FIELD: Shape = Shape::structure(&LOG_GROUP_FIELD);
 static S_LOG_GROUP_FIELD_LIST: Shape = Shape::list(Member::new("member", &S_LOG_GROUP_FIELD));
 static S_LOG_GROUP_IDENTIFIER: Shape =
-    Shape::new(Kind::String).min(1.0).max(2048.0).pattern("[\\w#+=/:,.@-]*", "^(?:[\\w#+=/:,.@-]*)$");
+    Shape::new(Kind::String).min(1.0).max(2048.0).pattern("[\\w#+=/:,.@-]*", "^(?:[A-Za-z0-9_#+=/:,.@-]*)$");
 static S_LOG_GROUP_IDENTIFIERS: Shape = Shape::list(Member::new("member", &S_LOG_GROUP_IDENTIFIER));
 static S_LOG_GROUP_NAME: Shape =
     Shape::new(Kind::String).min(1.0).max(512.0).pattern("[\\.\\-_/#A-Za-z0-9]+", "^(?:[\\.\\-_/#A-Za-z0-9]+)$");
@@ -641,7 +641,7 @@ pub static REJECTED_LOG_EVENTS_INFO: Structure = Structure::new(
 static S_REJECTED_LOG_EVENTS_INFO: Shape = Shape::structure(&REJECTED_LOG_EVENTS_INFO);
 static S_REQUEST_ID: Shape = Shape::new(Kind::String).min(0.0).max(256.0);
 static S_RESOURCE_IDENTIFIER: Shape =
-    Shape::new(Kind::String).min(1.0).max(2048.0).pattern("[\\w+=/:,.@\\-\\*]*", "^(?:[\\w+=/:,.@\\-\\*]*)$");
+    Shape::new(Kind::String).min(1.0).max(2048.0).pattern("[\\w+=/:,.@\\-\\*]*", "^(?:[A-Za-z0-9_+=/:,.@\\-\\*]*)$");
 static S_RESOURCE_POLICIES: Shape = Shape::list(Member::new("member", &S_RESOURCE_POLICY));
 pub static RESOURCE_POLICY: Structure = Structure::new(
     "ResourcePolicy",

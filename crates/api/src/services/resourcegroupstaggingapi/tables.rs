@@ -4,8 +4,10 @@
 #![allow(unused_imports)]
 use wire::schema::*;
 
-static S_AMAZON_RESOURCE_TYPE: Shape =
-    Shape::new(Kind::String).min(0.0).max(256.0).pattern("[\\s\\S]*", "^(?:[\\s\\S]*)$");
+static S_AMAZON_RESOURCE_TYPE: Shape = Shape::new(Kind::String)
+    .min(0.0)
+    .max(256.0)
+    .pattern("[\\s\\S]*", "^(?:[\\t\\n\\x0B\\f\\r [^\\t\\n\\x0B\\f\\r ]]*)$");
 pub static COMPLIANCE_DETAILS: Structure = Structure::new(
     "ComplianceDetails",
     &[
@@ -63,9 +65,14 @@ pub static GET_TAG_VALUES_OUTPUT: Structure = Structure::new(
     "GetTagValuesOutput",
     &[Member::new("PaginationToken", &S_PAGINATION_TOKEN), Member::new("TagValues", &S_TAG_VALUES_OUTPUT_LIST)],
 );
-static S_PAGINATION_TOKEN: Shape =
-    Shape::new(Kind::String).min(0.0).max(2048.0).pattern("[\\s\\S]*", "^(?:[\\s\\S]*)$");
-static S_RESOURCE_ARN: Shape = Shape::new(Kind::String).min(1.0).max(1011.0).pattern("[\\s\\S]*", "^(?:[\\s\\S]*)$");
+static S_PAGINATION_TOKEN: Shape = Shape::new(Kind::String)
+    .min(0.0)
+    .max(2048.0)
+    .pattern("[\\s\\S]*", "^(?:[\\t\\n\\x0B\\f\\r [^\\t\\n\\x0B\\f\\r ]]*)$");
+static S_RESOURCE_ARN: Shape = Shape::new(Kind::String)
+    .min(1.0)
+    .max(1011.0)
+    .pattern("[\\s\\S]*", "^(?:[\\t\\n\\x0B\\f\\r [^\\t\\n\\x0B\\f\\r ]]*)$");
 static S_RESOURCE_ARN_LIST_FOR_GET: Shape = Shape::list(Member::new("member", &S_RESOURCE_ARN)).min(1.0).max(100.0);
 static S_RESOURCE_ARN_LIST_FOR_TAG_UNTAG: Shape =
     Shape::list(Member::new("member", &S_RESOURCE_ARN)).min(1.0).max(20.0);
@@ -87,7 +94,10 @@ pub static TAG_FILTER: Structure =
     Structure::new("TagFilter", &[Member::new("Key", &S_TAG_KEY), Member::new("Values", &S_TAG_VALUE_LIST)]);
 static S_TAG_FILTER: Shape = Shape::structure(&TAG_FILTER);
 static S_TAG_FILTER_LIST: Shape = Shape::list(Member::new("member", &S_TAG_FILTER)).min(0.0).max(50.0);
-static S_TAG_KEY: Shape = Shape::new(Kind::String).min(1.0).max(128.0).pattern("[\\s\\S]*", "^(?:[\\s\\S]*)$");
+static S_TAG_KEY: Shape = Shape::new(Kind::String)
+    .min(1.0)
+    .max(128.0)
+    .pattern("[\\s\\S]*", "^(?:[\\t\\n\\x0B\\f\\r [^\\t\\n\\x0B\\f\\r ]]*)$");
 static S_TAG_KEY_LIST: Shape = Shape::list(Member::new("member", &S_TAG_KEY));
 static S_TAG_KEY_LIST_FOR_UNTAG: Shape = Shape::list(Member::new("member", &S_TAG_KEY)).min(1.0).max(50.0);
 static S_TAG_LIST: Shape = Shape::list(Member::new("member", &S_TAG));
@@ -102,7 +112,10 @@ pub static TAG_RESOURCES_INPUT: Structure = Structure::new(
 );
 pub static TAG_RESOURCES_OUTPUT: Structure =
     Structure::new("TagResourcesOutput", &[Member::new("FailedResourcesMap", &S_FAILED_RESOURCES_MAP)]);
-static S_TAG_VALUE: Shape = Shape::new(Kind::String).min(0.0).max(256.0).pattern("[\\s\\S]*", "^(?:[\\s\\S]*)$");
+static S_TAG_VALUE: Shape = Shape::new(Kind::String)
+    .min(0.0)
+    .max(256.0)
+    .pattern("[\\s\\S]*", "^(?:[\\t\\n\\x0B\\f\\r [^\\t\\n\\x0B\\f\\r ]]*)$");
 static S_TAG_VALUE_LIST: Shape = Shape::list(Member::new("member", &S_TAG_VALUE)).min(0.0).max(20.0);
 static S_TAG_VALUES_OUTPUT_LIST: Shape = Shape::list(Member::new("member", &S_TAG_VALUE));
 pub static UNTAG_RESOURCES_INPUT: Structure = Structure::new(

@@ -299,7 +299,7 @@ pub static PUT_SECRET_VALUE_RESPONSE: Structure = Structure::new(
 );
 static S_RANDOM_PASSWORD_TYPE: Shape = Shape::new(Kind::String).min(0.0).max(4096.0).sensitive();
 static S_REGION_TYPE: Shape =
-    Shape::new(Kind::String).min(1.0).max(128.0).pattern("^([a-z]+-)+\\d+$", "^(?:^([a-z]+-)+\\d+$)$");
+    Shape::new(Kind::String).min(1.0).max(128.0).pattern("^([a-z]+-)+\\d+$", "^(?:^([a-z]+-)+[0-9]+$)$");
 pub static REPLICA_REGION_TYPE: Structure = Structure::new(
     "ReplicaRegionType",
     &[Member::new("Region", &S_REGION_TYPE), Member::new("KmsKeyId", &S_KMS_KEY_ID_TYPE)],

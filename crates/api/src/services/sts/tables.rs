@@ -147,30 +147,31 @@ pub static TAG: Structure = Structure::new(
     &[Member::new("Key", &S_TAG_KEY_TYPE).required(), Member::new("Value", &S_TAG_VALUE_TYPE).required()],
 );
 static S_TAG: Shape = Shape::structure(&TAG);
-static S_ACCESS_KEY_ID_TYPE: Shape = Shape::new(Kind::String).min(16.0).max(128.0).pattern("[\\w]*", "^(?:[\\w]*)$");
+static S_ACCESS_KEY_ID_TYPE: Shape =
+    Shape::new(Kind::String).min(16.0).max(128.0).pattern("[\\w]*", "^(?:[A-Za-z0-9_]*)$");
 static S_ACCESS_KEY_SECRET_TYPE: Shape = Shape::new(Kind::String).sensitive();
 static S_ARN_TYPE: Shape = Shape::new(Kind::String).min(20.0).max(2048.0).pattern(
     "[\\u0009\\u000A\\u000D\\u0020-\\u007E\\u0085\\u00A0-\\uD7FF\\uE000-\\uFFFD\\u10000-\\u10FFFF]+",
     "^(?:[\\u0009\\u000A\\u000D\\u0020-\\u007E\\u0085\\u00A0-\\uD7FF\\uE000-\\uFFFD\\u10000-\\u10FFFF]+)$",
 );
 static S_ASSUMED_ROLE_ID_TYPE: Shape =
-    Shape::new(Kind::String).min(2.0).max(193.0).pattern("[\\w+=,.@:-]*", "^(?:[\\w+=,.@:-]*)$");
+    Shape::new(Kind::String).min(2.0).max(193.0).pattern("[\\w+=,.@:-]*", "^(?:[A-Za-z0-9_+=,.@:-]*)$");
 static S_CLIENT_TOKEN_TYPE: Shape = Shape::new(Kind::String).min(4.0).max(20000.0).sensitive();
 static S_CONTEXT_ASSERTION_TYPE: Shape = Shape::new(Kind::String).min(4.0).max(2048.0);
 static S_DURATION_SECONDS_TYPE: Shape = Shape::new(Kind::Integer).min(900.0).max(129600.0);
 static S_ENCODED_MESSAGE_TYPE: Shape = Shape::new(Kind::String).min(1.0).max(10240.0);
 static S_EXTERNAL_ID_TYPE: Shape =
-    Shape::new(Kind::String).min(2.0).max(1224.0).pattern("[\\w+=,.@:\\/-]*", "^(?:[\\w+=,.@:/-]*)$");
+    Shape::new(Kind::String).min(2.0).max(1224.0).pattern("[\\w+=,.@:\\/-]*", "^(?:[A-Za-z0-9_+=,.@:/-]*)$");
 static S_FEDERATED_ID_TYPE: Shape =
-    Shape::new(Kind::String).min(2.0).max(193.0).pattern("[\\w+=,.@\\:-]*", "^(?:[\\w+=,.@:-]*)$");
+    Shape::new(Kind::String).min(2.0).max(193.0).pattern("[\\w+=,.@\\:-]*", "^(?:[A-Za-z0-9_+=,.@:-]*)$");
 static S_MINIMUM_SESSION_TOKEN_SIZE_TYPE: Shape = Shape::new(Kind::Integer).min(0.0).max(4096.0);
 static S_NON_NEGATIVE_INTEGER_TYPE: Shape = Shape::new(Kind::Integer).min(0.0);
 static S_POLICY_DESCRIPTOR_LIST_TYPE: Shape = Shape::list(Member::new("member", &S_POLICY_DESCRIPTOR_TYPE));
 static S_ROLE_DURATION_SECONDS_TYPE: Shape = Shape::new(Kind::Integer).min(900.0).max(43200.0);
 static S_ROLE_SESSION_NAME_TYPE: Shape =
-    Shape::new(Kind::String).min(2.0).max(64.0).pattern("[\\w+=,.@-]*", "^(?:[\\w+=,.@-]*)$");
+    Shape::new(Kind::String).min(2.0).max(64.0).pattern("[\\w+=,.@-]*", "^(?:[A-Za-z0-9_+=,.@-]*)$");
 static S_SERIAL_NUMBER_TYPE: Shape =
-    Shape::new(Kind::String).min(9.0).max(256.0).pattern("[\\w+=/:,.@-]*", "^(?:[\\w+=/:,.@-]*)$");
+    Shape::new(Kind::String).min(9.0).max(256.0).pattern("[\\w+=/:,.@-]*", "^(?:[A-Za-z0-9_+=/:,.@-]*)$");
 static S_SESSION_POLICY_DOCUMENT_TYPE: Shape = Shape::new(Kind::String)
     .min(1.0)
     .max(2048.0)
@@ -178,7 +179,7 @@ static S_SESSION_POLICY_DOCUMENT_TYPE: Shape = Shape::new(Kind::String)
 static S_SESSION_TOKEN_SIZE_TYPE: Shape = Shape::new(Kind::Integer).min(0.0);
 static S_SESSION_TOKEN_UTILIZATION_TYPE: Shape = Shape::new(Kind::Integer).min(0.0);
 static S_SOURCE_IDENTITY_TYPE: Shape =
-    Shape::new(Kind::String).min(2.0).max(64.0).pattern("[\\w+=,.@-]*", "^(?:[\\w+=,.@-]*)$");
+    Shape::new(Kind::String).min(2.0).max(64.0).pattern("[\\w+=,.@-]*", "^(?:[A-Za-z0-9_+=,.@-]*)$");
 static S_TAG_KEY_LIST_TYPE: Shape = Shape::list(Member::new("member", &S_TAG_KEY_TYPE)).max(50.0);
 static S_TAG_KEY_TYPE: Shape = Shape::new(Kind::String)
     .min(1.0)
@@ -189,11 +190,11 @@ static S_TAG_VALUE_TYPE: Shape = Shape::new(Kind::String)
     .min(0.0)
     .max(256.0)
     .pattern("[\\p{L}\\p{Z}\\p{N}_.:/=+\\-@]*", "^(?:[\\p{L}\\p{Z}\\p{N}_.:/=+\\-@]*)$");
-static S_TOKEN_CODE_TYPE: Shape = Shape::new(Kind::String).min(6.0).max(6.0).pattern("[\\d]*", "^(?:[\\d]*)$");
+static S_TOKEN_CODE_TYPE: Shape = Shape::new(Kind::String).min(6.0).max(6.0).pattern("[\\d]*", "^(?:[0-9]*)$");
 static S_UNRESTRICTED_SESSION_POLICY_DOCUMENT_TYPE: Shape = Shape::new(Kind::String)
     .min(1.0)
     .pattern("[\\u0009\\u000A\\u000D\\u0020-\\u00FF]+", "^(?:[\\u0009\\u000A\\u000D\\u0020-\\u00FF]+)$");
 static S_URL_TYPE: Shape = Shape::new(Kind::String).min(4.0).max(2048.0);
 static S_USER_NAME_TYPE: Shape =
-    Shape::new(Kind::String).min(2.0).max(32.0).pattern("[\\w+=,.@-]*", "^(?:[\\w+=,.@-]*)$");
+    Shape::new(Kind::String).min(2.0).max(32.0).pattern("[\\w+=,.@-]*", "^(?:[A-Za-z0-9_+=,.@-]*)$");
 static S_WEB_IDENTITY_SUBJECT_TYPE: Shape = Shape::new(Kind::String).min(6.0).max(255.0);
