@@ -51,7 +51,13 @@ pub fn commit(
     now: Timestamp,
 ) {
     match step {
-        Step::Task { arn, step } => commit_task(tx, arn, step, launcher, ids, now),
+        Step::Task { arn, step } => {
+            commit_task(tx, arn, step, launcher, ids, now);
+            if *step == TaskStep::Drain {
+                // The task itself may not have changed, so nothing else would wake its key when the drain is over.
+                queue.push(Key::Task(arn.clone()), now);
+            }
+        }
         Step::Service(plan) => {
             if !commit_service(tx, plan, launcher, queue, ids, now) {
                 queue.push(Key::Service(plan.service.clone()), now);

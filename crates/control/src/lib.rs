@@ -19,7 +19,7 @@ pub mod queue;
 pub mod service;
 pub mod targets;
 pub mod task;
-mod watching;
+pub mod watching;
 
 pub use commit::{Launcher, commit};
 pub use driver::{Handle, Status, start};

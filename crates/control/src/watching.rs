@@ -10,14 +10,14 @@ use store::{Change, Snapshot};
 use crate::Key;
 
 /// Every key there is: what is looked at when the platform starts, and when changes were missed.
-pub(crate) fn everything(view: &Snapshot) -> Vec<Key> {
+pub fn everything(view: &Snapshot) -> Vec<Key> {
     let tasks = view.list::<Task>("").map(|task| Key::Task(task.arn.to_string()));
     let services = view.list::<Service>("").map(|service| Key::Service(service.arn.to_string()));
     tasks.chain(services).collect()
 }
 
 /// The keys that a change concerns.
-pub(crate) fn concerned(view: &Snapshot, change: &Change) -> Vec<Key> {
+pub fn concerned(view: &Snapshot, change: &Change) -> Vec<Key> {
     match change.kind {
         Task::KIND => {
             let service = view.get::<Task>(&change.key).and_then(|task| task.service_arn.clone());
