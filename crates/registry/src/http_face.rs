@@ -45,25 +45,28 @@ struct Exchange<'a> {
 
 /// Answers one request whose path begins with `/v2`. `scope` is the registry that the host name means, see
 /// [`host_scope`]. Every failure is a response.
-pub async fn handle<B>(
-    registry: &Arc<Registry>,
-    authority: &Authority,
-    scope: &Scope,
+pub fn handle<'a, B>(
+    registry: &'a Arc<Registry>,
+    authority: &'a Authority,
+    scope: &'a Scope,
     request: Request<B>,
-) -> Response<ResponseBody>
+) -> impl Future<Output = Response<ResponseBody>> + Send + 'a
 where
     B: http_body::Body<Data = Bytes> + Send + 'static,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
     let (parts, body) = request.into_parts();
-    let realm = parse::realm(&parts);
-    let mut response = match answer(registry, authority, scope, parts, body.map_err(Into::into).boxed_unsync()).await {
-        Ok(response) => response,
-        Err(refusal) => refusal.into_response(&realm),
-    };
-    let version = http::HeaderValue::from_static("registry/2.0");
-    response.headers_mut().insert("docker-distribution-api-version", version);
-    response
+    let body: RequestBody = body.map_err(io::Error::other).boxed_unsync();
+    async move {
+        let realm = parse::realm(&parts);
+        let mut response = match answer(registry, authority, scope, parts, body).await {
+            Ok(response) => response,
+            Err(refusal) => refusal.into_response(&realm),
+        };
+        let version = http::HeaderValue::from_static("registry/2.0");
+        response.headers_mut().insert("docker-distribution-api-version", version);
+        response
+    }
 }
 
 async fn answer(

@@ -25,7 +25,7 @@ use tokio::sync::OwnedMutexGuard;
 use crate::{Hasher, RegistryError, blocking, disk};
 
 /// A request's body of any origin.
-pub type RequestBody = http_body_util::combinators::UnsyncBoxBody<Bytes, Box<dyn std::error::Error + Send + Sync>>;
+pub type RequestBody = http_body_util::combinators::UnsyncBoxBody<Bytes, io::Error>;
 
 /// A request's body of bytes that are there already.
 pub fn body_of(bytes: Vec<u8>) -> RequestBody {
@@ -423,7 +423,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let uploads = Uploads::open(directory.path()).unwrap();
         let id = uploads.begin("r").await.unwrap();
-        let broken = Broken(vec![Ok(Bytes::from_static(b"abc")), Err("gone".into())]);
+        let broken = Broken(vec![Ok(Bytes::from_static(b"abc")), Err(io::ErrorKind::ConnectionReset.into())]);
         let error = uploads.append("r", &id, None, None, broken.boxed_unsync()).await.unwrap_err();
         assert!(matches!(error, RegistryError::Body(_)), "{error}");
         assert_eq!(append(&uploads, &id, Some(3), b"def").await.unwrap(), 6);
@@ -453,11 +453,11 @@ mod tests {
     }
 
     /// A body of which each item comes at its turn, failures too.
-    struct Broken(Vec<Result<Bytes, Box<dyn std::error::Error + Send + Sync>>>);
+    struct Broken(Vec<io::Result<Bytes>>);
 
     impl http_body::Body for Broken {
         type Data = Bytes;
-        type Error = Box<dyn std::error::Error + Send + Sync>;
+        type Error = io::Error;
         fn poll_frame(
             mut self: std::pin::Pin<&mut Self>,
             _: &mut std::task::Context<'_>,

@@ -1,0 +1,255 @@
+#!/usr/bin/env python3
+"""The registry against Debian's docker-registry: one client pushes and pulls ready-made blobs on both, in one run.
+
+    tests/bench/registry.py --ours 127.0.0.1:4580 --password "$(aws ecr get-login-password)" --repository bench
+
+Prints a table with both sides and the ratio (above 1: ours is faster). Needs no module beyond the standard library and
+`docker-registry` on PATH. Both keep their data on the same file system. The client costs as little as it can (sendfile,
+large receives), and costs both sides the same. A push is what engines do: POST, PATCH with the bytes, PUT.
+"""
+import argparse
+import base64
+import hashlib
+import os
+import shutil
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+
+
+class Connection:
+    """One keep-alive connection that speaks as much HTTP/1.1 as a registry needs."""
+
+    def __init__(self, address, authorization):
+        host, port = address.rsplit(":", 1)
+        self.socket = socket.create_connection((host, int(port)))
+        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.host = address
+        self.authorization = authorization
+        self.pending = b""
+        self.buffer = bytearray(1 << 20)
+
+    def request(self, method, path, length=0, file=None, body=b""):
+        head = f"{method} {path} HTTP/1.1\r\nHost: {self.host}\r\nContent-Length: {length}\r\n"
+        if self.authorization:
+            head += f"Authorization: {self.authorization}\r\n"
+        if length:
+            head += "Content-Type: application/octet-stream\r\n"
+        self.socket.sendall(head.encode() + b"\r\n" + body)
+        if file is not None:
+            offset = 0
+            while offset < length:
+                offset += os.sendfile(self.socket.fileno(), file.fileno(), offset, length - offset)
+        return self.response(method)
+
+    def response(self, method):
+        while b"\r\n\r\n" not in self.pending:
+            received = self.socket.recv(65536)
+            if not received:
+                raise RuntimeError("the connection was closed")
+            self.pending += received
+        head, _, rest = self.pending.partition(b"\r\n\r\n")
+        lines = head.decode("latin-1").split("\r\n")
+        headers = {name.strip().lower(): value.strip() for name, value in (line.split(":", 1) for line in lines[1:])}
+        status = int(lines[0].split()[1])
+        left = 0 if method == "HEAD" else int(headers.get("content-length", 0))
+        if headers.get("transfer-encoding"):
+            raise RuntimeError("unexpected chunked response")
+        body = rest[:left]
+        self.pending = rest[left:]
+        left -= len(body)
+        received = len(body)
+        view = memoryview(self.buffer)
+        while left:
+            count = self.socket.recv_into(view, min(left, len(self.buffer)))
+            if not count:
+                raise RuntimeError("the connection was closed")
+            left -= count
+            received += count
+        return status, headers, received
+
+    def push(self, repository, digest, length, file=None, body=b""):
+        status, headers, _ = self.request("POST", f"/v2/{repository}/blobs/uploads/")
+        assert status == 202, f"POST: {status}"
+        path = self.path(headers)
+        status, headers, _ = self.request("PATCH", path, length, file, body)
+        assert status == 202, f"PATCH: {status}"
+        path = self.path(headers)
+        path += ("&" if "?" in path else "?") + f"digest={digest}"
+        status, _, _ = self.request("PUT", path)
+        assert status == 201, f"PUT: {status}"
+
+    def pull(self, repository, digest, length):
+        status, _, received = self.request("GET", f"/v2/{repository}/blobs/{digest}")
+        assert status == 200 and received == length, f"GET: {status}, {received} bytes"
+
+    @staticmethod
+    def path(headers):
+        location = headers["location"]
+        return location if location.startswith("/") else "/" + location.split("/", 3)[3]
+
+
+class Side:
+    """One of the two registries."""
+
+    def __init__(self, name, address, authorization, repository, pid):
+        self.name, self.address, self.authorization = name, address, authorization
+        self.repository, self.pid = repository, pid
+
+    def connect(self):
+        return Connection(self.address, self.authorization)
+
+    def peak_memory(self):
+        """The most resident memory so far, in MiB."""
+        try:
+            with open(f"/proc/{self.pid}/status") as status:
+                line = next(line for line in status if line.startswith("VmHWM"))
+            return int(line.split()[1]) / 1024
+        except (OSError, StopIteration):
+            return float("nan")
+
+
+def timed(work):
+    begin = time.monotonic()
+    work()
+    return time.monotonic() - begin
+
+
+def spread(connections, items, work):
+    """Does the work for all items over several connections at once."""
+    failures = []
+
+    def run(connection, mine):
+        try:
+            for item in mine:
+                work(connection, item)
+        except Exception as error:  # the thread's end must not hide its failure
+            failures.append(error)
+
+    threads = [
+        threading.Thread(target=run, args=(connection, items[index::len(connections)]))
+        for index, connection in enumerate(connections)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    if failures:
+        raise failures[0]
+
+
+def measure(side, big, big_digest, big_length, small):
+    results = {}
+    connection = side.connect()
+    repository = side.repository
+    mb = big_length // 1_000_000
+    results[f"push 1 x {mb} MB"] = timed(lambda: connection.push(repository, big_digest, big_length, file=big))
+    results[f"pull 1 x {mb} MB"] = timed(lambda: connection.pull(repository, big_digest, big_length))
+    half = len(small) // 2
+    one, many = small[:half], small[half:]
+
+    def push(connection, item):
+        connection.push(repository, item[0], len(item[1]), body=item[1])
+
+    def pull(connection, item):
+        connection.pull(repository, item[0], len(item[1]))
+
+    results[f"push {half} small, one by one"] = timed(lambda: spread([connection], one, push))
+    connections = [side.connect() for _ in range(8)]
+    results[f"push {half} small, 8 at once"] = timed(lambda: spread(connections, many, push))
+    results[f"pull {half} small, one by one"] = timed(lambda: spread([connection], one, pull))
+    results[f"pull {half} small, 8 at once"] = timed(lambda: spread(connections, many, pull))
+    return results
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def start_reference(directory):
+    """Debian's docker-registry with its data in a directory."""
+    port = free_port()
+    config = os.path.join(directory, "config.yml")
+    with open(config, "w") as file:
+        file.write(
+            "version: 0.1\nlog: {level: error, accesslog: {disabled: true}}\n"
+            f"storage: {{filesystem: {{rootdirectory: {directory}/data}}}}\n"
+            f"http: {{addr: 127.0.0.1:{port}}}\n"
+        )
+    process = subprocess.Popen(
+        ["docker-registry", "serve", config], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    for _ in range(100):
+        try:
+            socket.create_connection(("127.0.0.1", port)).close()
+            return process, f"127.0.0.1:{port}"
+        except OSError:
+            time.sleep(0.1)
+    process.kill()
+    raise RuntimeError("docker-registry did not start")
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--ours", required=True, help="host:port of the platform")
+    parser.add_argument("--password", default="-", help="the registry token; - reads it from standard input")
+    parser.add_argument("--repository", default="bench", help="a repository that exists")
+    parser.add_argument("--ours-pid", type=int, default=0, help="the server process, for its memory")
+    parser.add_argument("--megabytes", type=int, default=500)
+    parser.add_argument("--small", type=int, default=1000, help="how many small blobs")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--directory", default=None, help="where the blobs and docker-registry's data go")
+    options = parser.parse_args()
+    password = sys.stdin.readline().strip() if options.password == "-" else options.password
+    if shutil.which("docker-registry") is None:
+        sys.exit("docker-registry is missing: apt-get install docker-registry")
+
+    directory = tempfile.mkdtemp(prefix="registry-bench-", dir=options.directory)
+    process = None
+    try:
+        process, address = start_reference(directory)
+        authorization = "Basic " + base64.b64encode(f"AWS:{password}".encode()).decode()
+        ours = Side("longshore", options.ours, authorization, options.repository, options.ours_pid)
+        reference = Side("docker-registry", address, None, "bench", process.pid)
+        times = {}
+        for round_number in range(options.rounds):
+            length = options.megabytes * 1_000_000
+            path = os.path.join(directory, "big")
+            hasher = hashlib.sha256()
+            with open(path, "wb") as file:
+                left = length
+                while left:
+                    block = os.urandom(min(left, 1 << 20))
+                    file.write(block)
+                    hasher.update(block)
+                    left -= len(block)
+            small = [os.urandom(2048 + 14 * (index % 1000)) for index in range(options.small)]
+            small = [("sha256:" + hashlib.sha256(blob).hexdigest(), blob) for blob in small]
+            sides = [ours, reference] if round_number % 2 == 0 else [reference, ours]
+            for side in sides:
+                # Neither side pays for what the other has left to write.
+                os.sync()
+                with open(path, "rb") as big:
+                    big_digest = "sha256:" + hasher.hexdigest()
+                    for name, seconds in measure(side, big, big_digest, length, small).items():
+                        times.setdefault(name, {}).setdefault(side.name, []).append(seconds)
+        print(f"{'':32}{'longshore':>12}{'docker-registry':>18}{'ratio':>8}   (median of {options.rounds})")
+        for name, both in times.items():
+            mine, theirs = (statistics.median(both[side.name]) for side in (ours, reference))
+            print(f"{name:32}{mine:>10.3f} s{theirs:>16.3f} s{theirs / mine:>7.2f}x")
+        print(f"{'peak memory':32}{ours.peak_memory():>8.1f} MiB{reference.peak_memory():>14.1f} MiB")
+    finally:
+        if process is not None:
+            process.terminate()
+            process.wait()
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+if __name__ == "__main__":
+    main()
