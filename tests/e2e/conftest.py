@@ -49,11 +49,12 @@ def eventually(check, timeout=60, interval=0.1):
 class Platform:
     """A running `longshore up` with a data directory and a port of its own."""
 
-    def __init__(self, *options, directory=None, port=None, environment=None):
+    def __init__(self, *options, directory=None, port=None, environment=None, hosts=False):
         self.directory = directory or tempfile.mkdtemp(prefix="longshore-e2e-")
         self.data = os.path.join(self.directory, "data")
         self.port = port or free_port()
-        self.options = options
+        # Load balancers' names resolve on this host only with the block in /etc/hosts.
+        self.options = options if hosts else ("--no-hosts", *options)
         self.environment = environment or {}
         self.log_path = os.path.join(self.directory, "log")
         self.process = None
@@ -62,7 +63,7 @@ class Platform:
     def start(self):
         log = open(self.log_path, "ab")
         self.process = subprocess.Popen(
-            [LONGSHORE, "up", "--data-dir", self.data, "--listen", f"127.0.0.1:{self.port}", "--no-hosts", *self.options],
+            [LONGSHORE, "up", "--data-dir", self.data, "--listen", f"127.0.0.1:{self.port}", *self.options],
             stdout=subprocess.PIPE,
             stderr=log,
             stdin=subprocess.DEVNULL,

@@ -107,25 +107,19 @@ fn groups(items: &[Arc<SliceItem>]) -> impl Iterator<Item = &TargetGroupItem> {
     })
 }
 
-/// Each listener's sockets: our own, and one per further place of the load balancer.
+/// Each listener's sockets: our own, and one per further place.
 fn wanted(items: &[Arc<SliceItem>], bind: Ipv4Addr) -> BTreeSet<Place> {
-    let ports = items.iter().filter_map(|item| match item.as_ref() {
-        SliceItem::Listener(listener) => Some(listener.port),
+    let listeners = items.iter().filter_map(|item| match item.as_ref() {
+        SliceItem::Listener(listener) => Some(listener),
         _ => None,
     });
-    let places = || {
-        items.iter().filter_map(|item| match item.as_ref() {
-            SliceItem::LoadBalancer(load_balancer) => Some(load_balancer.places.iter()),
-            _ => None,
-        })
-    };
-    ports
-        .flat_map(|port| {
-            let elsewhere = places().flatten().map(move |place| Place {
+    listeners
+        .flat_map(|listener| {
+            let elsewhere = listener.places.iter().map(|place| Place {
                 place: place.place.clone(),
-                address: SocketAddrV4::new(place.address, port),
+                address: SocketAddrV4::new(place.address, listener.port),
             });
-            std::iter::once(listeners::own_place(bind, port)).chain(elsewhere)
+            std::iter::once(listeners::own_place(bind, listener.port)).chain(elsewhere)
         })
         .collect()
 }

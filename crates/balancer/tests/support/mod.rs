@@ -49,12 +49,12 @@ impl Setup {
         let mut items = vec![SliceItem::LoadBalancer(LoadBalancerItem {
             arn: "lb".into(),
             attributes: self.attributes.clone(),
-            places: Vec::new(),
         })];
         if self.listener {
             items.push(SliceItem::Listener(ListenerItem {
                 arn: "listener".into(),
                 port,
+                places: Vec::new(),
                 rules: self.rules.clone(),
                 default_action: self.default_action.clone(),
             }));

@@ -50,11 +50,6 @@ pub struct LoadBalancerItem {
     pub arn: String,
     /// What the attributes say.
     pub attributes: LoadBalancerAttributes,
-    /// Addresses outside the process's own network namespace where each listener must listen, too: the host's address
-    /// of an internet-facing load balancer (`place` is `host`) and its other network interfaces (`place` is their id).
-    /// The port is filled in from the listener.
-    #[serde(default)]
-    pub places: Vec<ListeningPlace>,
 }
 
 /// An address where `host` opens sockets for the process.
@@ -73,6 +68,10 @@ pub struct ListenerItem {
     pub arn: String,
     /// 1 to 65535.
     pub port: u16,
+    /// Addresses outside the process's own network namespace where it must listen, too: the host's address of an
+    /// internet-facing load balancer (`place` is `host`) and its other network interfaces (`place` is their id).
+    #[serde(default)]
+    pub places: Vec<ListeningPlace>,
     /// In the order of their priorities, without the default.
     pub rules: Vec<RuleItem>,
     /// What happens where no rule matches.

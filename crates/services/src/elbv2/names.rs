@@ -109,7 +109,7 @@ mod tests {
     #[test]
     fn pages_follow_one_another_without_gaps() {
         let all = ["a", "b", "c", "d", "e"];
-        let (mut seen, mut marker) = (Vec::new(), None::<String>);
+        let (mut seen, mut marker) = (Vec::<&&str>::new(), None::<String>);
         loop {
             let (page, next) = page(all.iter(), |item| (**item).to_owned(), marker.as_deref(), Some(2));
             assert!(page.len() <= 2);

@@ -3,7 +3,7 @@
 
 use std::{
     collections::BTreeMap,
-    net::SocketAddrV4,
+    net::{Ipv4Addr, SocketAddrV4},
 };
 
 use domain::{
@@ -13,7 +13,10 @@ use domain::{
             ListenerItem, ListeningPlace, LoadBalancerItem, RuleItem, SliceItem, TargetGroupItem, TargetItem,
         },
     },
-    network::host::{self, HostItem},
+    network::{
+        NetworkSettings, Peer, Protocol, SecurityGroup, SecurityGroupRule,
+        host::{self, HostItem},
+    },
 };
 use store::Snapshot;
 
@@ -28,7 +31,6 @@ pub fn balancer_slice(view: &Snapshot, load_balancer: &LoadBalancer) -> BTreeMap
     let mut items = vec![SliceItem::LoadBalancer(LoadBalancerItem {
         arn: arn.to_string(),
         attributes: load_balancer.attributes.clone(),
-        places: places(load_balancer),
     })];
     for listener in find::listeners_of(view, arn) {
         let rules = find::rules_of(view, &listener.arn).into_iter().map(|rule| RuleItem {
@@ -39,6 +41,7 @@ pub fn balancer_slice(view: &Snapshot, load_balancer: &LoadBalancer) -> BTreeMap
         items.push(SliceItem::Listener(ListenerItem {
             arn: listener.arn.to_string(),
             port: listener.port,
+            places: places(view, load_balancer, listener.port),
             rules: rules.collect(),
             default_action: listener.default_action.clone(),
         }));
@@ -52,14 +55,40 @@ pub fn balancer_slice(view: &Snapshot, load_balancer: &LoadBalancer) -> BTreeMap
 }
 
 /// Where the process listens besides its own network namespace, which is the first interface's.
-fn places(load_balancer: &LoadBalancer) -> Vec<ListeningPlace> {
-    let host = load_balancer.host_address.map(|address| ListeningPlace { place: HOST.into(), address });
+fn places(view: &Snapshot, load_balancer: &LoadBalancer, port: u16) -> Vec<ListeningPlace> {
+    let host = host_address(view, load_balancer, port).map(|address| ListeningPlace { place: HOST.into(), address });
     let others = load_balancer
         .zones
         .iter()
         .skip(1)
         .map(|zone| ListeningPlace { place: zone.interface_id.clone(), address: zone.address });
     host.into_iter().chain(others).collect()
+}
+
+/// The host's address for a listener of an internet-facing load balancer, if the security groups let the host in.
+///
+/// Connections from the host do not cross the VPC's router, where the kernel holds to the groups, so it is done here.
+fn host_address(view: &Snapshot, load_balancer: &LoadBalancer, port: u16) -> Option<Ipv4Addr> {
+    let address = load_balancer.host_address?;
+    let settings = view.get::<NetworkSettings>(NetworkSettings::KEY);
+    let own = settings.and_then(|settings| settings.public_block.nth(1));
+    let lets_in = |rule: &SecurityGroupRule| {
+        let to_port = match rule.protocol {
+            Protocol::All => true,
+            Protocol::Tcp { from, to } => (from..=to).contains(&port),
+            _ => false,
+        };
+        let from_host = match &rule.peer {
+            Peer::Cidr(block) => block.contains(Ipv4Addr::LOCALHOST) || own.is_some_and(|own| block.contains(own)),
+            _ => false,
+        };
+        !rule.egress && to_port && from_host
+    };
+    let mut groups = load_balancer
+        .security_groups
+        .iter()
+        .filter_map(|id| view.get::<SecurityGroup>(&load_balancer.scope.key(id)));
+    groups.any(|group| group.rules.iter().any(lets_in)).then_some(address)
 }
 
 fn target_group(view: &Snapshot, group: &TargetGroup, load_balancer: &LoadBalancer) -> TargetGroupItem {
@@ -85,14 +114,15 @@ pub fn host_items(view: &Snapshot) -> impl Iterator<Item = (String, HostItem)> {
         .flat_map(move |load_balancer| {
             let ports: Vec<u16> =
                 find::listeners_of(view, &load_balancer.arn).iter().map(|listener| listener.port).collect();
-            let host_listeners = load_balancer.host_address.map(|address| {
-                ports.iter().map(move |port| SocketAddrV4::new(address, *port)).collect::<Vec<_>>()
-            });
+            let host_listeners = ports
+                .iter()
+                .filter_map(|port| Some(SocketAddrV4::new(host_address(view, &load_balancer, *port)?, *port)))
+                .collect();
             let process = HostItem::LoadBalancer(host::LoadBalancerItem {
                 arn: load_balancer.arn.to_string(),
                 vpc_id: load_balancer.vpc_id.clone(),
                 interface_ids: load_balancer.zones.iter().map(|zone| zone.interface_id.clone()).collect(),
-                host_listeners: host_listeners.unwrap_or_default(),
+                host_listeners,
                 listener_ports: ports,
             });
             let name = HostItem::Name(host::NameItem {
@@ -106,3 +136,6 @@ pub fn host_items(view: &Snapshot) -> impl Iterator<Item = (String, HostItem)> {
         .map(|item| (item.key(), item))
 }
 
+
+#[cfg(test)]
+mod tests;
