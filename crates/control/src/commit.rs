@@ -226,6 +226,9 @@ fn commit_service(
         if plan.recovered {
             (primary.start_failures, primary.retry_at) = (0, None);
         }
+        if let Some(blocked) = plan.blocked {
+            primary.blocked = blocked;
+        }
         if plan.complete {
             primary.rollout_state = RolloutState::Completed;
             primary.rollout_state_reason = format!("ECS deployment {} completed.", primary.id);
@@ -233,6 +236,9 @@ fn commit_service(
             let text = events::completed(&primary.id);
             edit.say(&text);
         }
+    }
+    if plan.blocked == Some(true) {
+        edit.say(events::BLOCKED);
     }
     if let Some(steady) = plan.steady {
         edit.service.steady = steady;

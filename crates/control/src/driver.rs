@@ -25,21 +25,15 @@ const BATCH: usize = 128;
 /// How long a key is left alone after its reconciler panicked, and a driver after it died.
 const AFTER_PANIC: Duration = Duration::from_secs(30);
 
-/// How the reconcilers are.
+/// How one part of the reconcilers is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Status {
-    /// Whether they run.
-    pub running: bool,
-    /// Keys that wait, those for later included.
-    pub waiting: usize,
-    /// Keys looked at so far.
-    pub looked_at: u64,
-    /// Plans committed so far.
-    pub committed: u64,
-    /// Reconcilers that panicked on a key so far.
-    pub panics: u64,
-    /// How many times the driver itself was started again.
-    pub restarts: u64,
+    /// Its name.
+    pub name: String,
+    /// Whether it does its work.
+    pub alive: bool,
+    /// For people.
+    pub detail: String,
 }
 
 #[derive(Default)]
@@ -60,16 +54,21 @@ pub struct Handle {
 
 impl Handle {
     /// How the reconcilers are.
-    pub fn status(&self) -> Status {
+    pub fn status(&self) -> Vec<Status> {
         let gauges = &self.gauges;
-        Status {
-            running: gauges.running.load(Ordering::Relaxed),
-            waiting: gauges.waiting.load(Ordering::Relaxed),
-            looked_at: gauges.looked_at.load(Ordering::Relaxed),
-            committed: gauges.committed.load(Ordering::Relaxed),
-            panics: gauges.panics.load(Ordering::Relaxed),
-            restarts: gauges.restarts.load(Ordering::Relaxed),
-        }
+        let number = |gauge: &AtomicU64| gauge.load(Ordering::Relaxed);
+        vec![Status {
+            name: "reconcilers".to_owned(),
+            alive: gauges.running.load(Ordering::Relaxed),
+            detail: format!(
+                "{} keys wait, {} looked at, {} plans committed, {} panics, {} restarts",
+                gauges.waiting.load(Ordering::Relaxed),
+                number(&gauges.looked_at),
+                number(&gauges.committed),
+                number(&gauges.panics),
+                number(&gauges.restarts),
+            ),
+        }]
     }
 }
 

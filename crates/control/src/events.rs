@@ -83,6 +83,9 @@ pub(crate) fn completed(deployment: &str) -> String {
     format!("(deployment {deployment}) deployment completed.")
 }
 
+pub(crate) const BLOCKED: &str = "was unable to stop or start tasks during a deployment because of the service deployment \
+     configuration. Update the minimumHealthyPercent or maximumPercent value and try again.";
+
 pub(crate) const STEADY: &str = "has reached a steady state.";
 
 #[cfg(test)]

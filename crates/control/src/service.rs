@@ -71,6 +71,8 @@ pub struct ServicePlan {
     pub steady: Option<bool>,
     /// The newest deployment starts tasks well again: forget its failures.
     pub recovered: bool,
+    /// The percentages leave no room for a next step, or do again.
+    pub blocked: Option<bool>,
     /// DRAINING becomes INACTIVE.
     pub deactivate: bool,
 }
@@ -83,6 +85,7 @@ impl ServicePlan {
             && !self.complete
             && self.steady.is_none()
             && !self.recovered
+            && self.blocked.is_none()
             && !self.deactivate
     }
 }
@@ -103,6 +106,7 @@ pub fn reconcile(view: &Snapshot, arn: &str, now: Timestamp) -> Plan {
         complete: false,
         steady: None,
         recovered: false,
+        blocked: None,
         deactivate: false,
     };
     let mut again_at = census.again_at;

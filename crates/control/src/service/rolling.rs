@@ -38,9 +38,9 @@ pub(super) fn step(service: &Service, census: &Census, now: Timestamp, plan: &mu
     // Out with the old, as far as the healthy ones allow.
     let missing = desired.saturating_sub(kept.len());
     let room = maximum.saturating_sub(kept.len() + old.len());
-    let blocked = missing > 0 && (room == 0 || primary.unplaced);
+    let cramped = missing > 0 && (room == 0 || primary.unplaced);
     // As long as new tasks can come first, they do: the old ones keep the desired count up.
-    let floor = if blocked || maximum <= desired { minimum } else { desired.max(minimum) };
+    let floor = if cramped || maximum <= desired { minimum } else { desired.max(minimum) };
     let healthy = kept.iter().chain(&old).filter(|member| member.healthy).count();
     let mut spare = healthy.saturating_sub(floor);
     for member in &old {
@@ -57,6 +57,9 @@ pub(super) fn step(service: &Service, census: &Census, now: Timestamp, plan: &mu
             plan.stop.push(scaling(service, member));
         }
     }
+
+    let blocked = missing > 0 && !old.is_empty() && minimum >= maximum;
+    plan.blocked = (blocked != primary.blocked).then_some(blocked);
 
     // In with the new.
     let wanted = missing.min(room).min(MOST_STARTS);

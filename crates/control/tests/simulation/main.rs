@@ -34,7 +34,7 @@ fn services_keep_their_promise_under_faults() {
     if let Some(seed) = number("LONGSHORE_SEED") {
         return run(seed);
     }
-    for seed in 0..number("LONGSHORE_SEEDS").unwrap_or(60) {
+    for seed in 0..number("LONGSHORE_SEEDS").unwrap_or(30) {
         let outcome = std::panic::catch_unwind(|| run(seed));
         assert!(outcome.is_ok(), "seed {seed} fails: run it alone with LONGSHORE_SEED={seed}");
     }

@@ -397,6 +397,13 @@ impl World {
     /// No more faults: everything goes on until nothing more happens.
     pub fn settle(&mut self) {
         self.faults = false;
+        // With so few tasks these percentages round to a deadlock, which the service says; its user helps.
+        for arn in self.services.clone() {
+            let service = self.store.snapshot().get::<Service>(&arn).unwrap();
+            if service.desired_count > 0 && service.minimum_healthy() >= service.maximum() {
+                self.transact(|tx| tx.update::<Service>(&arn, |service| service.desired_count += 1));
+            }
+        }
         let mut quiet_until = None;
         for _ in 0..20_000 {
             self.enqueue_changes();
@@ -534,6 +541,7 @@ fn deploy(
         start_failures: 0,
         retry_at: None,
         unplaced: false,
+        blocked: false,
     };
     service.deployments.insert(0, deployment);
 }

@@ -116,6 +116,9 @@ pub struct Deployment {
     /// Whether the last task wanted found no place.
     #[serde(default)]
     pub unplaced: bool,
+    /// Whether the percentages leave no room for a next step, and the service has said so.
+    #[serde(default)]
+    pub blocked: bool,
 }
 
 impl Deployment {

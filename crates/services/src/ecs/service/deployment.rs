@@ -141,6 +141,7 @@ pub(super) fn new(
         start_failures: 0,
         retry_at: None,
         unplaced: false,
+        blocked: false,
         id,
     }
 }

@@ -47,7 +47,7 @@ fn the_least_is_enough_and_normalised() {
     let shape = shapes::task_definition(&stored);
     let container = &shape.container_definitions.unwrap()[0];
     assert_eq!((container.essential, container.cpu), (Some(true), Some(0)));
-    assert_eq!(container.port_mappings.as_deref(), Some([].as_slice()));
+    assert!(container.port_mappings.as_ref().unwrap().is_empty());
     assert_eq!(shape.compatibilities.unwrap(), ["EC2", "FARGATE"]);
     assert_eq!(shape.cpu.as_deref(), Some("256"));
 }
@@ -58,7 +58,8 @@ fn ports_get_their_protocol_and_host_port() {
     with_port.port_mappings = Some(vec![PortMapping { container_port: Some(80), ..PortMapping::default() }]);
     let request = RegisterTaskDefinitionRequest { container_definitions: Some(vec![with_port]), ..request() };
     let shape = shapes::task_definition(&definition(request, &options()).unwrap());
-    let port = &shape.container_definitions.unwrap()[0].port_mappings.as_ref().unwrap()[0];
+    let containers = shape.container_definitions.unwrap();
+    let port = &containers[0].port_mappings.as_ref().unwrap()[0];
     assert_eq!((port.host_port, port.protocol.as_deref()), (Some(80), Some("tcp")));
 }
 
