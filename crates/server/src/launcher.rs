@@ -1,0 +1,27 @@
+//! Joins what may not know each other: the reconcilers ask for tasks, ECS's face knows how tasks are made.
+
+use domain::{
+    IdSource, Timestamp,
+    ecs::{NewTask, Task, TaskNetwork},
+};
+use store::Transaction;
+
+/// Makes tasks for the reconcilers just as RunTask makes them.
+pub struct Launcher;
+
+impl control::Launcher for Launcher {
+    fn launch(
+        &self,
+        tx: &mut Transaction,
+        new: NewTask<'_>,
+        network: &TaskNetwork,
+        ids: &mut IdSource,
+        now: Timestamp,
+    ) -> Result<Task, String> {
+        services::ecs::launch::launch(tx, new, network, ids, now).map_err(|error| error.to_string())
+    }
+
+    fn release(&self, tx: &mut Transaction, task: &Task) {
+        services::ecs::launch::release(tx, task);
+    }
+}
