@@ -1,1 +1,29 @@
-//! agent.
+//! A container instance: Amazon's agent protocol towards the control plane, and the tasks it is given.
+//!
+//! [`session`] speaks ACS and TCS, [`engine`] decides what a task needs next, [`host`] does it with the runtime,
+//! [`metadata`] answers the task's own questions, [`logs`] delivers what its containers print. A Fargate host is a
+//! container instance of a hidden cluster ([`fargate`]). The agent never opens the store: it knows of the platform
+//! what any agent on another machine would, and goes on running its tasks while the control plane is away.
+
+pub mod aws;
+pub mod engine;
+pub mod fargate;
+pub mod host;
+pub mod identity;
+pub mod logs;
+pub mod metadata;
+mod options;
+pub mod roles;
+pub mod session;
+mod start;
+mod state;
+
+pub use options::Options;
+pub use start::{Error, main, teardown};
+
+/// As Amazon's agent sends it with each handshake.
+const USER_AGENT: &str = concat!("Amazon ECS Agent - v", env!("CARGO_PKG_VERSION"), " (longshore) (linux; LINUX)");
+/// What stands for a commit in the sessions' parameters.
+const AGENT_HASH: &str = "longshore";
+/// The container runtime as the sessions' parameters name it.
+const RUNTIME_VERSION: &str = concat!("longshore-", env!("CARGO_PKG_VERSION"));

@@ -1,0 +1,220 @@
+//! A task's surroundings: its network namespace (made by the network host), cgroup, ephemeral storage, log streams
+//! and metadata endpoint; and their removal.
+
+use std::collections::HashSet;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use domain::agent_protocol::payload::{EPHEMERAL_STORAGE, Task};
+use runtime::{EphemeralVolume, Group, Limits};
+use tokio::time::Instant;
+
+use super::{Host, Settings, lock, reasons};
+use crate::engine::machine::Failure;
+use crate::engine::record::{TaskRecord, docker_host_config, task_id};
+use crate::logs::options::Options;
+use crate::logs::pump::Delivery;
+use crate::{fargate, metadata};
+
+/// How long a task's network may take.
+const NETWORK_PATIENCE: Duration = Duration::from_secs(120);
+/// How long the last lines of an ended task may take before it is removed.
+const LINES_PATIENCE: Duration = Duration::from_secs(600);
+/// What Fargate gives each task, in GiB.
+const EPHEMERAL_GIB: u64 = 20;
+
+impl Host {
+    pub(super) async fn make_ready(&self, task: Arc<Task>, volume: String) -> Result<(), Failure> {
+        let (image, mount) = volume_paths(&self.settings, &volume);
+        let again = EphemeralVolume::adopt(&image, &mount).is_some();
+        let group = self.make_group(&task);
+        let storage = async {
+            if again {
+                return Ok(());
+            }
+            let bytes = ephemeral_gibibytes(&task) << 30;
+            let made = tokio::task::spawn_blocking(move || EphemeralVolume::create(&image, &mount, bytes)).await;
+            match made {
+                Ok(Ok(_)) => Ok(()),
+                Ok(Err(error)) => Err(reasons::resource("failed to create the ephemeral storage", &error)),
+                Err(error) => Err(reasons::resource("failed to create the ephemeral storage", &error)),
+            }
+        };
+        let streams = async {
+            // After a restart of the agent the streams are there already.
+            if again { Ok(()) } else { self.open_streams(&task).await }
+        };
+        let (storage, streams, endpoint) = tokio::join!(storage, streams, self.open_endpoint(&task));
+        group.and(streams).and(endpoint).and(storage)
+    }
+
+    fn make_group(&self, task: &Task) -> Result<(), Failure> {
+        let limits = Limits {
+            memory_bytes: task
+                .memory
+                .and_then(|mebibytes| u64::try_from(mebibytes).ok())
+                .map(|mebibytes| mebibytes << 20),
+            cpu_quota_microseconds: task.cpu.filter(|cpu| *cpu > 0.0).map(|cpu| (cpu * 100_000.0) as u64),
+            cpu_period_microseconds: task.cpu.filter(|cpu| *cpu > 0.0).map(|_| 100_000),
+            ..Limits::default()
+        };
+        let path = self.settings.task_cgroup(task_id(&task.arn));
+        Group::create(&path, &limits)
+            .map(drop)
+            .map_err(|error| reasons::resource("failed to create the task's cgroup", &error))
+    }
+
+    async fn open_streams(&self, task: &Task) -> Result<(), Failure> {
+        for container in &task.containers {
+            if let Some(delivery) = self.delivery(task, &container.name, "") {
+                delivery.open().await.map_err(|error| reasons::logger(&error))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Where a container's lines go; `None` if it has no log driver.
+    pub(super) fn delivery(&self, task: &Task, container: &str, runtime_id: &str) -> Option<Delivery> {
+        let definition = task.containers.iter().find(|definition| definition.name == container)?;
+        let config = docker_host_config(definition).log_config?;
+        // The options were checked when the task was received.
+        let options = Options::new(&config).ok().flatten()?;
+        let region = options.region.clone().unwrap_or_else(|| fargate::region(&task.arn).to_owned());
+        Some(Delivery {
+            client: self.identity.client.clone(),
+            roles: self.roles.clone(),
+            task_arn: task.arn.clone(),
+            stream: options.stream(container, task_id(&task.arn), runtime_id),
+            options,
+            region,
+        })
+    }
+
+    async fn open_endpoint(&self, task: &Arc<Task>) -> Result<(), Failure> {
+        let netns = self.wait_for_network(task).await?;
+        if lock(&self.endpoints).contains_key(&task.arn) {
+            return Ok(());
+        }
+        let Some(engine) = self.engine.get().cloned() else { return Ok(()) };
+        let context = metadata::Context {
+            task_arn: task.arn.clone(),
+            availability_zone: task.zone.clone().unwrap_or_else(|| self.settings.availability_zone.clone()),
+            roles: self.roles.clone(),
+            view: {
+                let (engine, arn) = (engine, task.arn.clone());
+                Arc::new(move || engine.upgrade()?.view(&arn))
+            },
+            stats: {
+                let runtime = self.runtime.clone();
+                Arc::new(move |id: &str| runtime.get(id)?.stats().ok())
+            },
+            storage: {
+                let (image, mount) = volume_paths(&self.settings, task_id(&task.arn));
+                Arc::new(move || EphemeralVolume::adopt(&image, &mount)?.usage().ok())
+            },
+        };
+        let endpoint = metadata::Endpoint::open(netns, context)
+            .await
+            .map_err(|error| reasons::resource("failed to open the task metadata endpoint", &error))?;
+        lock(&self.endpoints).insert(task.arn.clone(), endpoint);
+        Ok(())
+    }
+
+    /// The task's network namespace, once it is complete.
+    pub(super) async fn wait_for_network(&self, task: &Task) -> Result<PathBuf, Failure> {
+        let Some(netns) = fargate::netns(&self.settings.platform, task) else {
+            return Err(reasons::resource("failed to configure ENI", &"the task has no network interface"));
+        };
+        let deadline = Instant::now() + NETWORK_PATIENCE;
+        let mut looks = 0u32;
+        while !fargate::is_netns(&netns) {
+            looks += 1;
+            if Instant::now() > deadline {
+                let why = "the network interface was not attached in time";
+                return Err(reasons::resource("failed to configure ENI", &why));
+            }
+            if looks.is_multiple_of(20) && !self.is_wanted(&task.arn) {
+                return Err(Failure("the task was stopped".to_owned()));
+            }
+            tokio::time::sleep(Duration::from_millis(if looks < 200 { 5 } else { 50 })).await;
+        }
+        Ok(netns)
+    }
+
+    pub(super) async fn remove_task(&self, record: Arc<TaskRecord>) {
+        let arn = &record.task.arn;
+        let ids = record.containers.iter().flat_map(|one| one.runtime_id.iter().chain(&one.former_ids));
+        let ids: Vec<String> = ids.cloned().collect();
+        let lines = async {
+            for id in &ids {
+                crate::engine::driver::Driver::drained(self, id).await;
+            }
+        };
+        if tokio::time::timeout(LINES_PATIENCE, lines).await.is_err() {
+            tracing::warn!(task = record.id(), "the last lines of a task could not be delivered and are lost");
+        }
+        lock(&self.endpoints).remove(arn);
+        for id in &ids {
+            lock(&self.drains).remove(id);
+            let Some(container) = self.container(id) else { continue };
+            if let Err(error) = container.delete().await {
+                tracing::warn!(container = id, %error, "a container could not be removed");
+            }
+        }
+        for index in 0..record.containers.len() {
+            lock(&self.pulled).remove(&(arn.clone(), index));
+        }
+        let (image, mount) = volume_paths(&self.settings, record.volume.as_deref().unwrap_or(record.id()));
+        remove_volume(image, mount).await;
+        let group = self.settings.task_cgroup(record.id());
+        let removed = tokio::task::spawn_blocking(move || Group::open(&group)?.remove()).await;
+        if let Ok(Err(error)) = removed {
+            tracing::warn!(task = record.id(), %error, "a task's cgroup could not be removed");
+        }
+    }
+}
+
+fn ephemeral_gibibytes(task: &Task) -> u64 {
+    let attachment = task.attachments.iter().find(|attachment| attachment.attachment_type == EPHEMERAL_STORAGE);
+    let properties = attachment.map(|attachment| attachment.attachment_properties.as_slice()).unwrap_or_default();
+    let size = properties.iter().find(|property| property.name == "sizeInGiB");
+    size.and_then(|property| property.value.parse().ok()).unwrap_or(EPHEMERAL_GIB).clamp(1, 200)
+}
+
+/// The sparse file and the mount point of a volume.
+pub(super) fn volume_paths(settings: &Settings, name: &str) -> (PathBuf, PathBuf) {
+    let directory = settings.volumes();
+    (directory.join(format!("{name}.ext4")), directory.join(name))
+}
+
+async fn remove_volume(image: PathBuf, mount: PathBuf) {
+    let removed = tokio::task::spawn_blocking(move || match EphemeralVolume::adopt(&image, &mount) {
+        Some(volume) => volume.remove().map_err(|error| error.to_string()),
+        None => remove_leftovers(&image, &mount),
+    })
+    .await;
+    if let Ok(Err(error)) = removed {
+        tracing::warn!(error, "ephemeral storage could not be removed");
+    }
+}
+
+fn remove_leftovers(image: &Path, mount: &Path) -> Result<(), String> {
+    let _ = std::fs::remove_dir(mount);
+    crate::state::remove(image).map_err(|error| error.to_string())
+}
+
+/// Removes ephemeral storage of tasks that are in no record.
+pub(super) async fn remove_orphan_volumes(settings: &Settings, known: &HashSet<&str>) {
+    let Ok(entries) = std::fs::read_dir(settings.volumes()) else { return };
+    for entry in entries.flatten() {
+        let name = entry.file_name();
+        let Some(name) = name.to_str().map(|name| name.trim_end_matches(".ext4").to_owned()) else { continue };
+        if known.contains(name.as_str()) || name.starts_with("template-") {
+            continue;
+        }
+        tracing::warn!(volume = name, "removing ephemeral storage no task knows");
+        let (image, mount) = volume_paths(settings, &name);
+        remove_volume(image, mount).await;
+    }
+}

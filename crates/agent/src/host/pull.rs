@@ -1,0 +1,117 @@
+//! Bringing an image to the host: from the platform's own registry as the task's execution role, from any other
+//! registry out of the task's own network, or from a mirror the operator named.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use domain::agent_protocol::payload::{EcrAuthData, Task};
+use runtime::{Endpoint, ImageError, PullNetwork, PullProgress, PullRequest, Reference, RegistryAuth};
+
+use super::{Host, lock, reasons};
+use crate::engine::machine::{Failure, Pulled};
+use crate::fargate;
+
+/// How often a registry that does not answer is asked.
+const ATTEMPTS: u32 = 5;
+/// For one connection.
+const CONNECT: Duration = Duration::from_secs(5);
+/// For a whole pull, as Amazon's agent.
+const WHOLE: Duration = Duration::from_secs(2 * 3600);
+
+impl Host {
+    pub(super) async fn pull_image(
+        &self,
+        task: Arc<Task>,
+        index: usize,
+        resolved: impl Fn(String) + Send + Sync + 'static,
+    ) -> Result<Pulled, Failure> {
+        let Some(container) = task.containers.get(index) else {
+            return Err(Failure("CannotPullContainerError: no such container".to_owned()));
+        };
+        let reference: Reference =
+            container.image.parse().map_err(|error: ImageError| reasons::pull(&error, &container.image, "", 1))?;
+        let mut request = PullRequest::new(reference.clone());
+        request.timeout = WHOLE;
+        request.connect_timeout = CONNECT;
+        let ecr = container.registry_authentication.as_ref().filter(|auth| auth.kind == "ecr");
+        if let Some(data) = ecr.and_then(|auth| auth.ecr_auth_data.as_ref()) {
+            self.own_registry(&task, data, &mut request).await?;
+        } else if let Some((_, url)) = self.settings.mirrors.iter().find(|(name, _)| name == &reference.registry) {
+            request.endpoints =
+                vec![Endpoint { registry: reference.registry.clone(), url: url.clone(), connect: None }];
+        } else {
+            request.network = Some(self.task_network(&task).await?);
+        }
+        let resolved = Arc::new(resolved);
+        let mut attempts = 0;
+        let image = loop {
+            attempts += 1;
+            let teller = resolved.clone();
+            let progress = move |progress: PullProgress| {
+                if let PullProgress::Resolved { digest, .. } = progress {
+                    teller(digest.to_string());
+                }
+            };
+            match self.images.pull(request.clone(), Arc::new(progress)).await {
+                Ok(image) => break image,
+                Err(error) if attempts < ATTEMPTS && is_temporary(&error) => {
+                    tracing::info!(image = container.image, %error, "pulling again");
+                    tokio::time::sleep(Duration::from_millis(300)).await;
+                }
+                Err(error) => {
+                    let url = manifest_url(&reference);
+                    return Err(reasons::pull(&error, &reference.to_string(), &url, attempts));
+                }
+            }
+        };
+        let pulled = Pulled {
+            digest: image.index_digest.as_ref().unwrap_or(&image.digest).to_string(),
+            stop_signal: image.config.stop_signal.clone(),
+        };
+        lock(&self.pulled).insert((task.arn.clone(), index), Arc::new(image));
+        Ok(pulled)
+    }
+
+    /// The platform's registry: logged in as the execution role, always reachable, so asked from the host itself.
+    async fn own_registry(&self, task: &Task, data: &EcrAuthData, request: &mut PullRequest) -> Result<(), Failure> {
+        let role = self.roles.execution(&task.arn).ok_or_else(reasons::no_execution_role)?;
+        let client = &self.identity.client;
+        let (username, password) = client
+            .registry_login(&data.registry_id, &data.region, &role)
+            .await
+            .map_err(|error| reasons::registry_login(&error))?;
+        request.auth = RegistryAuth::Basic { username, password };
+        let authority = &client.endpoint().authority;
+        let port = authority.rsplit(':').next().unwrap_or("80");
+        // A registry is told apart by its name, and which names there are only the platform knows.
+        let url = format!("http://{}.dkr.ecr.{}.localhost:{port}", data.registry_id, data.region);
+        let connect: SocketAddr = authority
+            .parse()
+            .unwrap_or_else(|_| SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port.parse().unwrap_or(80)));
+        let registry = request.reference.registry.clone();
+        request.endpoints = vec![Endpoint { registry, url, connect: Some(connect) }];
+        Ok(())
+    }
+
+    /// The task's own network: what it cannot reach, its images cannot come from.
+    async fn task_network(&self, task: &Task) -> Result<PullNetwork, Failure> {
+        let netns = self.wait_for_network(task).await?;
+        let resolvers = fargate::resolvers(task).iter().filter_map(|text| text.parse().ok()).collect();
+        Ok(PullNetwork { netns, resolvers, hosts: Vec::new() })
+    }
+}
+
+fn is_temporary(error: &ImageError) -> bool {
+    match error {
+        ImageError::Timeout { .. } | ImageError::Unreachable { .. } | ImageError::TooManyRequests { .. } => true,
+        ImageError::Registry { status, .. } => *status >= 500,
+        _ => false,
+    }
+}
+
+fn manifest_url(reference: &Reference) -> String {
+    let tag = reference.digest.as_ref().map(ToString::to_string).or_else(|| reference.tag.clone());
+    let tag = tag.unwrap_or_else(|| "latest".to_owned());
+    format!("https://{}/v2/{}/manifests/{tag}", reference.registry, reference.repository)
+}

@@ -1,0 +1,310 @@
+//! From a payload's container and its image to what the runtime is asked to run.
+
+use domain::agent_protocol::docker::HostConfig;
+use domain::agent_protocol::payload::{Container, LinuxParameters, Task};
+use runtime::{ContainerSpec, File, Image, Limits, LogLimits, Rootfs, Tmpfs, Ulimit, WhenFull};
+
+use super::Settings;
+use super::provision::volume_paths;
+use crate::engine::driver::StartOrder;
+use crate::engine::machine::Failure;
+use crate::engine::record::{docker_config, docker_host_config, task_id};
+use crate::engine::validate;
+use crate::fargate;
+use crate::logs::options::Options;
+
+/// Spool of a container nobody reads: the runtime's least.
+const UNREAD: u64 = 256 << 10;
+/// What Fargate sets for open files when the definition does not.
+const NOFILE: u64 = 65_535;
+/// Size of a memory file system without one.
+const TMPFS: u64 = 64 << 20;
+
+/// What the runtime is asked to run.
+pub fn build(settings: &Settings, order: &StartOrder, image: &Image) -> Result<ContainerSpec, Failure> {
+    let task = order.task.as_ref();
+    let Some(container) = task.containers.get(order.index) else {
+        return Err(Failure("CannotCreateContainerError: no such container".to_owned()));
+    };
+    let (config, host) = (docker_config(container), docker_host_config(container));
+    let arguments = arguments(container, image);
+    if arguments.is_empty() {
+        return Err(Failure("CannotCreateContainerError: No command specified".to_owned()));
+    }
+    let (_, mount) = volume_paths(settings, order.volume.as_deref().unwrap_or(task_id(&task.arn)));
+    let own = mount.join(&container.name);
+    // A restart in place goes on with what the container wrote; only the kernel's work directory is fresh.
+    let rootfs = Rootfs {
+        lowers: image.layers.clone(),
+        upper: own.join("upper"),
+        work: own.join(format!("work-{}", order.runtime_id)),
+    };
+    let mut spec = ContainerSpec::new(rootfs, arguments);
+    spec.env = environment(settings, task, container, image, &order.runtime_id);
+    spec.cwd = or(&config.working_dir, &image.config.working_directory);
+    spec.user = or(&config.user, &image.config.user);
+    let parameters = container.linux_parameters.clone().unwrap_or_default();
+    let capabilities = parameters.capabilities.clone().unwrap_or_default();
+    spec.capabilities_add = [capabilities.add, host.cap_add.clone()].concat();
+    spec.capabilities_drop = [capabilities.drop, host.cap_drop.clone()].concat();
+    spec.read_only_root = host.readonly_rootfs;
+    spec.tmpfs = host.tmpfs.iter().map(|(target, options)| tmpfs(target, options)).collect();
+    spec.shm_size_bytes = shared_memory(&parameters, &host);
+    spec.files = files(task, &host);
+    spec.ulimits = ulimits(&host);
+    spec.sysctls = host.sysctls.clone();
+    spec.init = host.init.or(parameters.init_process_enabled).unwrap_or(false);
+    spec.hostname = or(&config.hostname, &fargate::hostname(task));
+    spec.network_namespace = fargate::netns(&settings.platform, task);
+    spec.limits = limits(container, &host);
+    spec.cgroup_parent = settings.task_cgroup(task_id(&task.arn));
+    spec.logs = spool(&host);
+    Ok(spec)
+}
+
+fn or(first: &str, second: &str) -> String {
+    if first.is_empty() { second.to_owned() } else { first.to_owned() }
+}
+
+/// Docker's rule: an entry point of the definition also replaces the image's command.
+fn arguments(container: &Container, image: &Image) -> Vec<String> {
+    let command = validate::command(container).filter(|command| !command.is_empty());
+    match container.entry_point.clone().filter(|entry| !entry.is_empty()) {
+        Some(entry) => [entry, command.unwrap_or_default()].concat(),
+        None => [image.config.entrypoint.clone(), command.unwrap_or_else(|| image.config.command.clone())].concat(),
+    }
+}
+
+/// The image's environment, under what the agent adds, under the definition's.
+fn environment(settings: &Settings, task: &Task, container: &Container, image: &Image, id: &str) -> Vec<String> {
+    let mut pairs: Vec<(String, String)> = Vec::new();
+    let mut set = |name: &str, value: String| {
+        pairs.retain(|(existing, _)| existing != name);
+        pairs.push((name.to_owned(), value));
+    };
+    for pair in &image.config.environment {
+        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+        set(name, value.to_owned());
+    }
+    let region = fargate::region(&task.arn);
+    set("AWS_EXECUTION_ENV", fargate::EXECUTION_ENVIRONMENT.to_owned());
+    set("AWS_REGION", region.to_owned());
+    set("AWS_DEFAULT_REGION", region.to_owned());
+    set("AWS_ENDPOINT_URL", settings.task_endpoint.clone());
+    set("ECS_CONTAINER_METADATA_URI", format!("http://169.254.170.2/v3/{id}"));
+    set("ECS_CONTAINER_METADATA_URI_V4", format!("http://169.254.170.2/v4/{id}"));
+    set("ECS_AGENT_URI", format!("http://169.254.170.2/api/{id}"));
+    if let Some(role) = &task.role_credentials {
+        let uri = format!("/v2/credentials/{}", role.credentials_id);
+        set("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI", uri);
+    }
+    for (name, value) in &container.environment {
+        set(name, value.clone());
+    }
+    pairs.into_iter().map(|(name, value)| format!("{name}={value}")).collect()
+}
+
+fn tmpfs(target: &str, options: &str) -> Tmpfs {
+    let mut tmpfs = Tmpfs { target: target.to_owned(), size_bytes: TMPFS, options: Vec::new() };
+    for option in options.split(',').filter(|option| !option.is_empty()) {
+        match option.strip_prefix("size=").and_then(size) {
+            Some(bytes) => tmpfs.size_bytes = bytes,
+            None => tmpfs.options.push(option.to_owned()),
+        }
+    }
+    tmpfs
+}
+
+fn size(text: &str) -> Option<u64> {
+    let lower = text.to_ascii_lowercase();
+    let (digits, shift) = match lower.chars().last()? {
+        'k' => (lower.trim_end_matches('k'), 10),
+        'm' => (lower.trim_end_matches('m'), 20),
+        'g' => (lower.trim_end_matches('g'), 30),
+        _ => (lower.as_str(), 0),
+    };
+    digits.parse::<u64>().ok()?.checked_mul(1 << shift)
+}
+
+fn shared_memory(parameters: &LinuxParameters, host: &HostConfig) -> Option<u64> {
+    let bytes = match parameters.shared_memory_size {
+        Some(mebibytes) => mebibytes.saturating_mul(1 << 20),
+        None => host.shm_size,
+    };
+    u64::try_from(bytes).ok().filter(|bytes| *bytes > 0)
+}
+
+fn ulimits(host: &HostConfig) -> Vec<Ulimit> {
+    let bound = |value: i64| u64::try_from(value).unwrap_or(u64::MAX);
+    let mut ulimits: Vec<Ulimit> = host
+        .ulimits
+        .iter()
+        .map(|limit| Ulimit { name: limit.name.clone(), soft: bound(limit.soft), hard: bound(limit.hard) })
+        .collect();
+    if !ulimits.iter().any(|limit| limit.name == "nofile") {
+        ulimits.push(Ulimit { name: "nofile".to_owned(), soft: NOFILE, hard: NOFILE });
+    }
+    ulimits
+}
+
+fn limits(container: &Container, host: &HostConfig) -> Limits {
+    let mebibytes = u64::try_from(container.memory).ok().filter(|memory| *memory > 0);
+    Limits {
+        memory_bytes: mebibytes.map(|mebibytes| mebibytes << 20),
+        memory_reservation_bytes: u64::try_from(host.memory_reservation).ok().filter(|bytes| *bytes > 0),
+        // The kernel's least is 2, which is also what Amazon's agent gives a container without a share.
+        cpu_shares: Some(u64::try_from(container.cpu).unwrap_or(0).max(2)),
+        ..Limits::default()
+    }
+}
+
+fn spool(host: &HostConfig) -> LogLimits {
+    let options = host.log_config.as_ref().and_then(|config| Options::new(config).ok().flatten());
+    match options {
+        Some(options) => LogLimits {
+            limit_bytes: options.buffer_bytes,
+            when_full: if options.blocking { WhenFull::Block } else { WhenFull::Drop },
+        },
+        None => LogLimits { limit_bytes: UNREAD, when_full: WhenFull::Drop },
+    }
+}
+
+/// The files by which a container knows names: hosts, resolver, its own name.
+fn files(task: &Task, host: &HostConfig) -> Vec<File> {
+    let file = |target: &str, content: String| File { target: target.to_owned(), content, mode: 0o644 };
+    let hostname = fargate::hostname(task);
+    let mut hosts = String::from("127.0.0.1 localhost\n");
+    if let Some(address) = fargate::address(task) {
+        hosts.push_str(&format!("{address} {hostname}\n"));
+    }
+    for extra in &host.extra_hosts {
+        if let Some((name, address)) = extra.split_once(':') {
+            hosts.push_str(&format!("{address} {name}\n"));
+        }
+    }
+    let resolvers = if host.dns.is_empty() { fargate::resolvers(task) } else { host.dns.clone() };
+    let search = if host.dns_search.is_empty() { fargate::search_domains(task) } else { host.dns_search.clone() };
+    let mut resolv = String::new();
+    if !search.is_empty() {
+        resolv.push_str(&format!("search {}\n", search.join(" ")));
+    }
+    for resolver in resolvers {
+        resolv.push_str(&format!("nameserver {resolver}\n"));
+    }
+    vec![file("/etc/hosts", hosts), file("/etc/resolv.conf", resolv), file("/etc/hostname", format!("{hostname}\n"))]
+}
+
+#[cfg(test)]
+mod tests {
+    use domain::agent_protocol::payload::{ElasticNetworkInterface, Ipv4Address, RoleCredentials};
+    use runtime::ImageConfig;
+
+    use super::*;
+
+    fn image() -> Image {
+        let digest = format!("sha256:{}", "0".repeat(64)).parse().expect("a digest");
+        let config = ImageConfig {
+            entrypoint: vec!["/entry".into()],
+            command: vec!["default".into()],
+            environment: vec!["PATH=/bin".into(), "A=image".into(), "AWS_REGION=moon".into()],
+            user: "app".into(),
+            ..ImageConfig::default()
+        };
+        let reference = "nginx".parse().expect("a reference");
+        Image { reference, digest, index_digest: None, config, layers: vec!["/layer".into()], size: 0 }
+    }
+
+    fn settings() -> Settings {
+        Settings {
+            platform: "a1b2c3".into(),
+            directory: "/data".into(),
+            task_endpoint: "http://169.254.169.252:4580".into(),
+            mirrors: Vec::new(),
+            availability_zone: "us-east-1a".into(),
+        }
+    }
+
+    fn order(container: Container) -> StartOrder {
+        let interface = ElasticNetworkInterface {
+            ec2_id: "eni-1".into(),
+            ipv4_addresses: vec![Ipv4Address { private_address: "10.0.0.9".into(), primary: true }],
+            domain_name_servers: vec!["10.0.0.2".into()],
+            domain_name: vec!["ec2.internal".into()],
+            private_dns_name: "ip-10-0-0-9.ec2.internal".into(),
+            ..ElasticNetworkInterface::default()
+        };
+        let role = RoleCredentials { credentials_id: "cred".into(), ..RoleCredentials::default() };
+        let task = Task {
+            arn: "arn:aws:ecs:eu-west-1:123456789012:task/c/0a".into(),
+            elastic_network_interfaces: vec![interface],
+            role_credentials: Some(role),
+            containers: vec![container],
+            ..Task::default()
+        };
+        StartOrder { task: task.into(), index: 0, runtime_id: "0a-1".into(), volume: Some("0a".into()) }
+    }
+
+    #[track_caller]
+    fn check_arguments(entry: Option<&[&str]>, command: Option<&[&str]>, expect: &[&str]) {
+        let own = |list: &[&str]| list.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>();
+        let container = Container { entry_point: entry.map(own), command: command.map(own), ..Container::default() };
+        assert_eq!(arguments(&container, &image()), expect);
+    }
+
+    #[test]
+    fn entry_point_and_command_are_merged_as_docker_does() {
+        check_arguments(None, None, &["/entry", "default"]);
+        check_arguments(None, Some(&["x"]), &["/entry", "x"]);
+        check_arguments(Some(&["/mine"]), None, &["/mine"]);
+        check_arguments(Some(&["/mine"]), Some(&["x"]), &["/mine", "x"]);
+        check_arguments(Some(&[]), Some(&[]), &["/entry", "default"]);
+    }
+
+    #[test]
+    fn the_environment_is_image_then_agent_then_definition() {
+        let mut container = Container { name: "web".into(), ..Container::default() };
+        container.environment.insert("AWS_ENDPOINT_URL".into(), "http://mine".into());
+        let spec = build(&settings(), &order(container), &image()).expect("a spec");
+        for expected in [
+            "PATH=/bin",
+            "A=image",
+            "AWS_REGION=eu-west-1",
+            "AWS_ENDPOINT_URL=http://mine",
+            "AWS_EXECUTION_ENV=AWS_ECS_FARGATE",
+            "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI=/v2/credentials/cred",
+            "ECS_CONTAINER_METADATA_URI_V4=http://169.254.170.2/v4/0a-1",
+        ] {
+            assert_eq!(spec.env.iter().filter(|pair| *pair == expected).count(), 1, "{expected} in {:?}", spec.env);
+        }
+        assert!(!spec.env.iter().any(|pair| pair == "AWS_REGION=moon"));
+        assert_eq!(spec.user, "app");
+    }
+
+    #[test]
+    fn a_container_knows_its_name_and_resolver() {
+        let container = Container { name: "web".into(), ..Container::default() };
+        let spec = build(&settings(), &order(container), &image()).expect("a spec");
+        let content =
+            |target: &str| spec.files.iter().find(|file| file.target == target).map(|file| file.content.clone());
+        assert_eq!(content("/etc/hosts").as_deref(), Some("127.0.0.1 localhost\n10.0.0.9 ip-10-0-0-9.ec2.internal\n"));
+        assert_eq!(content("/etc/resolv.conf").as_deref(), Some("search ec2.internal\nnameserver 10.0.0.2\n"));
+        assert_eq!(spec.hostname, "ip-10-0-0-9.ec2.internal");
+        assert_eq!(spec.network_namespace.as_deref(), Some(std::path::Path::new("/run/netns/ls-a1b2c3-eni-1")));
+        assert_eq!(spec.cgroup_parent, "longshore/a1b2c3/0a");
+    }
+
+    #[test]
+    fn memory_file_systems_carry_their_size() {
+        let tmpfs = tmpfs("/tmp", "size=128m,noexec,mode=1777");
+        assert_eq!((tmpfs.size_bytes, tmpfs.options), (128 << 20, vec!["noexec".to_owned(), "mode=1777".to_owned()]));
+    }
+
+    #[test]
+    fn an_image_without_a_command_is_refused() {
+        let mut bare = image();
+        bare.config.entrypoint.clear();
+        bare.config.command.clear();
+        let failure = build(&settings(), &order(Container::default()), &bare).err().expect("refused");
+        assert_eq!(failure.0, "CannotCreateContainerError: No command specified");
+    }
+}

@@ -1,0 +1,180 @@
+//! The HTTP server of one task's endpoint.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use http::{HeaderValue, Method, Request, Response, StatusCode};
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use serde_json::{Value, json};
+use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
+
+use super::limiter::{Limiter, STEADY};
+use super::{Context, documents, stats};
+use crate::engine::record::{ContainerRecord, TaskRecord};
+use crate::roles::Lookup;
+
+/// Connections of one task at once.
+const CONNECTIONS: usize = 64;
+
+/// Serves until it is aborted.
+pub async fn run(listener: TcpListener, context: Context) {
+    let shared = Arc::new((context, Limiter::new(Instant::now())));
+    let connections = Arc::new(Semaphore::new(CONNECTIONS));
+    loop {
+        let Ok(permit) = connections.clone().acquire_owned().await else { return };
+        let socket = match listener.accept().await {
+            Ok((socket, _)) => socket,
+            Err(error) => {
+                tracing::debug!(%error, "the metadata endpoint could not accept");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+                continue;
+            }
+        };
+        let shared = shared.clone();
+        tokio::spawn(async move {
+            let service = service_fn(move |request| {
+                let shared = shared.clone();
+                async move { Ok::<_, Infallible>(answer(&shared.0, &shared.1, &request)) }
+            });
+            let mut server = http1::Builder::new();
+            server.timer(TokioTimer::new()).header_read_timeout(Duration::from_secs(15)).max_buf_size(64 << 10);
+            // A container that breaks its own connection is no event.
+            let _ = server.serve_connection(TokioIo::new(socket), service).await;
+            drop(permit);
+        });
+    }
+}
+
+fn answer(context: &Context, limiter: &Limiter, request: &Request<Incoming>) -> Response<Full<Bytes>> {
+    let (status, body) = if limiter.admit(Instant::now()) {
+        route(context, request.method(), request.uri().path(), request.uri().query().unwrap_or_default())
+    } else {
+        (StatusCode::TOO_MANY_REQUESTS, Value::String("You have reached maximum request limit.".to_owned()))
+    };
+    let mut response = Response::new(Full::new(Bytes::from(body.to_string())));
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert("content-type", HeaderValue::from_static("application/json"));
+    if let Ok(limit) = HeaderValue::from_str(&format!("{STEADY:.2}")) {
+        headers.insert("x-rate-limit-limit", limit);
+    }
+    headers.insert("x-rate-limit-duration", HeaderValue::from_static("1"));
+    response
+}
+
+/// One request, freed of its connection.
+pub fn route(context: &Context, method: &Method, path: &str, query: &str) -> (StatusCode, Value) {
+    if method != Method::GET {
+        return (StatusCode::METHOD_NOT_ALLOWED, Value::String("method not allowed".to_owned()));
+    }
+    let parts: Vec<&str> = path.split('/').filter(|part| !part.is_empty()).collect();
+    match parts.as_slice() {
+        ["v2", "credentials", id] => credentials(context, id, 2),
+        ["v2", "credentials"] => no_id(2),
+        ["v1", "credentials"] => match query.split('&').find_map(|pair| pair.strip_prefix("id=")) {
+            Some(id) => credentials(context, id, 1),
+            None => no_id(1),
+        },
+        ["v2", rest @ ("metadata" | "stats")] => task_wide(context, if *rest == "stats" { "stats" } else { "" }, 2),
+        ["v2", "metadata", id] => of_container(context, id, "", 2),
+        [version @ ("v3" | "v4"), id, rest @ ..] => {
+            let number = if *version == "v3" { 3 } else { 4 };
+            match rest {
+                [] => of_container(context, id, "", number),
+                ["stats"] => of_container(context, id, "stats", number),
+                ["task"] => known(context, id, number, |_, _| task_wide(context, "", number)),
+                ["task", "stats"] => known(context, id, number, |_, _| task_wide(context, "stats", number)),
+                _ => not_found(path),
+            }
+        }
+        _ => not_found(path),
+    }
+}
+
+fn not_found(path: &str) -> (StatusCode, Value) {
+    let text: String = path.chars().take(200).collect();
+    (StatusCode::NOT_FOUND, Value::String(format!("404 page not found: {text}")))
+}
+
+fn credentials(context: &Context, id: &str, version: u8) -> (StatusCode, Value) {
+    match context.roles.lookup(&context.task_arn, id) {
+        Lookup::Known(credentials) => {
+            let body = json!({
+                "RoleArn": credentials.role_arn,
+                "AccessKeyId": credentials.access_key_id,
+                "SecretAccessKey": credentials.secret_access_key,
+                "Token": credentials.session_token,
+                "Expiration": credentials.expiration,
+            });
+            (StatusCode::OK, body)
+        }
+        Lookup::Unknown => refuse(StatusCode::BAD_REQUEST, "InvalidIdInRequest", version, "Credentials not found"),
+        Lookup::Uninitialised => refuse(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "CredentialsUninitialized",
+            version,
+            "Credentials uninitialized for ID",
+        ),
+    }
+}
+
+fn no_id(version: u8) -> (StatusCode, Value) {
+    refuse(StatusCode::BAD_REQUEST, "NoIdInRequest", version, "No Credential ID in the request")
+}
+
+fn refuse(status: StatusCode, code: &str, version: u8, text: &str) -> (StatusCode, Value) {
+    let message = format!("CredentialsV{version}Request: {text}");
+    (status, json!({ "code": code, "message": message, "HTTPErrorCode": status.as_u16() }))
+}
+
+fn known(
+    context: &Context,
+    id: &str,
+    version: u8,
+    then: impl FnOnce(&TaskRecord, &ContainerRecord) -> (StatusCode, Value),
+) -> (StatusCode, Value) {
+    let record = (context.view)();
+    let found = record.as_ref().and_then(|record| {
+        let has = |one: &&ContainerRecord| {
+            one.runtime_id.as_deref() == Some(id) || one.former_ids.iter().any(|former| former == id)
+        };
+        Some((record, record.containers.iter().find(has)?))
+    });
+    match found {
+        Some((record, container)) => then(record, container),
+        None => {
+            let text = format!(
+                "V{version} container metadata handler: unable to get container ID from request: unable to get docker ID from v{version} endpoint ID: {id}"
+            );
+            (StatusCode::NOT_FOUND, Value::String(text))
+        }
+    }
+}
+
+fn of_container(context: &Context, id: &str, what: &str, version: u8) -> (StatusCode, Value) {
+    known(context, id, version, |record, container| {
+        let body = match what {
+            "stats" => stats::of_container(context, container),
+            _ => documents::container(record, container, version),
+        };
+        (StatusCode::OK, body)
+    })
+}
+
+fn task_wide(context: &Context, what: &str, version: u8) -> (StatusCode, Value) {
+    let Some(record) = (context.view)() else {
+        return (StatusCode::NOT_FOUND, Value::String("the task is gone".to_owned()));
+    };
+    let body = match what {
+        "stats" => stats::of_task(context, &record),
+        _ => documents::task(context, &record, version),
+    };
+    (StatusCode::OK, body)
+}

@@ -1,0 +1,368 @@
+//! The server of an ACS session.
+//!
+//! Level-triggered: each change of the store, each answer and each tick leads to the same look at the tasks placed on
+//! the instance. The newest connection of an instance wins.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+
+use domain::agent_protocol::HEARTBEAT_SECONDS;
+use domain::agent_protocol::acs::{
+    Credentials, FromAgent, Heartbeat, Manifest, Payload, StopVerification, StopVerificationAck, TASK_APPLICATION,
+    TaskIdentifier, ToAgent,
+};
+use domain::agent_protocol::payload;
+use domain::ecs::{AgentConnection, ContainerInstance, ContainerInstanceStatus, DesiredStatus, Task};
+use domain::{Arn, Clock, Resource, Scope, Timestamp};
+use iam::Principal;
+use store::{Changes, Snapshot};
+use tokio::io::{AsyncRead, AsyncWrite};
+use wire::ServiceError;
+
+use super::agents_instance;
+use super::credentials::{self, RENEW_BEFORE};
+use super::query::parameter;
+use super::socket::{Over, Socket};
+use super::work::Work;
+use crate::Platform;
+use crate::ecs::payload as task_payload;
+
+/// Heartbeats in a row that an agent may leave unanswered.
+const UNANSWERED: u32 = 3;
+
+/// A session whose handshake was accepted.
+pub struct Begun {
+    platform: Arc<Platform>,
+    instance: Arn,
+    agent_version: String,
+    runtime_version: String,
+}
+
+/// Checks who comes, and as which instance.
+pub fn begin(
+    platform: &Arc<Platform>,
+    principal: &Principal,
+    _scope: &Scope,
+    query: &str,
+) -> Result<Begun, ServiceError> {
+    let arn = parameter(query, "containerInstanceArn").unwrap_or_default();
+    let instance = agents_instance(&platform.store.snapshot(), principal, &arn)?;
+    let runtime_version = parameter(query, "dockerVersion").unwrap_or_default();
+    Ok(Begun {
+        platform: platform.clone(),
+        instance: instance.arn.clone(),
+        agent_version: short(parameter(query, "agentVersion").unwrap_or_default()),
+        runtime_version: short(runtime_version.trim_start_matches("DockerVersion: ").to_owned()),
+    })
+}
+
+fn short(text: String) -> String {
+    text.chars().take(64).collect()
+}
+
+impl Begun {
+    /// Serves the session until the agent goes, or another connection of the same agent comes.
+    pub async fn serve<S: AsyncRead + AsyncWrite + Unpin + Send>(self, io: S) {
+        let connection_id = self.platform.ids().uuid();
+        let mut session = Session {
+            clock: self.platform.clock,
+            connection_id: connection_id.clone(),
+            work: Work::default(),
+            expirations: HashMap::new(),
+            sequence: 0,
+            unanswered: 0,
+            begun: self,
+        };
+        if session.connected().await {
+            tracing::info!(instance = session.begun.instance.as_str(), "an agent connected");
+            session.run(Socket::new(io).await).await;
+            session.disconnected().await;
+            tracing::info!(instance = session.begun.instance.as_str(), "an agent's connection ended");
+        }
+    }
+}
+
+struct Session {
+    begun: Begun,
+    clock: Clock,
+    connection_id: String,
+    work: Work,
+    /// When the credentials sent on this connection stop working, by task.
+    expirations: HashMap<String, Timestamp>,
+    sequence: i64,
+    unanswered: u32,
+}
+
+impl Session {
+    /// Makes the connection known; false if the instance is gone by now.
+    async fn connected(&self) -> bool {
+        let begun = &self.begun;
+        let connection = AgentConnection {
+            container_instance_arn: begun.instance.clone(),
+            connected_at: self.clock.now(),
+            connection_id: self.connection_id.clone(),
+        };
+        let outcome = begun.platform.store.transact(|tx| {
+            let instance = tx.get::<ContainerInstance>(begun.instance.as_str()).ok_or(())?;
+            if instance.agent_version != begun.agent_version || instance.runtime_version != begun.runtime_version {
+                let mut instance = ContainerInstance::clone(&instance);
+                instance.agent_version.clone_from(&begun.agent_version);
+                instance.runtime_version.clone_from(&begun.runtime_version);
+                tx.put(instance);
+            }
+            tx.put(connection);
+            Ok::<(), ()>(())
+        });
+        outcome.await.is_ok()
+    }
+
+    async fn disconnected(&self) {
+        let (key, id) = (self.begun.instance.as_str(), self.connection_id.as_str());
+        let outcome = self.begun.platform.store.transact(|tx| {
+            if tx.get::<AgentConnection>(key).is_some_and(|connection| connection.connection_id == id) {
+                tx.delete::<AgentConnection>(key);
+            }
+            Ok::<(), ()>(())
+        });
+        if outcome.await.is_err() {
+            tracing::debug!(instance = key, "the end of an agent's connection could not be kept: the store is closing");
+        }
+    }
+
+    async fn run<S: AsyncRead + AsyncWrite + Unpin>(&mut self, mut socket: Socket<S>) {
+        let mut watch = self.begun.platform.store.watch();
+        let mut heartbeat = tokio::time::interval(Duration::from_secs(HEARTBEAT_SECONDS));
+        let mut again = tokio::time::interval(Duration::from_secs(5));
+        if self.catch_up(&mut socket).await.is_err() || self.send_manifest(&mut socket).await.is_err() {
+            return;
+        }
+        loop {
+            let outcome = tokio::select! {
+                text = socket.receive() => match text {
+                    Ok(text) => self.answer(&text, &mut socket).await,
+                    Err(Over) => return,
+                },
+                changes = watch.next() => match changes {
+                    Some(changes) if !self.concerns(&changes) => continue,
+                    Some(_) => {
+                        if let Some(reason) = self.is_over() {
+                            socket.close(reason).await;
+                            return;
+                        }
+                        self.catch_up(&mut socket).await
+                    }
+                    None => {
+                        socket.close("the control plane stops").await;
+                        return;
+                    }
+                },
+                _ = heartbeat.tick() => {
+                    if self.unanswered >= UNANSWERED {
+                        socket.close("no answer to heartbeats").await;
+                        return;
+                    }
+                    self.unanswered += 1;
+                    let heartbeat = Heartbeat { message_id: self.message_id(), healthy: true };
+                    socket.send(ToAgent::Heartbeat(heartbeat).encode()).await
+                }
+                _ = again.tick() => match self.catch_up(&mut socket).await {
+                    Ok(()) => self.renew_credentials(&mut socket).await,
+                    over => over,
+                },
+            };
+            if outcome.is_err() {
+                return;
+            }
+        }
+    }
+
+    fn message_id(&self) -> String {
+        self.begun.platform.ids().uuid()
+    }
+
+    /// Sequence numbers and timelines grow with the clock, so that they also grow across restarts.
+    fn next_sequence(&mut self) -> i64 {
+        self.sequence = (self.sequence + 1).max(Clock::system_now().millis());
+        self.sequence
+    }
+
+    fn concerns(&self, changes: &Changes) -> bool {
+        match changes {
+            Changes::Lagged => true,
+            Changes::Keys(keys) => keys.iter().any(|change| {
+                change.kind == Task::KIND
+                    || (change.kind == AgentConnection::KIND || change.kind == ContainerInstance::KIND)
+                        && change.key == self.begun.instance.as_str()
+            }),
+        }
+    }
+
+    /// Why this connection is not to go on: deregistered, or replaced by a newer one.
+    fn is_over(&self) -> Option<&'static str> {
+        let view = self.begun.platform.store.snapshot();
+        let key = self.begun.instance.as_str();
+        let instance = view.get::<ContainerInstance>(key);
+        if instance.is_none_or(|instance| instance.status == ContainerInstanceStatus::Inactive) {
+            return Some("the container instance was deregistered");
+        }
+        let connection = view.get::<AgentConnection>(key);
+        let replaced = connection.is_none_or(|connection| connection.connection_id != self.connection_id);
+        replaced.then_some("a newer connection of this agent")
+    }
+
+    fn tasks(&self, view: &Snapshot) -> BTreeMap<String, (Arc<Task>, DesiredStatus)> {
+        view.find::<Task>(Task::ON_INSTANCE, self.begun.instance.as_str())
+            .filter_map(|task| Some((task.arn.to_string(), (task.clone(), task.wanted_on_host()?))))
+            .collect()
+    }
+
+    /// Sends the agent what it has not been sent, or has not acknowledged for a while.
+    async fn catch_up<S: AsyncRead + AsyncWrite + Unpin>(&mut self, socket: &mut Socket<S>) -> Result<(), Over> {
+        let view = self.begun.platform.store.snapshot();
+        let tasks = self.tasks(&view);
+        self.expirations.retain(|task, _| tasks.contains_key(task));
+        let wanted = tasks.iter().map(|(arn, (_, wanted))| (arn.clone(), *wanted)).collect();
+        let now = Clock::system_now();
+        for batch in self.work.due(&wanted, now) {
+            let (mut sent, mut bodies) = (Vec::new(), Vec::new());
+            for arn in batch {
+                let Some((task, wanted)) = tasks.get(&arn) else { continue };
+                match self.task_body(&view, task, *wanted) {
+                    Some(body) => bodies.push(body),
+                    None => tracing::error!(task = arn, "a task's definition or interface is gone: it cannot be sent"),
+                }
+                sent.push((arn, *wanted));
+            }
+            let message_id = self.message_id();
+            self.work.sent(&sent, &message_id, now);
+            if bodies.is_empty() {
+                continue;
+            }
+            let payload = Payload {
+                message_id,
+                cluster_arn: self.cluster(),
+                container_instance_arn: self.begun.instance.to_string(),
+                generated_at: now.millis(),
+                seq_num: self.next_sequence(),
+                timeline: None,
+                tasks: bodies,
+            };
+            socket.send(ToAgent::Payload(payload).encode()).await?;
+        }
+        Ok(())
+    }
+
+    fn task_body(&mut self, view: &Snapshot, task: &Task, wanted: DesiredStatus) -> Option<payload::Task> {
+        if wanted == DesiredStatus::Stopped {
+            return Some(payload::Task {
+                arn: task.arn.to_string(),
+                task_cluster_arn: Some(task.cluster_arn.to_string()),
+                desired_status: "STOPPED".to_owned(),
+                ..payload::Task::default()
+            });
+        }
+        let platform = self.begun.platform.clone();
+        let mut body = task_payload::task(view, task, &platform.options)?;
+        for (kind, credentials, expiration) in credentials::issue(&platform, view, task) {
+            self.expirations.insert(task.arn.to_string(), expiration);
+            if kind == TASK_APPLICATION {
+                body.role_credentials = Some(credentials);
+            } else {
+                body.execution_role_credentials = Some(credentials);
+            }
+        }
+        Some(body)
+    }
+
+    /// Tells the agent everything it should run, so that it offers to stop what it should not.
+    async fn send_manifest<S: AsyncRead + AsyncWrite + Unpin>(&mut self, socket: &mut Socket<S>) -> Result<(), Over> {
+        let tasks = self.tasks(&self.begun.platform.store.snapshot());
+        let manifest = Manifest {
+            message_id: self.message_id(),
+            cluster_arn: self.cluster(),
+            container_instance_arn: self.begun.instance.to_string(),
+            generated_at: Clock::system_now().millis(),
+            timeline: self.next_sequence(),
+            tasks: tasks
+                .values()
+                .map(|(task, wanted)| TaskIdentifier {
+                    task_arn: task.arn.to_string(),
+                    task_cluster_arn: Some(task.cluster_arn.to_string()),
+                    desired_status: wanted.as_str().to_owned(),
+                })
+                .collect(),
+        };
+        socket.send(ToAgent::Manifest(manifest).encode()).await
+    }
+
+    /// Sends new credentials of tasks whose old ones will soon not work any more.
+    async fn renew_credentials<S: AsyncRead + AsyncWrite + Unpin>(
+        &mut self,
+        socket: &mut Socket<S>,
+    ) -> Result<(), Over> {
+        let now = self.clock.now();
+        let due: Vec<String> = self
+            .expirations
+            .iter()
+            .filter(|(_, expiration)| now + RENEW_BEFORE >= **expiration)
+            .map(|(task, _)| task.clone())
+            .collect();
+        let view = self.begun.platform.store.snapshot();
+        for arn in due {
+            let Some(task) = view.get::<Task>(&arn) else { continue };
+            for (kind, role_credentials, expiration) in credentials::issue(&self.begun.platform, &view, &task) {
+                self.expirations.insert(arn.clone(), expiration);
+                let message = Credentials {
+                    message_id: self.message_id(),
+                    task_arn: arn.clone(),
+                    task_cluster_arn: Some(task.cluster_arn.to_string()),
+                    role_type: kind.to_owned(),
+                    role_credentials,
+                };
+                socket.send(ToAgent::Credentials(message).encode()).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn answer<S: AsyncRead + AsyncWrite + Unpin>(
+        &mut self,
+        text: &str,
+        socket: &mut Socket<S>,
+    ) -> Result<(), Over> {
+        match FromAgent::decode(text) {
+            Ok(Some(FromAgent::Ack(ack))) => self.work.acknowledged(&ack.message_id),
+            Ok(Some(FromAgent::HeartbeatAck(_))) => self.unanswered = 0,
+            Ok(Some(FromAgent::CredentialsAck(_))) => {}
+            Ok(Some(FromAgent::Nack(nack))) => {
+                tracing::warn!(
+                    instance = self.begun.instance.as_str(),
+                    reason = nack.reason,
+                    "an agent refuses a message"
+                );
+            }
+            Ok(Some(FromAgent::StopVerification(offered))) => {
+                let verified = self.verify(offered);
+                return socket.send(ToAgent::StopVerificationAck(verified).encode()).await;
+            }
+            Ok(None) => tracing::info!("a message of an unknown type from an agent was dropped"),
+            Err(error) => tracing::warn!(%error, "a malformed message of an agent was dropped"),
+        }
+        Ok(())
+    }
+
+    /// Of the tasks an agent offers to stop, those that really are not to run there.
+    fn verify(&self, offered: StopVerification) -> StopVerificationAck {
+        let tasks = self.tasks(&self.begun.platform.store.snapshot());
+        let wanted = |arn: &str| tasks.get(arn).is_some_and(|(_, wanted)| *wanted == DesiredStatus::Running);
+        let stop_tasks = offered.stop_candidates.into_iter().filter(|task| !wanted(&task.task_arn)).collect();
+        StopVerificationAck { message_id: offered.message_id, generated_at: Clock::system_now().millis(), stop_tasks }
+    }
+
+    fn cluster(&self) -> String {
+        let view = self.begun.platform.store.snapshot();
+        let instance = view.get::<ContainerInstance>(self.begun.instance.as_str());
+        instance.map(|instance| instance.cluster_arn.to_string()).unwrap_or_default()
+    }
+}

@@ -1,0 +1,65 @@
+//! The control plane's side of Amazon's ECS agent protocol: registration, the ACS and TCS sessions, and the reports of
+//! agents. Any agent that speaks the protocol may come, Amazon's own included; nothing here knows how ours works.
+//!
+//! Sessions are driven by the store alone: what an agent is to do is read from the tasks placed on it, so a restart of
+//! the control plane, of the agent or of a connection all come to the same.
+
+pub mod acs;
+pub(super) mod credentials;
+mod query;
+mod register;
+mod reports;
+mod socket;
+pub mod tcs;
+mod work;
+
+use domain::agent_protocol::FARGATE_CLUSTER;
+use domain::ecs::{AgentConnection, ContainerInstance, ContainerInstanceStatus, names};
+use domain::{Arn, Scope};
+use iam::Principal;
+use store::Snapshot;
+use wire::ServiceError;
+
+pub(super) use register::{discover_poll_endpoint, register};
+pub(super) use reports::{submit_container, submit_task};
+
+/// How many Fargate hosts are connected and take tasks.
+pub fn fargate_hosts_connected(view: &Snapshot) -> usize {
+    view.find::<ContainerInstance>(ContainerInstance::FARGATE, "yes")
+        .filter(|instance| view.contains::<AgentConnection>(instance.arn.as_str()))
+        .count()
+}
+
+/// Whether this is the platform's own Fargate host, the only one that may name the hidden cluster.
+fn is_fargate_host(principal: &Principal) -> bool {
+    matches!(principal, Principal::Service { name, .. } if name == iam::FARGATE_HOST)
+}
+
+/// The ARN of the cluster an agent names: one of its account, or the hidden one for the platform's own host.
+fn agents_cluster(
+    view: &Snapshot,
+    principal: &Principal,
+    scope: &Scope,
+    text: Option<&str>,
+) -> Result<Arn, ServiceError> {
+    let hidden = names::cluster(scope, FARGATE_CLUSTER);
+    let named_hidden = text.is_some_and(|text| text == FARGATE_CLUSTER || text == hidden.as_str());
+    if named_hidden && is_fargate_host(principal) {
+        return Ok(hidden);
+    }
+    super::common::cluster(view, scope, text).map(|cluster| cluster.arn.clone())
+}
+
+/// The instance an agent says it is, if the caller may be it and it is not deregistered.
+fn agents_instance(
+    view: &Snapshot,
+    principal: &Principal,
+    arn: &str,
+) -> Result<std::sync::Arc<ContainerInstance>, ServiceError> {
+    let instance = view.get::<ContainerInstance>(arn).filter(|instance| {
+        instance.is_fargate() == is_fargate_host(principal) && &instance.scope.account == principal.account()
+    });
+    instance.filter(|instance| instance.status != ContainerInstanceStatus::Inactive).ok_or_else(|| {
+        ServiceError::new("InactiveInstanceException", "The container instance is not registered with this cluster.")
+    })
+}
