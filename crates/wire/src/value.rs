@@ -161,13 +161,16 @@ impl Value for Document {
     }
 }
 
+// Never inlined: thousands of members share these few functions.
 impl<T: Value + Default> Value for Option<T> {
+    #[inline(never)]
     fn view(&self) -> View<'_> {
         match self {
             Some(value) => value.view(),
             None => View::Absent,
         }
     }
+    #[inline(never)]
     fn slot(&mut self) -> Slot<'_> {
         self.get_or_insert_default().slot()
     }
