@@ -50,6 +50,9 @@ pub struct RouteTable {
     pub routes: Vec<Route>,
     /// Subnets that use it.
     pub associations: Vec<RouteTableAssociation>,
+    /// The token of the request that made it: the same request again makes no other.
+    #[serde(default)]
+    pub client_token: Option<String>,
     /// User's tags.
     #[serde(default)]
     pub tags: Tags,
@@ -137,6 +140,9 @@ pub struct NatGateway {
     /// When it was deleted.
     #[serde(default)]
     pub deleted_at: Option<Timestamp>,
+    /// The token of the request that made it: the same request again makes no other.
+    #[serde(default)]
+    pub client_token: Option<String>,
     /// User's tags.
     #[serde(default)]
     pub tags: Tags,

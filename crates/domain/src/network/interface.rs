@@ -93,6 +93,9 @@ pub struct NetworkInterface {
     pub source_dest_check: bool,
     /// When it was made.
     pub created_at: Timestamp,
+    /// The token of the request that made it: the same request again makes no other.
+    #[serde(default)]
+    pub client_token: Option<String>,
     /// User's tags.
     #[serde(default)]
     pub tags: Tags,

@@ -147,6 +147,7 @@ pub fn allocate_network_interface(
         requester_managed: new.requester_managed,
         source_dest_check: true,
         created_at: now,
+        client_token: None,
         tags: new.tags,
     };
     tx.put(interface.clone());

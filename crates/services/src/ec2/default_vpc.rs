@@ -105,6 +105,7 @@ pub(super) fn create_vpc(
         vpc_id: vpc.vpc_id.clone(),
         routes: vec![Route { destination: cidr, target: RouteTarget::Local }],
         associations: vec![association],
+        client_token: None,
         tags: Tags::default(),
     });
     let group_id = ids.ec2("sg");

@@ -4,8 +4,20 @@
 //! Rules that need nothing but the nouns are in `domain::network`; the kernel follows through [`host_slice`].
 
 mod allocation;
+mod common;
 mod default_vpc;
+mod facts;
+mod gateways;
 mod host_slice;
+mod interfaces;
+mod nouns;
+mod permissions;
+mod route_tables;
+mod security_group_rules;
+mod security_groups;
+mod subnets;
+mod tags;
+mod vpcs;
 
 use domain::network::{
     Address, DhcpOptions, InternetGateway, NatGateway, NetworkInterface, NetworkSettings, RouteTable, SecurityGroup,
@@ -15,6 +27,84 @@ use domain::network::{
 pub use allocation::{NetworkError, NewInterface, allocate_network_interface, configure, release_network_interface};
 pub use default_vpc::ensure_region;
 pub use host_slice::host_slice;
+
+use crate::Call;
+
+/// The service. Operations that are not here answer that they are not served.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Ec2;
+
+/// The operations served, each by a function of the resource it is about.
+macro_rules! serve {
+    ($($operation:ident: $input:ty => $output:ty = $function:path;)+) => {
+        impl api::ec2::Ec2 for Ec2 {
+            type Call = Call;
+            $(async fn $operation(&self, call: Call, input: $input) -> Result<$output, wire::ServiceError> {
+                $function(call, input).await
+            })+
+        }
+    };
+}
+
+serve! {
+    allocate_address: api::ec2::AllocateAddressRequest => api::ec2::AllocateAddressResult = gateways::allocate;
+    associate_address: api::ec2::AssociateAddressRequest => api::ec2::AssociateAddressResult = gateways::associate_address;
+    associate_route_table: api::ec2::AssociateRouteTableRequest => api::ec2::AssociateRouteTableResult = route_tables::associate;
+    attach_internet_gateway: api::ec2::AttachInternetGatewayRequest => () = gateways::attach_internet;
+    authorize_security_group_egress: api::ec2::AuthorizeSecurityGroupEgressRequest => api::ec2::AuthorizeSecurityGroupEgressResult = security_group_rules::authorise_egress;
+    authorize_security_group_ingress: api::ec2::AuthorizeSecurityGroupIngressRequest => api::ec2::AuthorizeSecurityGroupIngressResult = security_group_rules::authorise_ingress;
+    create_default_vpc: api::ec2::CreateDefaultVpcRequest => api::ec2::CreateDefaultVpcResult = vpcs::create_default;
+    create_internet_gateway: api::ec2::CreateInternetGatewayRequest => api::ec2::CreateInternetGatewayResult = gateways::create_internet;
+    create_nat_gateway: api::ec2::CreateNatGatewayRequest => api::ec2::CreateNatGatewayResult = gateways::create_nat;
+    create_network_interface: api::ec2::CreateNetworkInterfaceRequest => api::ec2::CreateNetworkInterfaceResult = interfaces::create;
+    create_route: api::ec2::CreateRouteRequest => api::ec2::CreateRouteResult = route_tables::create_route;
+    create_route_table: api::ec2::CreateRouteTableRequest => api::ec2::CreateRouteTableResult = route_tables::create;
+    create_security_group: api::ec2::CreateSecurityGroupRequest => api::ec2::CreateSecurityGroupResult = security_groups::create;
+    create_subnet: api::ec2::CreateSubnetRequest => api::ec2::CreateSubnetResult = subnets::create;
+    create_tags: api::ec2::CreateTagsRequest => () = tags::create;
+    create_vpc: api::ec2::CreateVpcRequest => api::ec2::CreateVpcResult = vpcs::create;
+    delete_internet_gateway: api::ec2::DeleteInternetGatewayRequest => () = gateways::delete_internet;
+    delete_nat_gateway: api::ec2::DeleteNatGatewayRequest => api::ec2::DeleteNatGatewayResult = gateways::delete_nat;
+    delete_network_interface: api::ec2::DeleteNetworkInterfaceRequest => () = interfaces::delete;
+    delete_route: api::ec2::DeleteRouteRequest => () = route_tables::delete_route;
+    delete_route_table: api::ec2::DeleteRouteTableRequest => () = route_tables::delete;
+    delete_security_group: api::ec2::DeleteSecurityGroupRequest => api::ec2::DeleteSecurityGroupResult = security_groups::delete;
+    delete_subnet: api::ec2::DeleteSubnetRequest => () = subnets::delete;
+    delete_tags: api::ec2::DeleteTagsRequest => () = tags::delete;
+    delete_vpc: api::ec2::DeleteVpcRequest => () = vpcs::delete;
+    describe_account_attributes: api::ec2::DescribeAccountAttributesRequest => api::ec2::DescribeAccountAttributesResult = facts::account_attributes;
+    describe_addresses: api::ec2::DescribeAddressesRequest => api::ec2::DescribeAddressesResult = gateways::list_addresses;
+    describe_availability_zones: api::ec2::DescribeAvailabilityZonesRequest => api::ec2::DescribeAvailabilityZonesResult = facts::availability_zones;
+    describe_dhcp_options: api::ec2::DescribeDhcpOptionsRequest => api::ec2::DescribeDhcpOptionsResult = vpcs::dhcp_options;
+    describe_internet_gateways: api::ec2::DescribeInternetGatewaysRequest => api::ec2::DescribeInternetGatewaysResult = gateways::list_internet;
+    describe_managed_prefix_lists: api::ec2::DescribeManagedPrefixListsRequest => api::ec2::DescribeManagedPrefixListsResult = facts::managed_prefix_lists;
+    describe_nat_gateways: api::ec2::DescribeNatGatewaysRequest => api::ec2::DescribeNatGatewaysResult = gateways::list_nat;
+    describe_network_acls: api::ec2::DescribeNetworkAclsRequest => api::ec2::DescribeNetworkAclsResult = facts::network_acls;
+    describe_network_interfaces: api::ec2::DescribeNetworkInterfacesRequest => api::ec2::DescribeNetworkInterfacesResult = interfaces::list;
+    describe_prefix_lists: api::ec2::DescribePrefixListsRequest => api::ec2::DescribePrefixListsResult = facts::prefix_lists;
+    describe_regions: api::ec2::DescribeRegionsRequest => api::ec2::DescribeRegionsResult = facts::regions;
+    describe_route_tables: api::ec2::DescribeRouteTablesRequest => api::ec2::DescribeRouteTablesResult = route_tables::list;
+    describe_security_group_rules: api::ec2::DescribeSecurityGroupRulesRequest => api::ec2::DescribeSecurityGroupRulesResult = security_group_rules::list;
+    describe_security_groups: api::ec2::DescribeSecurityGroupsRequest => api::ec2::DescribeSecurityGroupsResult = security_groups::list;
+    describe_subnets: api::ec2::DescribeSubnetsRequest => api::ec2::DescribeSubnetsResult = subnets::list;
+    describe_tags: api::ec2::DescribeTagsRequest => api::ec2::DescribeTagsResult = tags::describe;
+    describe_vpc_attribute: api::ec2::DescribeVpcAttributeRequest => api::ec2::DescribeVpcAttributeResult = vpcs::attribute;
+    describe_vpcs: api::ec2::DescribeVpcsRequest => api::ec2::DescribeVpcsResult = vpcs::list;
+    detach_internet_gateway: api::ec2::DetachInternetGatewayRequest => () = gateways::detach_internet;
+    disassociate_address: api::ec2::DisassociateAddressRequest => () = gateways::disassociate_address;
+    disassociate_route_table: api::ec2::DisassociateRouteTableRequest => () = route_tables::disassociate;
+    modify_network_interface_attribute: api::ec2::ModifyNetworkInterfaceAttributeRequest => () = interfaces::modify_attribute;
+    modify_security_group_rules: api::ec2::ModifySecurityGroupRulesRequest => api::ec2::ModifySecurityGroupRulesResult = security_group_rules::modify;
+    modify_subnet_attribute: api::ec2::ModifySubnetAttributeRequest => () = subnets::modify_attribute;
+    modify_vpc_attribute: api::ec2::ModifyVpcAttributeRequest => () = vpcs::modify_attribute;
+    release_address: api::ec2::ReleaseAddressRequest => () = gateways::release;
+    replace_route: api::ec2::ReplaceRouteRequest => () = route_tables::replace_route;
+    replace_route_table_association: api::ec2::ReplaceRouteTableAssociationRequest => api::ec2::ReplaceRouteTableAssociationResult = route_tables::replace_association;
+    revoke_security_group_egress: api::ec2::RevokeSecurityGroupEgressRequest => api::ec2::RevokeSecurityGroupEgressResult = security_group_rules::revoke_egress;
+    revoke_security_group_ingress: api::ec2::RevokeSecurityGroupIngressRequest => api::ec2::RevokeSecurityGroupIngressResult = security_group_rules::revoke_ingress;
+    update_security_group_rule_descriptions_egress: api::ec2::UpdateSecurityGroupRuleDescriptionsEgressRequest => api::ec2::UpdateSecurityGroupRuleDescriptionsEgressResult = security_group_rules::describe_egress;
+    update_security_group_rule_descriptions_ingress: api::ec2::UpdateSecurityGroupRuleDescriptionsIngressRequest => api::ec2::UpdateSecurityGroupRuleDescriptionsIngressResult = security_group_rules::describe_ingress;
+}
 
 /// The kinds of resources this service keeps.
 pub fn kinds(kinds: store::Kinds) -> store::Kinds {
