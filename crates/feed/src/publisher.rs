@@ -100,11 +100,14 @@ struct Topic {
     revision: watch::Sender<u64>,
 }
 
+/// Whether a user id may follow a consumer.
+type Allowed = Box<dyn Fn(&str, u32) -> bool + Send + Sync>;
+
 struct Shared {
     epoch: String,
     topics: Mutex<HashMap<String, Topic>>,
     reports: mpsc::Sender<IncomingReport>,
-    allowed: Box<dyn Fn(&str, u32) -> bool + Send + Sync>,
+    allowed: Allowed,
 }
 
 /// Publishes slices on a Unix socket. Dropping it closes the socket and all connections.

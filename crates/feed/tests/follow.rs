@@ -24,7 +24,7 @@ fn follower(directory: &Path) -> Follower<u64> {
 }
 
 fn publisher(directory: &Path) -> Publisher {
-    Publisher::bind(&directory.join("feed.sock"), |_, _| true).unwrap()
+    Publisher::bind(&directory.join("feed.sock"), |_, _| true).expect("the socket can be bound")
 }
 
 async fn until(follower: &mut Follower<u64>, wanted: &Items) -> Arc<Slice<u64>> {
