@@ -5,6 +5,8 @@
 
 #[path = "support/adoption.rs"]
 mod adoption;
+#[path = "support/images.rs"]
+mod images;
 #[path = "support/isolation.rs"]
 mod isolation;
 #[path = "support/lifecycle.rs"]
@@ -13,6 +15,8 @@ mod lifecycle;
 mod limits;
 #[path = "support/output.rs"]
 mod output;
+#[path = "support/registry.rs"]
+mod registry;
 #[path = "support/world.rs"]
 mod world;
 
@@ -58,6 +62,16 @@ const TESTS: &[Test] = tests![
     adoption::a_restarted_caller_finds_everything,
     adoption::a_killed_shim_leaves_the_container_running,
     adoption::destroy_sweeps_up,
+    images::an_image_is_pulled_and_run,
+    images::platforms,
+    images::a_registrys_refusals_are_told_apart,
+    images::credentials_go_where_they_belong,
+    images::hostile_layers_change_nothing,
+    images::downloads_are_shared_and_continued,
+    images::an_interrupted_pull_leaves_nothing,
+    images::unused_images_are_collected,
+    images::a_full_disk_is_told,
+    images::a_pull_stays_in_its_network,
 ];
 
 fn main() {

@@ -187,11 +187,12 @@ async fn pull(job: &Job, registry: Registry) -> Result<Event, ImageError> {
     let missing: Vec<Blob> = manifest.layers.iter().zip(&chain).filter(|(_, name)| !job.root.join("layers").join(name.hex()).exists()).map(|(layer, _)| layer.clone()).collect();
     let mut downloads = futures_util::stream::iter(missing.into_iter().map(|layer| {
         let (registry, store) = (Arc::clone(&registry), store.clone());
-        async move { store.download(&registry, &layer).await }
+        async move { store.download(&registry, &layer).await.map(|()| layer) }
     }))
     .buffer_unordered(PARALLEL);
     while let Some(outcome) = downloads.next().await {
-        outcome?;
+        let layer = outcome?;
+        tell(&Event::Downloaded { digest: layer.digest, bytes: layer.size, total: layer.size });
     }
     // Last, so that a manifest in the store has everything it names.
     store.put(&digest, &bytes)?;
@@ -237,7 +238,6 @@ impl Blobs {
             }
             published?;
         }
-        tell(&Event::Downloaded { digest: blob.digest.clone(), bytes: blob.size, total: blob.size });
         Ok(())
     }
 
@@ -319,7 +319,8 @@ async fn continue_at(registry: &Registry, blob: &Blob, file: &mut File, hash: &m
         file.write_all(data).map_err(|error| Broken::ForGood(error.into()))?;
         hash.update(data);
         *done += data.len() as u64;
-        if *done - told >= STEP {
+        // The configuration is told about by what follows from it.
+        if *done - told >= STEP && *done < blob.size {
             told = *done;
             tell(&Event::Downloaded { digest: blob.digest.clone(), bytes: *done, total: blob.size });
         }

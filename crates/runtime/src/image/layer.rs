@@ -182,8 +182,11 @@ fn metadata<R: Read>(entry: &mut tar::Entry<'_, R>, path: &Path) -> Result<Metad
     let invalid = |error: io::Error| Refusal::Invalid(format!("{}: {error}", path.display()));
     let id = |id: u64| u32::try_from(id).map_err(|_| Refusal::at(path, "an owner beyond 32 bits"));
     let header = entry.header();
-    let mode = header.mode().map_err(invalid)? & 0o7777;
-    let (uid, gid) = (id(header.uid().map_err(invalid)?)?, id(header.gid().map_err(invalid)?)?);
+    let old = header.as_old();
+    // A field left blank is a zero; one that holds something else is not a number, and damage.
+    let number = |value: io::Result<u64>, field: &[u8]| if field.iter().all(|byte| matches!(byte, 0 | b' ')) { Ok(0) } else { value.map_err(invalid) };
+    let mode = u32::try_from(number(header.mode().map(u64::from), &old.mode)? & 0o7777).unwrap_or(0);
+    let (uid, gid) = (id(number(header.uid(), &old.uid)?)?, id(number(header.gid(), &old.gid)?)?);
     let modified = header.mtime().ok().and_then(|seconds| i64::try_from(seconds).ok()).unwrap_or(0);
     let mut metadata = Metadata { uid, gid, mode, modified, attributes: BTreeMap::new() };
     let mut size = 0;
