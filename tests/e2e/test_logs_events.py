@@ -1,5 +1,6 @@
 """Log events of CloudWatch Logs: what is taken, how it is read, searched and followed, and that it survives a crash."""
 
+import pathlib
 import time
 import uuid
 
@@ -250,6 +251,24 @@ def test_r95_acknowledged_events_survive_kill(own_platform):
     assert stream.logs.describe_log_groups(logGroupNamePrefix=stream.group)["logGroups"][0]["storedBytes"] > 0
     stream.put((now(), "and on"))
     assert messages(stream.get(limit=1)["events"]) == ["and on"]
+
+
+def test_r95_expired_events_give_their_space_back(own_platform):
+    """A day of platform time is two seconds here."""
+    platform = own_platform("--clock-rate", "43200")
+    stream = Stream(platform.client("logs"))
+    group = lambda: stream.logs.describe_log_groups(logGroupNamePrefix=stream.group)["logGroups"][0]
+    segments = lambda: {path.name for path in pathlib.Path(platform.data, "logs").iterdir()}
+    first = segments()
+    start = group()["creationTime"]
+    for n in range(3):
+        stream.put((start + n, "x" * 1_000_000))
+    assert group()["storedBytes"] == 3_000_000
+    assert segments() == first
+    stream.logs.put_retention_policy(logGroupName=stream.group, retentionInDays=1)
+    eventually(lambda: group()["storedBytes"] == 0, timeout=60)
+    assert not segments() & first
+    assert stream.get(startFromHead=True)["events"] == []
 
 
 def test_r95_the_cli_reads_logs(platform, stream):

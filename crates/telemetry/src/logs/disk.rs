@@ -5,7 +5,7 @@ use std::{
     fs::{self, File, OpenOptions},
     io,
     ops::Bound,
-    path::PathBuf,
+    path::{Path, PathBuf},
 };
 
 use redb::{BackendError, StorageBackend, backends::FileBackend};
@@ -36,9 +36,9 @@ impl Directory {
         let path = path.into();
         if !path.is_dir() {
             fs::create_dir_all(&path)?;
-            if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
-                File::open(parent)?.sync_all()?;
-            }
+            // A relative path of one name has an empty parent, which is the working directory.
+            let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+            File::open(parent.unwrap_or(Path::new(".")))?.sync_all()?;
         }
         Ok(Self { path })
     }
