@@ -1,0 +1,197 @@
+"""Tasks on Fargate as the agent runs them: order, health, stopping, limits, failures, logs."""
+
+import re
+import time
+import uuid
+
+from conftest import ACCOUNT, eventually, log_lines, logging, register, run_task, task, wait_for
+
+
+def named(prefix):
+    return f"{prefix}-{uuid.uuid4().hex[:8]}"
+
+
+def container(image, script=None, name="main", **more):
+    command = {"command": ["sh", "-c", script]} if script else {}
+    return {"name": name, "image": image, **command, **more}
+
+
+def group(platform):
+    name = named("/agent/test")
+    platform.client("logs").create_log_group(logGroupName=name)
+    return name
+
+
+def stream(arn, name="main"):
+    return f"test/{name}/{arn.rsplit('/', 1)[1]}"
+
+
+def test_r90_a_process_runs_in_a_network_of_its_own_and_its_exit_code_is_told(platform, image):
+    logs = group(platform)
+    script = "hostname; ip addr show eth0; cat /etc/hosts /etc/resolv.conf; env; exit 3"
+    arn = run_task(platform, register(platform, named("one"), container(image, script, logConfiguration=logging(logs))))
+    ended = wait_for(platform, arn, "STOPPED")
+    assert ended["stopCode"] == "EssentialContainerExited"
+    assert ended["containers"][0]["exitCode"] == 3
+    assert re.fullmatch(r"[0-9a-f]{32}-\d{10}", ended["containers"][0]["runtimeId"])
+    assert ended["containers"][0]["imageDigest"].startswith("sha256:")
+    assert ended["pullStartedAt"] <= ended["pullStoppedAt"] <= ended["executionStoppedAt"]
+    text = "\n".join(eventually(lambda: log_lines(platform, logs, stream(arn))))
+    address = next(d["value"] for d in ended["attachments"][0]["details"] if d["name"] == "privateIPv4Address")
+    assert f"ip-{address.replace('.', '-')}.ec2.internal" in text
+    assert f"inet {address}/" in text and f"{address} ip-" in text and "nameserver 172.31.0.2" in text
+    assert "AWS_EXECUTION_ENV=AWS_ECS_FARGATE" in text and "AWS_ENDPOINT_URL=http://169.254.169.252:" in text
+
+
+def test_r90_containers_start_and_stop_in_the_order_of_their_dependencies(platform, image):
+    logs = group(platform)
+    log = logging(logs)
+    stamp = "trap 'echo $NAME stopped $(date +%s); exit 0' TERM; echo $NAME started; while true; do sleep 0.2; done"
+
+    def one(name, *depends_on, script=stamp, **more):
+        depends_on = [{"containerName": n, "condition": c} for n, c in depends_on]
+        environment = [{"name": "NAME", "value": name}]
+        return container(image, script, name, dependsOn=depends_on, environment=environment, logConfiguration=log, **more)
+
+    check = {"command": ["CMD-SHELL", "test -f /tmp/ready"], "interval": 5, "timeout": 2, "retries": 2}
+    definition = register(
+        platform,
+        named("order"),
+        one("init", script="echo init done", essential=False),
+        one("db", ("init", "SUCCESS"), healthCheck=check, script=stamp.replace("echo $NAME started", "echo $NAME started; touch /tmp/ready")),
+        one("web", ("db", "HEALTHY"), ("init", "COMPLETE")),
+    )
+    arn = run_task(platform, definition)
+    running = wait_for(platform, arn, "RUNNING", timeout=90)
+    known = {c["name"]: c for c in running["containers"]}
+    assert (known["init"]["lastStatus"], known["init"]["exitCode"]) == ("STOPPED", 0)
+    assert known["db"]["healthStatus"] == "HEALTHY"
+    platform.client("ecs").stop_task(cluster="default", task=arn, reason="enough")
+    ended = wait_for(platform, arn, "STOPPED")
+    assert (ended["stopCode"], ended["stoppedReason"]) == ("UserInitiated", "enough")
+    ends = {c["name"]: c for c in ended["containers"]}
+    assert ends["db"]["exitCode"] == 0 and ends["web"]["exitCode"] == 0
+    lines = {name: eventually(lambda: log_lines(platform, logs, stream(arn, name))) for name in ("web", "db")}
+    when = {name: int(eventually(lambda: [l for l in log_lines(platform, logs, stream(arn, name)) if "stopped" in l])[0].split()[-1]) for name in lines}
+    assert when["web"] <= when["db"]
+
+
+def test_r90_a_process_that_ignores_sigterm_is_killed_after_its_stop_timeout(platform, image):
+    script = "trap '' TERM; while true; do sleep 0.2; done"
+    arn = run_task(platform, register(platform, named("deaf"), container(image, script, stopTimeout=2)))
+    wait_for(platform, arn, "RUNNING")
+    begun = time.monotonic()
+    platform.client("ecs").stop_task(cluster="default", task=arn)
+    ended = wait_for(platform, arn, "STOPPED")
+    assert ended["containers"][0]["exitCode"] == 137
+    assert time.monotonic() - begun >= 2
+
+
+def test_r93_memory_beyond_the_limit_is_told_as_out_of_memory(platform, image):
+    script = "dd if=/dev/zero of=/dev/null bs=400M count=1"
+    arn = run_task(platform, register(platform, named("oom"), container(image, script, memory=64)))
+    ended = wait_for(platform, arn, "STOPPED")
+    assert ended["containers"][0]["exitCode"] == 137
+    assert ended["containers"][0]["reason"] == "OutOfMemoryError: Container killed due to memory usage"
+
+
+def test_r90_user_directory_read_only_root_and_limits_are_honoured(platform, image):
+    logs = group(platform)
+    script = "id -u; pwd; touch /x || echo read-only; ulimit -n"
+    definition = register(
+        platform,
+        named("settings"),
+        container(
+            image,
+            script,
+            user="1000",
+            workingDirectory="/tmp",
+            readonlyRootFilesystem=True,
+            ulimits=[{"name": "nofile", "softLimit": 512, "hardLimit": 512}],
+            logConfiguration=logging(logs),
+        ),
+    )
+    arn = run_task(platform, definition)
+    wait_for(platform, arn, "STOPPED")
+    lines = eventually(lambda: log_lines(platform, logs, stream(arn)))
+    assert [line for line in lines if "touch" not in line] == ["1000", "/tmp", "read-only", "512"]
+
+
+def test_r32_failures_to_start_carry_amazons_words(platform, image):
+    repository = image.rsplit(":", 1)[0]
+    missing = run_task(platform, register(platform, named("missing"), container(f"{repository}:absent", "true")))
+    ended = wait_for(platform, missing, "STOPPED")
+    assert ended["stopCode"] == "TaskFailedToStart"
+    assert ended["stoppedReason"].startswith("CannotPullContainerError: pull image manifest has been retried 1 time(s): failed to resolve ref")
+    assert ended["stoppedReason"].endswith(": not found")
+    assert ended["containers"][0]["reason"] == ended["stoppedReason"]
+
+    no_group = container(image, "true", logConfiguration=logging("/no/such/group"))
+    ended = wait_for(platform, run_task(platform, register(platform, named("nogroup"), no_group)), "STOPPED")
+    assert ended["stopCode"] == "TaskFailedToStart"
+    assert ended["stoppedReason"].startswith("ResourceInitializationError: failed to validate logger args: ")
+    assert "The specified log group does not exist" in ended["stoppedReason"]
+
+    no_program = {"name": "main", "image": image, "entryPoint": ["/bin/nothing-here"]}
+    ended = wait_for(platform, run_task(platform, register(platform, named("noprogram"), no_program)), "STOPPED")
+    assert ended["stopCode"] == "TaskFailedToStart"
+    reason = ended["containers"][0]["reason"]
+    assert reason.startswith("CannotStartContainerError: ") and "no such file or directory" in reason
+    assert "exitCode" not in ended["containers"][0]
+
+
+def test_r31_a_task_finds_its_role_its_metadata_and_nobody_elses(platform, image):
+    logs = group(platform)
+    role = f"agent-{uuid.uuid4().hex[:8]}"
+    trust = '{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Principal":{"Service":"ecs-tasks.amazonaws.com"},"Action":"sts:AssumeRole"}]}'
+    role_arn = platform.client("iam").create_role(RoleName=role, AssumeRolePolicyDocument=trust)["Role"]["Arn"]
+    script = "; ".join(
+        [
+            "echo uri $AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
+            "echo role $(wget -qO- http://169.254.170.2$AWS_CONTAINER_CREDENTIALS_RELATIVE_URI)",
+            "echo other $(wget -qO- http://169.254.170.2/v2/credentials/00000000-0000-0000-0000-000000000000 2>&1)",
+            "echo task $(wget -qO- $ECS_CONTAINER_METADATA_URI_V4/task)",
+            "echo self $(wget -qO- $ECS_CONTAINER_METADATA_URI_V4)",
+            # A container may have port 80 on every address beside the endpoint.
+            "httpd -p 80 -h /tmp && echo serving",
+            "echo done",
+        ]
+    )
+    arn = run_task(platform, register(platform, named("role"), container(image, script, logConfiguration=logging(logs)), taskRoleArn=role_arn))
+    wait_for(platform, arn, "STOPPED")
+    lines = eventually(lambda: [l for l in [log_lines(platform, logs, stream(arn))] if "done" in l])[0]
+    said = {line.split(" ", 1)[0]: line.split(" ", 1)[-1] for line in lines}
+    import json
+
+    keys = json.loads(said["role"])
+    assert list(keys) == ["RoleArn", "AccessKeyId", "SecretAccessKey", "Token", "Expiration"]
+    assert keys["RoleArn"] == role_arn and keys["AccessKeyId"].startswith("ASIA")
+    sts = platform.client("sts", aws_access_key_id=keys["AccessKeyId"], aws_secret_access_key=keys["SecretAccessKey"], aws_session_token=keys["Token"])
+    task_id = arn.rsplit("/", 1)[1]
+    assert sts.get_caller_identity()["Arn"] == f"arn:aws:sts::{ACCOUNT}:assumed-role/{role}/{task_id}"
+    assert "400" in said["other"]
+    metadata = json.loads(said["task"])
+    assert (metadata["TaskARN"], metadata["LaunchType"], metadata["Limits"]) == (arn, "FARGATE", {"CPU": 0.25, "Memory": 512})
+    assert json.loads(said["self"])["DockerId"] == task(platform, arn)["containers"][0]["runtimeId"]
+    assert "serving" in lines
+
+
+def test_r95_lines_of_several_and_of_great_length_arrive_as_events(platform, image):
+    logs = group(platform)
+    script = "echo 'ERROR one'; echo '  at two'; echo 'ERROR three'; dd if=/dev/zero bs=1000 count=300 2>/dev/null | tr '\\0' x; echo; echo 'ERROR end'"
+    script = script.replace("tr '\\0' x", "busybox tr '\\0' x")
+    options = {"awslogs-multiline-pattern": "^ERROR"}
+    arn = run_task(platform, register(platform, named("lines"), container(image, script, logConfiguration=logging(logs, **options))))
+    wait_for(platform, arn, "STOPPED")
+    lines = eventually(lambda: [l for l in [log_lines(platform, logs, stream(arn))] if "ERROR end" in l])[0]
+    assert lines[0] == "ERROR one\n  at two"
+    assert sum(line.count("x") for line in lines) == 300_000
+    assert all(len(line) <= 262_144 - 26 for line in lines)
+
+
+def test_r95_a_missing_group_is_created_when_the_definition_says_so(platform, image):
+    logs = named("/agent/created")
+    definition = register(platform, named("create"), container(image, "echo hello", logConfiguration=logging(logs, **{"awslogs-create-group": "true"})))
+    arn = run_task(platform, definition)
+    wait_for(platform, arn, "STOPPED")
+    assert eventually(lambda: log_lines(platform, logs, stream(arn))) == ["hello"]
