@@ -42,7 +42,11 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
             tags: Default::default(),
             policy: None,
         };
-        store.transact(|tx| Ok::<_, String>(tx.put(repository))).await?;
+        let put = |tx: &mut store::Transaction| {
+            tx.put(repository);
+            Ok::<_, String>(())
+        };
+        store.transact(put).await?;
     }
     let root = Principal::Root { account: scope.account.clone() };
     let token = authority.issue_registry_token(&root, &scope.account, Clock::system().now()).ok_or("no randomness")?;

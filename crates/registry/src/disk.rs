@@ -178,7 +178,7 @@ mod tests {
         assert_eq!(blob.read(9, 10).unwrap(), b"");
         let mut seen = Vec::new();
         blobs.list(&mut |digest, _| seen.push(digest)).unwrap();
-        assert_eq!(seen, [digest.clone()]);
+        assert_eq!(seen, std::slice::from_ref(&digest));
         blobs.remove(&digest).unwrap();
         blobs.remove(&digest).unwrap();
         assert!(blobs.open(&digest).unwrap().is_none());

@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use domain::{
     balancing::LoadBalancer,
-    network::host::{HostItem, HostReport, NameItem},
+    network::host::{HostItem, HostReport, InterfaceState, NameItem},
 };
 use store::{Changes, Snapshot};
 use wire::ServiceError;
@@ -63,17 +63,29 @@ fn publish_once(
     Ok(())
 }
 
+/// Amazon's regions: the registry's name is known on the host in each of them before it is first used, since the login
+/// comes first. In any other region the repositories are reached through `localhost` or a name the operator adds.
+const REGIONS: &str = "af-south-1 ap-east-1 ap-east-2 ap-northeast-1 ap-northeast-2 ap-northeast-3 ap-south-1 \
+    ap-south-2 ap-southeast-1 ap-southeast-2 ap-southeast-3 ap-southeast-4 ap-southeast-5 ap-southeast-6 \
+    ap-southeast-7 ca-central-1 ca-west-1 eu-central-1 eu-central-2 eu-north-1 eu-south-1 eu-south-2 eu-west-1 \
+    eu-west-2 eu-west-3 il-central-1 me-central-1 me-south-1 mx-central-1 sa-east-1 us-east-1 us-east-2 us-west-1 \
+    us-west-2";
+
 /// The names under which the registry is reached from the host.
 fn registry_names(control_plane: &ControlPlane) -> impl Iterator<Item = (String, HostItem)> {
     let options = &control_plane.platform.options;
-    let name = format!("{}.dkr.ecr.{}.localhost", options.account, options.region);
-    let item = NameItem {
-        name: name.clone(),
-        vpc_id: None,
-        private_addresses: vec![],
-        public_addresses: vec![std::net::Ipv4Addr::LOCALHOST],
-    };
-    std::iter::once((format!("name/{name}"), HostItem::Name(item)))
+    let own = options.region.as_str();
+    let regions = REGIONS.split(' ').filter(move |region| *region != own).chain([own]);
+    regions.map(|region| {
+        let name = format!("{}.dkr.ecr.{region}.localhost", options.account);
+        let item = NameItem {
+            name: name.clone(),
+            vpc_id: None,
+            private_addresses: vec![],
+            public_addresses: vec![std::net::Ipv4Addr::LOCALHOST],
+        };
+        (format!("name/{name}"), HostItem::Name(item))
+    })
 }
 
 /// Observes reports for ever.
@@ -99,14 +111,14 @@ async fn observe_one(
     let now = platform.clock.now();
     let observed = platform.store.transact(|tx| {
         if let Some(arn) = consumer.strip_prefix("balancer/") {
-            services::elbv2::observe_balancer(tx, arn, body, now);
+            services::elbv2::observe_balancer(tx, arn, body);
             return Ok(());
         }
         // What this version does not understand is nothing to it; the reporter need not repeat it.
         let Ok(report) = serde_json::from_value::<HostReport>(body.clone()) else { return Ok(()) };
         match report {
             HostReport::Interface { interface_id, state, reason, .. } => {
-                if state == "attached" {
+                if state == InterfaceState::Attached {
                     services::ecs::observe::interface_attached(tx, &interface_id, now);
                 } else {
                     let reason = reason.unwrap_or_default();
@@ -114,7 +126,7 @@ async fn observe_one(
                 }
             }
             HostReport::LoadBalancer { arn, state, reason, .. } => {
-                tracing::info!(arn, state, reason, "load balancer");
+                tracing::info!(arn, ?state, reason, "load balancer");
             }
             HostReport::Host { problems } => {
                 for problem in problems {

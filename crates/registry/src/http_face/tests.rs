@@ -82,7 +82,11 @@ impl Fixture {
                 tags: Default::default(),
                 policy: None,
             };
-            registry.store.transact(|tx| Ok::<_, ()>(tx.put(repository))).await.unwrap();
+            let put = |tx: &mut store::Transaction| {
+                tx.put(repository);
+                Ok::<_, ()>(())
+            };
+            registry.store.transact(put).await.unwrap();
         }
         Self { directory, registry, authority, scope, token }
     }
