@@ -126,7 +126,8 @@ mod tests {
         assert!(!check(nouns::Condition::PathPattern { values: values(&["/shop/*"]) }));
         assert!(check(nouns::Condition::HostHeader { values: values(&["*.EXAMPLE.com"]) }));
         assert!(!check(nouns::Condition::HostHeader { values: values(&["example.com"]) }));
-        let header = |name: &str, value: &str| nouns::Condition::HttpHeader { name: name.into(), values: values(&[value]) };
+        let header =
+            |name: &str, value: &str| nouns::Condition::HttpHeader { name: name.into(), values: values(&[value]) };
         assert!(check(header("User-Agent", "*chrome*")) && check(header("X-Kind", "second")));
         assert!(!check(header("x-kind", "third")) && !check(header("none", "*")) && !check(header("bad name", "*")));
         assert!(check(nouns::Condition::HttpRequestMethod { values: values(&["GET", "POST"]) }));

@@ -188,7 +188,8 @@ mod tests {
 
     #[test]
     fn the_host_follows_the_listeners_port() {
-        let check = |given: &str, port: u16, preserve: bool| host(given, port, preserve).unwrap().to_str().unwrap().to_owned();
+        let check =
+            |given: &str, port: u16, preserve: bool| host(given, port, preserve).unwrap().to_str().unwrap().to_owned();
         assert_eq!(check("example.com", 80, false), "example.com");
         assert_eq!(check("example.com:80", 80, false), "example.com");
         assert_eq!(check("example.com", 8080, false), "example.com:8080");

@@ -54,13 +54,15 @@ pub struct Checks {
     outcomes: mpsc::Receiver<(TargetKey, Outcome)>,
 }
 
-impl Checks {
+impl Default for Checks {
     /// None yet.
-    pub fn new() -> Self {
+    fn default() -> Self {
         let (sender, outcomes) = mpsc::channel(256);
         Self { targets: HashMap::new(), sender, outcomes }
     }
+}
 
+impl Checks {
     /// Checks exactly the targets of `groups` that do not drain. A target that stays keeps its verdict, even where the
     /// settings have changed.
     pub fn settle<'a>(&mut self, groups: impl Iterator<Item = &'a TargetGroupItem>) {

@@ -110,18 +110,19 @@ impl Listeners {
         let answers = tokio::task::spawn_blocking(move || sockets::request(&provider, &asked)).await;
         match answers.unwrap_or_else(|error| Err(io::Error::other(error))) {
             Ok(answers) => {
-                let mut answers: BTreeMap<Place, Result<StdTcpListener, Refusal>> = answers
-                    .into_iter()
-                    .map(|answer| (answer.place, answer.socket.map_err(Refusal::decided)))
-                    .collect();
+                let mut answers: BTreeMap<Place, Result<StdTcpListener, Refusal>> =
+                    answers.into_iter().map(|answer| (answer.place, answer.socket.map_err(Refusal::decided))).collect();
                 let answer = |place: Place| {
-                    let socket = answers.remove(&place).unwrap_or_else(|| Err(Refusal::pending("the host process did not answer")));
+                    let socket = answers
+                        .remove(&place)
+                        .unwrap_or_else(|| Err(Refusal::pending("the host process did not answer")));
                     (place, socket)
                 };
                 places.into_iter().map(answer).collect()
             }
             Err(error) => {
-                let refuse = |place| (place, Err(Refusal::pending(format!("the host process cannot be asked: {error}"))));
+                let refuse =
+                    |place| (place, Err(Refusal::pending(format!("the host process cannot be asked: {error}"))));
                 places.into_iter().map(refuse).collect()
             }
         }

@@ -49,7 +49,7 @@ pub async fn run(
 ) -> io::Result<()> {
     let workers = Arc::new(Workers::start(surroundings.workers, surroundings.seed)?);
     let mut listeners = Listeners::new(workers.clone(), surroundings.provider.clone(), surroundings.limit);
-    let mut checks = Checks::new();
+    let mut checks = Checks::default();
     let mut items: Items = slices.borrow_and_update().clone();
     let mut routing: Option<Arc<Routing>> = None;
     let mut reported: Option<BalancerReport> = None;

@@ -132,11 +132,8 @@ impl Pool {
             *self.shared.borrow_mut() = Some(sender.clone());
             return Ok(Sender::Http2(sender));
         }
-        let (sender, connection) = http1::Builder::new()
-            .max_buf_size(READ_BUFFER)
-            .max_header_size(RESPONSE_HEAD)
-            .handshake(io)
-            .await?;
+        let (sender, connection) =
+            http1::Builder::new().max_buf_size(READ_BUFFER).max_header_size(RESPONSE_HEAD).handshake(io).await?;
         if upgrades {
             self.run(connection.with_upgrades());
         } else {

@@ -49,7 +49,8 @@ async fn answer(
         let table = client.worker.table();
         let routing = &table.routing;
         let listener = routing.listener(client.port).ok_or(Abort::ListenerGone)?;
-        let action = if listener.has_rules() { listener.action(&view(client, &request)) } else { listener.default_action() };
+        let action =
+            if listener.has_rules() { listener.action(&view(client, &request)) } else { listener.default_action() };
         match action {
             Action::Fixed(fixed) => return Ok(fixed.response(guard)),
             Action::Redirect(redirect) => {
@@ -167,9 +168,8 @@ fn outgoing(
             let mut parts = uri::Parts::default();
             parts.scheme = Some(uri::Scheme::HTTP);
             parts.authority = Some(uri::Authority::try_from(host.as_bytes()).ok()?);
-            parts.path_and_query = Some(
-                request.uri().path_and_query().cloned().unwrap_or_else(|| uri::PathAndQuery::from_static("/")),
-            );
+            parts.path_and_query =
+                Some(request.uri().path_and_query().cloned().unwrap_or_else(|| uri::PathAndQuery::from_static("/")));
             *request.uri_mut() = Uri::from_parts(parts).ok()?;
             request.headers_mut().remove(header::HOST);
             *request.version_mut() = Version::HTTP_2;
@@ -221,4 +221,3 @@ async fn exchange(
         }
     }
 }
-

@@ -121,7 +121,10 @@ fn without_targets_the_answer_is_503() {
     let plane = Plane::start(&Setup::forwarding_to(&[]));
     let response = plane.get("/");
     assert_eq!(status(&response), 503);
-    assert!(response.contains("server: awselb/2.0") && response.contains("<center><h1>503 Service Temporarily Unavailable</h1></center>"));
+    assert!(
+        response.contains("server: awselb/2.0")
+            && response.contains("<center><h1>503 Service Temporarily Unavailable</h1></center>")
+    );
 }
 
 #[test]
@@ -172,7 +175,9 @@ fn idle_and_dribbling_clients_are_closed_without_an_answer() {
 #[test]
 fn requests_beyond_the_limits_are_refused() {
     let plane = Plane::start(&Setup::forwarding_to(&[echo("a")]));
-    let with = |line: &str, headers: &str| status(&plane.exchange(&format!("{line} HTTP/1.1\r\n{headers}Connection: close\r\n\r\n")));
+    let with = |line: &str, headers: &str| {
+        status(&plane.exchange(&format!("{line} HTTP/1.1\r\n{headers}Connection: close\r\n\r\n")))
+    };
     assert_eq!(with(&format!("GET /{}", "x".repeat(17_000)), "Host: h\r\n"), 414);
     assert_eq!(with("GET /", &format!("Host: h\r\nX-Big: {}\r\n", "x".repeat(17_000))), 400);
     assert_eq!(with("GET /", &format!("Host: h\r\nX-Forwarded-For: {}\r\n", ["1.1.1.1"; 31].join(","))), 463);
@@ -185,7 +190,8 @@ fn requests_beyond_the_limits_are_refused() {
 fn unhealthy_targets_get_nothing_until_all_are() {
     let failing = |name: &'static str| {
         target(move |mut stream, _| {
-            let response = format!("HTTP/1.1 200 OK\r\nServer: {name}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+            let response =
+                format!("HTTP/1.1 200 OK\r\nServer: {name}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
             stream.write_all(response.as_bytes()).unwrap();
         })
     };
@@ -209,13 +215,19 @@ fn unhealthy_targets_get_nothing_until_all_are() {
 
 #[test]
 fn a_health_check_answered_otherwise_names_the_status() {
-    let mut setup = Setup::forwarding_to(&[target(|mut stream, _| {
-        stream.write_all(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\nConnection: close\r\n\r\n").unwrap();
-    }), echo("good")]);
+    let mut setup = Setup::forwarding_to(&[
+        target(|mut stream, _| {
+            stream.write_all(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\nConnection: close\r\n\r\n").unwrap();
+        }),
+        echo("good"),
+    ]);
     setup.groups[0].health_check.path = "/other".into();
     let plane = Plane::start(&setup);
     plane.until(|report| {
-        report.targets.iter().any(|target| target.health.reason == Some(HealthReason::ResponseCodeMismatch { status: 404 }))
+        report
+            .targets
+            .iter()
+            .any(|target| target.health.reason == Some(HealthReason::ResponseCodeMismatch { status: 404 }))
     });
     assert!((0..6).all(|_| plane.get("/").contains("server: good")));
 }

@@ -70,13 +70,21 @@ fn websockets_are_tunnelled_until_their_target_goes() {
         .unwrap();
     let (mut far, head) = requests.recv().unwrap();
     let head = head.to_ascii_lowercase();
-    assert!(head.contains("upgrade: websocket") && head.contains("connection: upgrade") && head.contains("sec-websocket-key: k"));
+    assert!(
+        head.contains("upgrade: websocket")
+            && head.contains("connection: upgrade")
+            && head.contains("sec-websocket-key: k")
+    );
     far.write_all(
         b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Accept: a\r\n\r\nearly",
     )
     .unwrap();
     let answer = read_until(&mut client, "early").to_ascii_lowercase();
-    assert!(answer.starts_with("http/1.1 101") && answer.contains("upgrade: websocket") && answer.contains("sec-websocket-accept: a"));
+    assert!(
+        answer.starts_with("http/1.1 101")
+            && answer.contains("upgrade: websocket")
+            && answer.contains("sec-websocket-accept: a")
+    );
     for _ in 0..3 {
         client.write_all(b"ping").unwrap();
         assert_eq!(read_until(&mut far, "ping"), "ping");
@@ -131,8 +139,12 @@ fn targets_may_speak_http2() {
     setup.groups[0].protocol_version = ProtocolVersion::Http2;
     let plane = Plane::start(&setup);
     plane.until_healthy();
-    let response = plane.exchange("POST /x?y=1 HTTP/1.1\r\nHost: h\r\nContent-Length: 3\r\nConnection: close\r\n\r\nabc");
-    assert!(response.contains("HTTP/2.0 http://h") && response.contains("/x?y=1") && response.contains("body=abc"), "{response}");
+    let response =
+        plane.exchange("POST /x?y=1 HTTP/1.1\r\nHost: h\r\nContent-Length: 3\r\nConnection: close\r\n\r\nabc");
+    assert!(
+        response.contains("HTTP/2.0 http://h") && response.contains("/x?y=1") && response.contains("body=abc"),
+        "{response}"
+    );
     assert!(response.contains("x-forwarded-for"), "{response}");
 }
 
@@ -147,13 +159,17 @@ fn clients_may_speak_http2_with_prior_knowledge() {
             let (mut sender, connection) =
                 hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.ok()?;
             tokio::spawn(connection);
-            let request = http::Request::get(format!("http://example.com:{port}/two")).body(Empty::<Bytes>::new()).unwrap();
+            let request =
+                http::Request::get(format!("http://example.com:{port}/two")).body(Empty::<Bytes>::new()).unwrap();
             let response = sender.send_request(request).await.ok()?;
             Some(String::from_utf8(response.into_body().collect().await.ok()?.to_bytes().to_vec()).unwrap())
         })
     };
     let body = ask(plane.port).unwrap();
-    assert!(body.contains("GET /two HTTP/1.1") && body.contains(&format!("host: example.com:{}", plane.port)), "{body}");
+    assert!(
+        body.contains("GET /two HTTP/1.1") && body.contains(&format!("host: example.com:{}", plane.port)),
+        "{body}"
+    );
     let mut without = setup.clone();
     without.attributes.http2 = false;
     plane.change(&without);

@@ -84,3 +84,60 @@ async fn relevant(watch: &mut store::Watch) -> bool {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::IpAddr;
+
+    use store::Kinds;
+
+    use super::*;
+
+    fn target(port: u16, draining_until: Option<i64>) -> TargetRegistration {
+        TargetRegistration {
+            target_group: "arn:aws:elasticloadbalancing:us-east-1:123456789012:targetgroup/a/1".parse().unwrap(),
+            address: IpAddr::from([10, 0, 0, 1]),
+            port,
+            availability_zone: None,
+            registered_at: Timestamp(0),
+            draining_until: draining_until.map(Timestamp),
+        }
+    }
+
+    async fn store(directory: &tempfile::TempDir, targets: Vec<TargetRegistration>) -> Store {
+        let kinds = Kinds::new().durable::<TargetRegistration>();
+        let store = Store::open(store::embedded::open(directory.path()).unwrap(), kinds).unwrap();
+        let done: Result<(), store::TransactError<()>> = store
+            .transact(|tx| {
+                targets.into_iter().for_each(|target| tx.put(target));
+                Ok(())
+            })
+            .await;
+        done.unwrap();
+        store
+    }
+
+    #[tokio::test]
+    async fn those_whose_delay_is_over_go_and_the_next_one_is_known() {
+        let directory = tempfile::tempdir().unwrap();
+        let store =
+            store(&directory, vec![target(1, None), target(2, Some(10)), target(3, Some(30)), target(4, Some(20))])
+                .await;
+        let drains = reconcile(&store.snapshot(), Timestamp(10));
+        assert_eq!(drains, Drains { over: vec![target(2, None).key()], next: Some(Timestamp(20)) });
+    }
+
+    #[tokio::test]
+    async fn the_loop_removes_them_and_leaves_the_others() {
+        let directory = tempfile::tempdir().unwrap();
+        let clock = Clock::system();
+        let soon = (clock.now() + Duration::from_millis(50)).millis();
+        let store = store(&directory, vec![target(1, None), target(2, Some(0)), target(3, Some(soon))]).await;
+        let running = tokio::spawn(run(store.clone(), clock));
+        while store.snapshot().len::<TargetRegistration>() > 1 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        assert!(store.snapshot().contains::<TargetRegistration>(&target(1, None).key()));
+        running.abort();
+    }
+}

@@ -60,7 +60,9 @@ async fn status(address: SocketAddr, path: &str, version: ProtocolVersion) -> Re
         .body(Empty::<Bytes>::new())?;
     match version {
         ProtocolVersion::Http1 => {
-            request.headers_mut().insert(header::HOST, HeaderValue::from_str(&address.to_string()).map_err(http::Error::from)?);
+            request
+                .headers_mut()
+                .insert(header::HOST, HeaderValue::from_str(&address.to_string()).map_err(http::Error::from)?);
             request.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
             let (mut sender, connection) = http1::handshake(io).await?;
             let connection = AbortOnDrop(tokio::spawn(connection));

@@ -32,8 +32,7 @@ impl Record {
             Outcome::Passed => {
                 self.failures = 0;
                 self.successes = self.successes.saturating_add(1);
-                let enough =
-                    self.health.state == HealthState::Initial || self.successes >= settings.healthy_threshold;
+                let enough = self.health.state == HealthState::Initial || self.successes >= settings.healthy_threshold;
                 return enough && self.turn(TargetHealth::HEALTHY);
             }
             Outcome::Mismatch(status) => HealthReason::ResponseCodeMismatch { status },

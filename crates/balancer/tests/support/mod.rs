@@ -46,10 +46,8 @@ impl Setup {
     }
 
     fn items(&self, port: u16) -> plane::Items {
-        let mut items = vec![SliceItem::LoadBalancer(LoadBalancerItem {
-            arn: "lb".into(),
-            attributes: self.attributes.clone(),
-        })];
+        let mut items =
+            vec![SliceItem::LoadBalancer(LoadBalancerItem { arn: "lb".into(), attributes: self.attributes.clone() })];
         if self.listener {
             items.push(SliceItem::Listener(ListenerItem {
                 arn: "listener".into(),

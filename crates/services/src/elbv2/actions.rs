@@ -1,9 +1,7 @@
 //! Actions between the API's shapes and the nouns.
 
 use api::elbv2::*;
-use domain::{
-    balancing::{self, WeightedTargetGroup},
-};
+use domain::balancing::{self, WeightedTargetGroup};
 use store::Snapshot;
 use wire::ServiceError;
 
@@ -40,7 +38,9 @@ pub(super) fn parse(call: &Call, actions: Option<Vec<Action>>) -> Result<balanci
     };
     match actions.next() {
         None => Ok(parsed),
-        Some(_) => Err(error::too_many_actions_exception("There can be only one action of type forward, redirect or fixed-response")),
+        Some(_) => Err(error::too_many_actions_exception(
+            "There can be only one action of type forward, redirect or fixed-response",
+        )),
     }
 }
 
@@ -128,11 +128,7 @@ fn fixed_response(config: FixedResponseActionConfig) -> Result<balancing::Action
     if config.message_body.as_ref().is_some_and(|body| body.len() > 1024) {
         return Err(invalid("The message body of a fixed response cannot be longer than 1024 characters"));
     }
-    Ok(balancing::Action::FixedResponse {
-        status_code,
-        content_type: config.content_type,
-        body: config.message_body,
-    })
+    Ok(balancing::Action::FixedResponse { status_code, content_type: config.content_type, body: config.message_body })
 }
 
 /// Refuses target groups that are not there, of another VPC, or of another load balancer.

@@ -213,10 +213,8 @@ pub(super) async fn modify_target_group(
 }
 
 fn listener_shapes() -> Option<Vec<ListenerAttribute>> {
-    let shape = |(key, value): &(&str, &str)| ListenerAttribute {
-        key: Some((*key).into()),
-        value: Some((*value).into()),
-    };
+    let shape =
+        |(key, value): &(&str, &str)| ListenerAttribute { key: Some((*key).into()), value: Some((*value).into()) };
     Some(LISTENER_FIXED.iter().map(shape).collect())
 }
 

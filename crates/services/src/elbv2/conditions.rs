@@ -78,7 +78,10 @@ fn one(condition: RuleCondition) -> Result<balancing::Condition, ServiceError> {
         "query-string" => {
             let pairs = required(condition.query_string_config, "QueryStringConfig")?.values.unwrap_or_default();
             let pair = |pair: QueryStringKeyValuePair| {
-                Ok(QueryMatch { key: pair.key.filter(|key| !key.is_empty()), value: required(pair.value, "A query value")? })
+                Ok(QueryMatch {
+                    key: pair.key.filter(|key| !key.is_empty()),
+                    value: required(pair.value, "A query value")?,
+                })
             };
             let values: Vec<QueryMatch> = pairs.into_iter().map(pair).collect::<Result<_, ServiceError>>()?;
             if values.is_empty() {
@@ -100,7 +103,11 @@ fn one(condition: RuleCondition) -> Result<balancing::Condition, ServiceError> {
                 None => balancing::Condition::SourceIp { values },
             }
         }
-        other => return Err(invalid(format!("Condition field '{other}' must be one of '[path-pattern, host-header, http-header, http-request-method, query-string, source-ip]'"))),
+        other => {
+            return Err(invalid(format!(
+                "Condition field '{other}' must be one of '[path-pattern, host-header, http-header, http-request-method, query-string, source-ip]'"
+            )));
+        }
     };
     Ok(parsed)
 }
@@ -149,13 +156,17 @@ pub(super) fn shape(condition: &balancing::Condition) -> RuleCondition {
     match condition {
         balancing::Condition::PathPattern { values } => {
             shape.values = Some(values.clone());
-            shape.path_pattern_config =
-                Some(PathPatternConditionConfig { values: Some(values.clone()), ..PathPatternConditionConfig::default() });
+            shape.path_pattern_config = Some(PathPatternConditionConfig {
+                values: Some(values.clone()),
+                ..PathPatternConditionConfig::default()
+            });
         }
         balancing::Condition::HostHeader { values } => {
             shape.values = Some(values.clone());
-            shape.host_header_config =
-                Some(HostHeaderConditionConfig { values: Some(values.clone()), ..HostHeaderConditionConfig::default() });
+            shape.host_header_config = Some(HostHeaderConditionConfig {
+                values: Some(values.clone()),
+                ..HostHeaderConditionConfig::default()
+            });
         }
         balancing::Condition::HttpHeader { name, values } => {
             shape.http_header_config = Some(HttpHeaderConditionConfig {
@@ -168,10 +179,8 @@ pub(super) fn shape(condition: &balancing::Condition) -> RuleCondition {
             shape.http_request_method_config = Some(HttpRequestMethodConditionConfig { values: Some(values.clone()) });
         }
         balancing::Condition::QueryString { values } => {
-            let pair = |pair: &QueryMatch| QueryStringKeyValuePair {
-                key: pair.key.clone(),
-                value: Some(pair.value.clone()),
-            };
+            let pair =
+                |pair: &QueryMatch| QueryStringKeyValuePair { key: pair.key.clone(), value: Some(pair.value.clone()) };
             shape.query_string_config =
                 Some(QueryStringConditionConfig { values: Some(values.iter().map(pair).collect()) });
         }

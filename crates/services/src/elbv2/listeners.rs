@@ -22,7 +22,12 @@ pub(super) async fn create(call: Call, input: CreateListenerInput) -> Result<Cre
         arn(&call, &required(input.load_balancer_arn, "A load balancer ARN")?, "loadbalancer", "load balancer")?;
     let auth = call.authorise(&[&load_balancer])?;
     check_protocol(input.protocol.as_deref(), true)?;
-    check_tls(input.ssl_policy.is_some(), input.certificates.is_some(), input.alpn_policy.is_some(), input.mutual_authentication.is_some())?;
+    check_tls(
+        input.ssl_policy.is_some(),
+        input.certificates.is_some(),
+        input.alpn_policy.is_some(),
+        input.mutual_authentication.is_some(),
+    )?;
     let port = port(required(input.port, "A port")?)?;
     let default_action = actions::parse(&call, input.default_actions)?;
     let tags = tags(input.tags)?;
@@ -70,12 +75,8 @@ fn check_protocol(protocol: Option<&str>, needed: bool) -> Result<(), ServiceErr
 }
 
 fn check_tls(policy: bool, certificates: bool, alpn: bool, mutual: bool) -> Result<(), ServiceError> {
-    let given = [
-        (policy, "SslPolicy"),
-        (certificates, "Certificates"),
-        (alpn, "AlpnPolicy"),
-        (mutual, "MutualAuthentication"),
-    ];
+    let given =
+        [(policy, "SslPolicy"), (certificates, "Certificates"), (alpn, "AlpnPolicy"), (mutual, "MutualAuthentication")];
     match given.iter().find(|(given, _)| *given) {
         Some((_, name)) => Err(unsupported(name)),
         None => Ok(()),
@@ -117,7 +118,8 @@ pub(super) fn describe(call: &Call, input: DescribeListenersInput) -> Result<Des
             let owner = arn(call, &text, "loadbalancer", "load balancer")?;
             find::load_balancer(&view, owner.as_str())?;
             let all = find::listeners_of(&view, &owner).into_iter();
-            let (found, next_marker) = page(all, |found| found.arn.to_string(), input.marker.as_deref(), input.page_size);
+            let (found, next_marker) =
+                page(all, |found| found.arn.to_string(), input.marker.as_deref(), input.page_size);
             let shapes = found.iter().map(|found| shape(found)).collect();
             Ok(DescribeListenersOutput { listeners: Some(shapes), next_marker })
         }
@@ -128,7 +130,12 @@ pub(super) async fn modify(call: Call, input: ModifyListenerInput) -> Result<Mod
     let arn = arn(&call, &required(input.listener_arn, "A listener ARN")?, "listener", "listener")?;
     let auth = call.authorise(&[&arn])?;
     check_protocol(input.protocol.as_deref(), false)?;
-    check_tls(input.ssl_policy.is_some(), input.certificates.is_some(), input.alpn_policy.is_some(), input.mutual_authentication.is_some())?;
+    check_tls(
+        input.ssl_policy.is_some(),
+        input.certificates.is_some(),
+        input.alpn_policy.is_some(),
+        input.mutual_authentication.is_some(),
+    )?;
     let port = input.port.map(port).transpose()?;
     let action = match input.default_actions {
         Some(actions) => Some(actions::parse(&call, Some(actions))?),

@@ -23,7 +23,10 @@ pub(super) const MAX_LOAD_BALANCERS: usize = 50;
 /// Amazon's hosted zone of load balancers in us-east-1; there is no Route 53 here that would read it.
 const HOSTED_ZONE: &str = "Z35SXDOTRQ7X7K";
 
-pub(super) async fn create(call: Call, input: CreateLoadBalancerInput) -> Result<CreateLoadBalancerOutput, ServiceError> {
+pub(super) async fn create(
+    call: Call,
+    input: CreateLoadBalancerInput,
+) -> Result<CreateLoadBalancerOutput, ServiceError> {
     let auth = call.authorise(&[any(&call, "loadbalancer/app")])?;
     let name = required(input.name.clone(), "A load balancer name")?;
     let scheme = check(&name, &input)?;
@@ -151,7 +154,8 @@ pub(super) fn add_zones(
             requester_managed: true,
             tags: domain::Tags::default(),
         };
-        let interface = ec2::allocate_network_interface(tx, &load_balancer.scope, new, ids, now).map_err(zones::refused)?;
+        let interface =
+            ec2::allocate_network_interface(tx, &load_balancer.scope, new, ids, now).map_err(zones::refused)?;
         // Without groups of its own it has its VPC's default one, as its interfaces.
         load_balancer.security_groups = interface.security_groups.clone();
         load_balancer.zones.push(Zone {
@@ -170,9 +174,9 @@ pub(super) fn add_zones(
 fn host_address(view: &Snapshot, instance: &str, arn: &Arn) -> Result<Ipv4Addr, ServiceError> {
     (0..64u32)
         .map(|attempt| {
-            let hash = format!("{instance}/{arn}/{attempt}").bytes().fold(0x811c_9dc5u32, |hash, byte| {
-                (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193)
-            });
+            let hash = format!("{instance}/{arn}/{attempt}")
+                .bytes()
+                .fold(0x811c_9dc5u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
             Ipv4Addr::from_bits(0x7f40_0000 | (hash >> 10 & 0x003f_ffff))
         })
         .filter(|address| !matches!(address.octets()[3], 0 | 255))
@@ -182,7 +186,10 @@ fn host_address(view: &Snapshot, instance: &str, arn: &Arn) -> Result<Ipv4Addr, 
         .ok_or_else(|| ServiceError::internal("no host address is free for the load balancer"))
 }
 
-pub(super) fn describe(call: &Call, input: DescribeLoadBalancersInput) -> Result<DescribeLoadBalancersOutput, ServiceError> {
+pub(super) fn describe(
+    call: &Call,
+    input: DescribeLoadBalancersInput,
+) -> Result<DescribeLoadBalancersOutput, ServiceError> {
     let auth = call.authorise::<&str>(&[])?;
     let view = auth.snapshot();
     let (arns, names) = (input.load_balancer_arns.unwrap_or_default(), input.names.unwrap_or_default());
@@ -191,11 +198,14 @@ pub(super) fn describe(call: &Call, input: DescribeLoadBalancersInput) -> Result
     }
     if !names.is_empty() {
         let found = names.iter().map(|name| {
-            by_name(&view, &call.scope, name).map(|found| shape(&found)).ok_or_else(|| {
-                error::load_balancer_not_found_exception(format!("Load balancers '[{name}]' not found"))
-            })
+            by_name(&view, &call.scope, name)
+                .map(|found| shape(&found))
+                .ok_or_else(|| error::load_balancer_not_found_exception(format!("Load balancers '[{name}]' not found")))
         });
-        return Ok(DescribeLoadBalancersOutput { load_balancers: Some(found.collect::<Result<_, _>>()?), next_marker: None });
+        return Ok(DescribeLoadBalancersOutput {
+            load_balancers: Some(found.collect::<Result<_, _>>()?),
+            next_marker: None,
+        });
     }
     if !arns.is_empty() {
         let not_found = || error::load_balancer_not_found_exception("One or more load balancers not found");
@@ -203,16 +213,21 @@ pub(super) fn describe(call: &Call, input: DescribeLoadBalancersInput) -> Result
             let arn = arn(call, text, "loadbalancer", "load balancer")?;
             view.get::<balancing::LoadBalancer>(arn.as_str()).map(|found| shape(&found)).ok_or_else(not_found)
         });
-        return Ok(DescribeLoadBalancersOutput { load_balancers: Some(found.collect::<Result<_, _>>()?), next_marker: None });
+        return Ok(DescribeLoadBalancersOutput {
+            load_balancers: Some(found.collect::<Result<_, _>>()?),
+            next_marker: None,
+        });
     }
     let all = view.find::<balancing::LoadBalancer>(balancing::LoadBalancer::BY_SCOPE, call.scope.prefix());
-    let (found, next_marker) =
-        page(all, |found| found.arn.to_string(), input.marker.as_deref(), input.page_size);
+    let (found, next_marker) = page(all, |found| found.arn.to_string(), input.marker.as_deref(), input.page_size);
     let shapes = found.iter().map(|found| shape(found)).collect();
     Ok(DescribeLoadBalancersOutput { load_balancers: Some(shapes), next_marker })
 }
 
-pub(super) async fn delete(call: Call, input: DeleteLoadBalancerInput) -> Result<DeleteLoadBalancerOutput, ServiceError> {
+pub(super) async fn delete(
+    call: Call,
+    input: DeleteLoadBalancerInput,
+) -> Result<DeleteLoadBalancerOutput, ServiceError> {
     let arn = arn(&call, &required(input.load_balancer_arn, "A load balancer ARN")?, "loadbalancer", "load balancer")?;
     let auth = call.authorise(&[&arn])?;
     auth.transact(|tx| {
@@ -239,7 +254,10 @@ pub(super) async fn delete(call: Call, input: DeleteLoadBalancerInput) -> Result
     Ok(DeleteLoadBalancerOutput {})
 }
 
-pub(super) fn set_ip_address_type(call: &Call, input: SetIpAddressTypeInput) -> Result<SetIpAddressTypeOutput, ServiceError> {
+pub(super) fn set_ip_address_type(
+    call: &Call,
+    input: SetIpAddressTypeInput,
+) -> Result<SetIpAddressTypeOutput, ServiceError> {
     let arn = arn(call, &required(input.load_balancer_arn, "A load balancer ARN")?, "loadbalancer", "load balancer")?;
     let auth = call.authorise(&[&arn])?;
     find::load_balancer(&auth.snapshot(), arn.as_str())?;

@@ -50,7 +50,11 @@ type Answer<T> = Result<T, ServiceError>;
 impl api::elbv2::Elbv2 for Elbv2 {
     type Call = Call;
 
-    async fn create_load_balancer(&self, call: Call, input: CreateLoadBalancerInput) -> Answer<CreateLoadBalancerOutput> {
+    async fn create_load_balancer(
+        &self,
+        call: Call,
+        input: CreateLoadBalancerInput,
+    ) -> Answer<CreateLoadBalancerOutput> {
         load_balancers::create(call, input).await
     }
     async fn describe_load_balancers(
@@ -60,7 +64,11 @@ impl api::elbv2::Elbv2 for Elbv2 {
     ) -> Answer<DescribeLoadBalancersOutput> {
         load_balancers::describe(&call, input)
     }
-    async fn delete_load_balancer(&self, call: Call, input: DeleteLoadBalancerInput) -> Answer<DeleteLoadBalancerOutput> {
+    async fn delete_load_balancer(
+        &self,
+        call: Call,
+        input: DeleteLoadBalancerInput,
+    ) -> Answer<DeleteLoadBalancerOutput> {
         load_balancers::delete(call, input).await
     }
     async fn set_subnets(&self, call: Call, input: SetSubnetsInput) -> Answer<SetSubnetsOutput> {

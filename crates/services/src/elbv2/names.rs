@@ -63,7 +63,8 @@ pub fn check_name(name: &str, what: &str) -> Result<(), ServiceError> {
 
 /// Tags of a request.
 pub fn tags(tags: Option<Vec<api::elbv2::Tag>>) -> Result<Tags, ServiceError> {
-    let pairs = tags.unwrap_or_default().into_iter().map(|tag| (tag.key.unwrap_or_default(), tag.value.unwrap_or_default()));
+    let pairs =
+        tags.unwrap_or_default().into_iter().map(|tag| (tag.key.unwrap_or_default(), tag.value.unwrap_or_default()));
     Tags::from_request(pairs).map_err(tag_error)
 }
 
@@ -90,7 +91,6 @@ pub fn page<T>(
     let next = items.peek().and_then(|_| page.last()).map(&key);
     (page, next)
 }
-
 
 #[cfg(test)]
 mod tests {

@@ -4,10 +4,7 @@ use std::collections::BTreeMap;
 
 use domain::{
     Resource,
-    balancing::{
-        LoadBalancer, LoadBalancerState, ObservedHealth, TargetRegistration,
-        slice::BalancerReport,
-    },
+    balancing::{LoadBalancer, LoadBalancerState, ObservedHealth, TargetRegistration, slice::BalancerReport},
 };
 use store::{Snapshot, Transaction};
 
@@ -34,7 +31,6 @@ fn observe(tx: &mut Transaction, load_balancer: &str, report: &BalancerReport) {
     }
 }
 
-
 #[derive(Default)]
 struct Changes {
     state: Option<LoadBalancerState>,
@@ -57,12 +53,8 @@ fn changes(view: &Snapshot, load_balancer: &str, report: &BalancerReport) -> Cha
         if !view.get::<TargetRegistration>(&key).is_some_and(|known| known.draining_until.is_none()) {
             continue;
         }
-        let observed = ObservedHealth {
-            target_group,
-            address: target.address,
-            port: target.port,
-            health: target.health.clone(),
-        };
+        let observed =
+            ObservedHealth { target_group, address: target.address, port: target.port, health: target.health.clone() };
         reported.insert(key, observed);
     }
     for group in find::target_groups_of(view, &known.arn) {

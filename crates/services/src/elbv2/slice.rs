@@ -9,9 +9,7 @@ use std::{
 use domain::{
     balancing::{
         LoadBalancer, TargetGroup, TargetRegistration,
-        slice::{
-            ListenerItem, ListeningPlace, LoadBalancerItem, RuleItem, SliceItem, TargetGroupItem, TargetItem,
-        },
+        slice::{ListenerItem, ListeningPlace, LoadBalancerItem, RuleItem, SliceItem, TargetGroupItem, TargetItem},
     },
     network::{
         NetworkSettings, Peer, Protocol, SecurityGroup, SecurityGroupRule,
@@ -84,10 +82,8 @@ fn host_address(view: &Snapshot, load_balancer: &LoadBalancer, port: u16) -> Opt
         };
         !rule.egress && to_port && from_host
     };
-    let mut groups = load_balancer
-        .security_groups
-        .iter()
-        .filter_map(|id| view.get::<SecurityGroup>(&load_balancer.scope.key(id)));
+    let mut groups =
+        load_balancer.security_groups.iter().filter_map(|id| view.get::<SecurityGroup>(&load_balancer.scope.key(id)));
     groups.any(|group| group.rules.iter().any(lets_in)).then_some(address)
 }
 
@@ -135,7 +131,6 @@ pub fn host_items(view: &Snapshot) -> impl Iterator<Item = (String, HostItem)> {
         })
         .map(|item| (item.key(), item))
 }
-
 
 #[cfg(test)]
 mod tests;

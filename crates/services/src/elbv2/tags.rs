@@ -97,10 +97,7 @@ pub(super) fn describe(call: &Call, input: DescribeTagsInput) -> Result<Describe
     let describe = |arn: &Arn| {
         let tags = tags_of(&view, arn)?;
         let shape = |tag: &domain::Tag| Tag { key: Some(tag.key.clone()), value: Some(tag.value.clone()) };
-        Ok(TagDescription {
-            resource_arn: Some(arn.to_string()),
-            tags: Some(tags.iter().map(shape).collect()),
-        })
+        Ok(TagDescription { resource_arn: Some(arn.to_string()), tags: Some(tags.iter().map(shape).collect()) })
     };
     let descriptions = arns.iter().map(describe).collect::<Result<_, ServiceError>>()?;
     Ok(DescribeTagsOutput { tag_descriptions: Some(descriptions) })

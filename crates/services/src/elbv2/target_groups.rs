@@ -29,7 +29,8 @@ pub(super) async fn create(call: Call, input: CreateTargetGroupInput) -> Result<
     let now = auth.now();
     let group = auth
         .transact(|tx| {
-            let existing = tx.find::<balancing::TargetGroup>(balancing::TargetGroup::BY_NAME, call.scope.key(&name)).next();
+            let existing =
+                tx.find::<balancing::TargetGroup>(balancing::TargetGroup::BY_NAME, call.scope.key(&name)).next();
             if let Some(existing) = existing {
                 let same = existing.protocol_version == protocol_version
                     && existing.port == port
@@ -47,8 +48,7 @@ pub(super) async fn create(call: Call, input: CreateTargetGroupInput) -> Result<
             if !tx.contains::<Vpc>(&call.scope.key(&vpc_id)) {
                 return Err(invalid(format!("The VPC ID '{vpc_id}' is not found")));
             }
-            let count =
-                tx.count::<balancing::TargetGroup>(balancing::TargetGroup::BY_SCOPE, call.scope.prefix());
+            let count = tx.count::<balancing::TargetGroup>(balancing::TargetGroup::BY_SCOPE, call.scope.prefix());
             if count >= MAX_TARGET_GROUPS {
                 return Err(error::too_many_target_groups_exception(format!(
                     "The maximum number of target groups has been reached: {MAX_TARGET_GROUPS}"
@@ -141,9 +141,10 @@ fn changes_of_create(input: &CreateTargetGroupInput) -> Changes {
 fn health_check(mut check: HealthCheck, changes: Changes) -> Result<HealthCheck, ServiceError> {
     let within = |value: Option<i32>, low: u32, high: u32, name: &str, old: u32| match value {
         None => Ok(old),
-        Some(value) => u32::try_from(value).ok().filter(|value| (low..=high).contains(value)).ok_or_else(|| {
-            invalid(format!("{name} '{value}' must be between {low} and {high}"))
-        }),
+        Some(value) => u32::try_from(value)
+            .ok()
+            .filter(|value| (low..=high).contains(value))
+            .ok_or_else(|| invalid(format!("{name} '{value}' must be between {low} and {high}"))),
     };
     if changes.enabled == Some(false) {
         return Err(invalid("Health check enabled must be true for target groups with target type 'ip'"));
@@ -190,7 +191,10 @@ fn health_check(mut check: HealthCheck, changes: Changes) -> Result<HealthCheck,
     Ok(check)
 }
 
-pub(super) fn describe(call: &Call, input: DescribeTargetGroupsInput) -> Result<DescribeTargetGroupsOutput, ServiceError> {
+pub(super) fn describe(
+    call: &Call,
+    input: DescribeTargetGroupsInput,
+) -> Result<DescribeTargetGroupsOutput, ServiceError> {
     let auth = call.authorise::<&str>(&[])?;
     let view = auth.snapshot();
     let users = |group: &balancing::TargetGroup| -> Vec<String> {
@@ -199,7 +203,9 @@ pub(super) fn describe(call: &Call, input: DescribeTargetGroupsInput) -> Result<
     let (arns, names) = (input.target_group_arns.unwrap_or_default(), input.names.unwrap_or_default());
     let given = [!arns.is_empty(), !names.is_empty(), input.load_balancer_arn.is_some()];
     if given.iter().filter(|given| **given).count() > 1 {
-        return Err(invalid("Only one of load balancer ARN, target group names and target group ARNs can be specified"));
+        return Err(invalid(
+            "Only one of load balancer ARN, target group names and target group ARNs can be specified",
+        ));
     }
     let groups: Vec<_> = if !names.is_empty() {
         let found = names.iter().map(|name| {

@@ -5,9 +5,7 @@ use std::{collections::BTreeSet, net::IpAddr, sync::Arc, time::Duration};
 use api::elbv2::*;
 use domain::{
     Arn, Resource,
-    balancing::{
-        self, LoadBalancer, ObservedHealth, TargetRegistration, deregister as drain, register as renew,
-    },
+    balancing::{self, LoadBalancer, ObservedHealth, TargetRegistration, deregister as drain, register as renew},
     network::{Subnet, Vpc},
 };
 use store::Snapshot;
@@ -63,9 +61,8 @@ fn address_of(target: &TargetDescription, default: u16) -> Result<(IpAddr, u16),
         return Err(unsupported("QuicServerId"));
     }
     let id = target.id.as_deref().unwrap_or_default();
-    let address: std::net::Ipv4Addr = id
-        .parse()
-        .map_err(|_| invalid(format!("The IP address '{id}' is not a valid IPv4 address")))?;
+    let address: std::net::Ipv4Addr =
+        id.parse().map_err(|_| invalid(format!("The IP address '{id}' is not a valid IPv4 address")))?;
     let port = match target.port {
         None => default,
         Some(port) => u16::try_from(port)
@@ -87,9 +84,7 @@ fn zone(
         return Err(invalid(format!("The IP address '{address}' is not a valid IPv4 address")));
     };
     let invalid_target = |message: String| Err(error::invalid_target_exception(message));
-    let within = view
-        .get::<Vpc>(&group.scope.key(&group.vpc_id))
-        .is_some_and(|vpc| vpc.cidr.contains(address));
+    let within = view.get::<Vpc>(&group.scope.key(&group.vpc_id)).is_some_and(|vpc| vpc.cidr.contains(address));
     if within {
         let subnet = view.find::<Subnet>("vpc", group.vpc_id.clone()).find(|subnet| subnet.cidr.contains(address));
         return match (subnet, given) {
@@ -114,7 +109,10 @@ fn zone(
     Ok(ALL.into())
 }
 
-pub(super) async fn deregister(call: Call, input: DeregisterTargetsInput) -> Result<DeregisterTargetsOutput, ServiceError> {
+pub(super) async fn deregister(
+    call: Call,
+    input: DeregisterTargetsInput,
+) -> Result<DeregisterTargetsOutput, ServiceError> {
     let arn = arn(&call, &required(input.target_group_arn, "A target group ARN")?, "targetgroup", "target group")?;
     let auth = call.authorise(&[&arn])?;
     let targets = required(input.targets, "Targets")?;
@@ -126,7 +124,8 @@ pub(super) async fn deregister(call: Call, input: DeregisterTargetsInput) -> Res
         let delay = if in_use { group.attributes.deregistration_delay_seconds } else { 0 };
         for target in targets {
             let id = target.id.clone().unwrap_or_default();
-            let missing = || error::invalid_target_exception(format!("The following targets are not registered: '{id}'"));
+            let missing =
+                || error::invalid_target_exception(format!("The following targets are not registered: '{id}'"));
             let Ok(address) = id.parse::<IpAddr>() else { return Err(missing()) };
             // Without a port, all ports of the address are meant.
             let port = target.port.and_then(|port| u16::try_from(port).ok());

@@ -85,9 +85,9 @@ pub(super) fn check_security_groups(
         )));
     }
     for id in groups {
-        let group = view
-            .get::<SecurityGroup>(&scope.key(id))
-            .ok_or_else(|| error::invalid_security_group_exception(format!("The security group '{id}' does not exist")))?;
+        let group = view.get::<SecurityGroup>(&scope.key(id)).ok_or_else(|| {
+            error::invalid_security_group_exception(format!("The security group '{id}' does not exist"))
+        })?;
         if group.vpc_id != vpc_id {
             return Err(error::invalid_configuration_request_exception(
                 "One or more security groups are invalid: they belong to another VPC",
@@ -132,11 +132,8 @@ pub(super) async fn set_subnets(call: Call, input: SetSubnetsInput) -> Result<Se
             for zone in dropped {
                 ec2::release_network_interface(tx, &load_balancer.scope, &zone.interface_id);
             }
-            let added: Vec<String> = subnets
-                .iter()
-                .filter(|subnet| !kept.iter().any(|zone| zone.subnet_id == **subnet))
-                .cloned()
-                .collect();
+            let added: Vec<String> =
+                subnets.iter().filter(|subnet| !kept.iter().any(|zone| zone.subnet_id == **subnet)).cloned().collect();
             load_balancer.zones = kept;
             add_zones(tx, &mut load_balancer, &added, &mut auth.platform().ids(), now)?;
             tx.put(load_balancer.clone());

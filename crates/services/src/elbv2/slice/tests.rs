@@ -199,7 +199,11 @@ async fn the_host_is_let_in_as_the_security_groups_say() {
     let world = world().await;
     let host_listeners = || {
         let items: Vec<_> = host_items(&world.store.snapshot()).collect();
-        items.iter().map(|(_, item)| serde_json::to_string(item).unwrap()).find(|text| text.contains("host_listeners")).unwrap()
+        items
+            .iter()
+            .map(|(_, item)| serde_json::to_string(item).unwrap())
+            .find(|text| text.contains("host_listeners"))
+            .unwrap()
     };
     assert!(host_listeners().contains("127.64.0.1:80"));
     for (protocol, block, expected) in [
@@ -236,8 +240,11 @@ async fn a_load_balancer_is_active_once_its_sockets_are_open() {
 #[tokio::test]
 async fn health_is_what_was_last_reported_of_targets_that_are_checked() {
     let world = world().await;
-    let (one, draining, elsewhere) =
-        (registration(1, "us-east-1a", false), registration(2, "us-east-1a", true), registration(3, "us-east-1c", false));
+    let (one, draining, elsewhere) = (
+        registration(1, "us-east-1a", false),
+        registration(2, "us-east-1a", true),
+        registration(3, "us-east-1c", false),
+    );
     assert_eq!(world.health(&one), TargetHealth::REGISTERING);
     let failed = TargetHealth::unhealthy(HealthReason::ResponseCodeMismatch { status: 500 });
     let report = BalancerReport {
