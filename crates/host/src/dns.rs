@@ -53,7 +53,9 @@ impl Knowledge {
         let names = desired.names.iter().map(|name| {
             let own = name.vpc_id.as_ref().is_none_or(|vpc_id| *vpc_id == vpc.item.vpc_id);
             let addresses = if own { &name.private_addresses } else { &name.public_addresses };
-            (name.name.to_ascii_lowercase(), addresses.clone())
+            // Addresses of the host's loopback mean the host only to the host itself.
+            let addresses = addresses.iter().copied().filter(|address| !address.is_loopback()).collect();
+            (name.name.to_ascii_lowercase(), addresses)
         });
         let leads_out = vpc.interfaces.values().filter(|interface| interface.egress != Egress::None);
         Self {
@@ -76,9 +78,8 @@ impl Knowledge {
             let wanted = question.kind == A;
             addresses.iter().filter(|_| wanted).map(|address| Data::Address(*address)).collect()
         };
-        if let Some(known) = self.names.get(name) {
-            let code = if known.is_empty() { Code::NameError } else { Code::NoError };
-            return Some((code, addresses(known)));
+        if let Some(known) = self.names.get(name).filter(|known| !known.is_empty()) {
+            return Some((Code::NoError, addresses(known)));
         }
         if self.is_registry(name) {
             return Some((Code::NoError, addresses(&[ENDPOINT_ADDRESS])));

@@ -12,6 +12,7 @@ mod desired;
 mod dns;
 mod doctor;
 mod endpoint;
+mod hosts;
 mod interface;
 #[cfg(test)]
 mod kernel_tests;
@@ -53,6 +54,8 @@ pub struct Config {
     pub control_socket: PathBuf,
     /// The server's socket for connections from VPCs.
     pub vpc_socket: PathBuf,
+    /// The file that gets a block with the platform's names, `/etc/hosts`; `None` leaves it alone.
+    pub hosts_file: Option<PathBuf>,
 }
 
 /// Why the process cannot run.

@@ -1,8 +1,9 @@
 //! The process: follows the slice, reconciles, serves the routers' sockets, watches the load balancers' processes.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     io,
+    net::Ipv4Addr,
     sync::Arc,
     thread,
     time::{Duration, Instant},
@@ -25,7 +26,7 @@ use crate::{
     balancers::Balancers,
     desired::{self, Desired},
     dns::{self, Knowledge},
-    endpoint, netns,
+    endpoint, hosts, netns,
     reconcile::{Outcome, Reconciler},
     router::Listeners,
     sockets::{self, Ledger, Permit},
@@ -112,6 +113,8 @@ struct Host {
     /// Whether a slice has been acted upon: before that nothing is known to be wrong.
     started: bool,
     problems: Vec<String>,
+    /// The names in the hosts file, as last written.
+    hosts: Option<BTreeMap<String, BTreeSet<Ipv4Addr>>>,
     reported: BTreeMap<String, HostReport>,
 }
 
@@ -139,6 +142,7 @@ impl Host {
             due: Instant::now() + LOOK,
             started: false,
             problems: Vec::new(),
+            hosts: None,
             reported: BTreeMap::new(),
         })
     }
@@ -181,7 +185,10 @@ impl Host {
         Ok(())
     }
 
-    fn take(&mut self, outcome: Outcome, follower: &Follower<HostItem>) {
+    fn take(&mut self, mut outcome: Outcome, follower: &Follower<HostItem>) {
+        if let Err(error) = self.update_hosts() {
+            outcome.problems.push(format!("the platform's names do not resolve on this machine: {error}"));
+        }
         for (key, report) in &outcome.reports {
             follower.report(key, report);
         }
@@ -204,6 +211,16 @@ impl Host {
             follower.report("platform", &HostReport::Host { problems: outcome.problems.clone() });
             self.problems = outcome.problems;
         }
+    }
+
+    fn update_hosts(&mut self) -> io::Result<()> {
+        let Some(file) = &self.config.hosts_file else { return Ok(()) };
+        let names = hosts::names_of(&self.desired.names);
+        if self.hosts.as_ref() != Some(&names) {
+            hosts::update(file, &self.config.platform, &names)?;
+            self.hosts = Some(names);
+        }
+        Ok(())
     }
 
     fn watch_balancers(&mut self, follower: &Follower<HostItem>) {

@@ -1,13 +1,17 @@
 //! Removing everything of a platform from this machine, whatever state it is in and whoever left it there.
 
-use std::{io, path::Path};
+use std::{collections::BTreeMap, io, path::Path};
 
 use domain::network::names;
 
-use crate::{balancers, netns, outside};
+use crate::{balancers, hosts, netns, outside};
+
+/// Where the platform's names may have been written.
+const HOSTS_FILE: &str = "/etc/hosts";
 
 /// Stops the load balancers' processes and removes the network namespaces, links, tables and rules of the platform.
-/// Says what was removed; the second time that is nothing. `host` must not be running.
+/// Says what was removed; the second time that is nothing. `data_dir` is the platform's, as in [`crate::Config`]. `host`
+/// must not be running.
 pub fn teardown(platform: &str, data_dir: &Path) -> Result<Vec<String>, crate::Error> {
     let mut removed = balancers::stop_all(data_dir);
     let mut failure: Option<io::Error> = None;
@@ -18,6 +22,10 @@ pub fn teardown(platform: &str, data_dir: &Path) -> Result<Vec<String>, crate::E
         }
     }
     removed.extend(outside::remove(platform)?);
+    let file = Path::new(HOSTS_FILE);
+    if hosts::update(file, platform, &BTreeMap::new())? {
+        removed.push(format!("the platform's lines in {HOSTS_FILE}"));
+    }
     match failure {
         // What could be removed is removed; the rest must not pass unnoticed.
         Some(error) => Err(error.into()),

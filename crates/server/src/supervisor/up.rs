@@ -212,7 +212,7 @@ pub async fn stop(data: &DataDirectory) {
 pub fn take_down(data: &DataDirectory) -> Result<Vec<String>, Error> {
     let id = data.instance_id()?;
     let mut removed = agent::teardown(&id, &data.file("agent"))?;
-    removed.extend(host::teardown(&id, &data.file("host"))?);
+    removed.extend(host::teardown(&id, data.path())?);
     for role in ROLES {
         // A pid file without its process is only litter.
         let _ = std::fs::remove_file(pid_path(data.path(), role));
