@@ -21,3 +21,51 @@ pub fn layer(bytes: &[u8]) {
     // As above.
     let _ = layer::read(bytes, &limits, &mut Forgetful::default());
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// A small archive to damage.
+    fn archive() -> Vec<u8> {
+        let mut builder = tar::Builder::new(Vec::new());
+        for (name, link) in [("a/b", None), ("a/.wh.c", None), ("s", Some("a/b")), (&*"long/".repeat(40), None)] {
+            let mut header = tar::Header::new_gnu();
+            header.set_mode(0o755);
+            header.set_size(0);
+            header.set_entry_type(if link.is_some() { tar::EntryType::Symlink } else { tar::EntryType::Regular });
+            let added = match link {
+                Some(target) => builder.append_link(&mut header, name, target),
+                None => builder.append_data(&mut header, name, &b""[..]),
+            };
+            added.unwrap();
+        }
+        builder.into_inner().unwrap()
+    }
+
+    proptest! {
+        #[test]
+        fn noise_is_refused_not_a_panic(bytes in proptest::collection::vec(any::<u8>(), 0..2000)) {
+            manifest(&bytes);
+            layer(&bytes);
+        }
+
+        #[test]
+        fn damage_is_refused_not_a_panic(changes in proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..20), cut in any::<prop::sample::Index>()) {
+            let mut bytes = archive();
+            for (at, byte) in changes {
+                let at = at.index(bytes.len());
+                bytes[at] = byte;
+            }
+            layer(&bytes);
+            layer(&bytes[..cut.index(bytes.len())]);
+        }
+
+        #[test]
+        fn references_read_back(text in "[a-zA-Z0-9./:@_-]{0,60}") {
+            manifest(text.as_bytes());
+        }
+    }
+}

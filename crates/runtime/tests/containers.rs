@@ -46,6 +46,8 @@ const TESTS: &[Test] = tests![
     lifecycle::commands_inside,
     lifecycle::namespaces_are_shared_when_asked,
     lifecycle::a_deleted_container_leaves_nothing,
+    lifecycle::a_released_container_goes_on_where_it_was,
+    lifecycle::an_image_with_nothing_but_a_program,
     lifecycle::sixty_layers,
     isolation::first_process_and_exec_are_confined_alike,
     isolation::capabilities_follow_the_specification,

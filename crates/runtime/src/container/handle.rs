@@ -357,19 +357,32 @@ impl Container {
     /// # Errors
     /// What could not be removed; calling again goes on from there.
     pub async fn delete(&self) -> Result<(), ContainerError> {
+        self.remove(false).await
+    }
+
+    /// As [`Container::delete`], but keeps what it wrote (`upper` of its [`crate::Rootfs`]): a new container over the same directories goes
+    /// on from there, as a restarted one does.
+    ///
+    /// # Errors
+    /// As [`Container::delete`].
+    pub async fn release(&self) -> Result<(), ContainerError> {
+        self.remove(true).await
+    }
+
+    async fn remove(&self, keep_files: bool) -> Result<(), ContainerError> {
         let inner = Arc::clone(&self.inner);
-        tokio::task::spawn_blocking(move || inner.delete()).await.map_err(|error| ContainerError::Create { detail: error.to_string() })?
+        tokio::task::spawn_blocking(move || inner.remove(keep_files)).await.map_err(|error| ContainerError::Create { detail: error.to_string() })?
     }
 }
 
 impl Inner {
     /// Blocking.
-    fn delete(&self) -> Result<(), ContainerError> {
+    fn remove(&self, keep_files: bool) -> Result<(), ContainerError> {
         self.group.kill();
         kill_and_wait(self.running().map(|running| running.process), Duration::ZERO);
         // The shim writes how it ended; one that waits for its output to be taken does not wait any longer.
         kill_and_wait(self.shim(), Duration::from_millis(300));
-        remove(&self.directory, Some((&self.spec, &self.group)))?;
+        remove(&self.directory, Some((&self.spec, &self.group)), keep_files)?;
         if let Some(registry) = self.registry.upgrade() {
             registry.forget(&self.id);
         }
@@ -407,14 +420,16 @@ pub(super) fn kill_and_wait(process: Option<protocol::Process>, patience: Durati
 }
 
 /// Removes what a container that does not run any more has left on the host.
-pub(super) fn remove(directory: &Path, described: Option<(&ContainerSpec, &Group)>) -> Result<(), ContainerError> {
+pub(super) fn remove(directory: &Path, described: Option<(&ContainerSpec, &Group)>, keep_files: bool) -> Result<(), ContainerError> {
     let mounts = |error: rootfs::RootfsError| ContainerError::Mount { target: directory.display().to_string(), reason: error.to_string() };
     rootfs::unmount_under(directory).map_err(mounts)?;
     if let Some((spec, group)) = described {
         group.kill();
         group.remove()?;
-        remove_directory(&spec.rootfs.upper)?;
-        remove_directory(&spec.rootfs.work)?;
+        if !keep_files {
+            remove_directory(&spec.rootfs.upper)?;
+            remove_directory(&spec.rootfs.work)?;
+        }
     }
     remove_directory(directory)
 }

@@ -72,7 +72,7 @@ impl Runtime {
             let directory = runtime.options.directory.join(&id);
             match protocol::read::<ContainerSpec>(&directory, protocol::SPEC) {
                 Some(spec) => drop(runtime.register(id, directory, spec)?),
-                None => handle::remove(&directory, None)?,
+                None => handle::remove(&directory, None, false)?,
             }
         }
         Ok(runtime)
@@ -102,7 +102,7 @@ impl Runtime {
                 // The caller learns the first failure; what cannot be removed now is removed by the next `open`.
                 let _ = tokio::task::spawn_blocking(move || {
                     handle::kill_and_wait(protocol::read(&tidied, protocol::SHIM), Duration::from_millis(200));
-                    handle::remove(&tidied, None)
+                    handle::remove(&tidied, None, false)
                 })
                 .await;
             }
@@ -155,9 +155,9 @@ impl Runtime {
                 let container = directory.join(&id);
                 if let Some(spec) = protocol::read::<ContainerSpec>(&container, protocol::SPEC) {
                     let own = Group::open(&format!("{}/{id}", spec.cgroup_parent.trim_matches('/')))?;
-                    handle::remove(&container, Some((&spec, &own)))?;
+                    handle::remove(&container, Some((&spec, &own)), false)?;
                 } else {
-                    handle::remove(&container, None)?;
+                    handle::remove(&container, None, false)?;
                 }
             }
         }

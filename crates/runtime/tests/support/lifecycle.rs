@@ -241,6 +241,36 @@ pub async fn a_deleted_container_leaves_nothing(world: World) {
     eventually("the shim's file is there", shims).await;
 }
 
+pub async fn a_released_container_goes_on_where_it_was(world: World) {
+    let runtime = world.runtime().await;
+    for round in 1..=3 {
+        let container = runtime.create("one", world.spec("one", &["/bin/sh", "-c", "echo x >> /log; rm -f /etc/group; wc -l < /log; ls /etc"])).await.unwrap();
+        container.start().await.unwrap();
+        container.wait().await;
+        assert_eq!(printed(&container).await.0, format!("{round}\nnotaprogram\npasswd\n"));
+        container.release().await.unwrap();
+    }
+}
+
+pub async fn an_image_with_nothing_but_a_program(world: World) {
+    let bare = world.directory.join("bare");
+    fs::create_dir_all(&bare).unwrap();
+    fs::copy("/bin/busybox", bare.join("busybox")).unwrap();
+    let runtime = world.runtime().await;
+    for (id, user, read_only) in [("root", "", false), ("user", "1234:5678", false), ("read-only", "", true)] {
+        let mut spec = world.spec(id, &["/busybox", "sh", "-c", "/busybox cat /etc/hosts; /busybox id -u; echo $HOME; /busybox ls /"]);
+        spec.rootfs.lowers = vec![bare.clone()];
+        spec.user = user.to_owned();
+        spec.read_only_root = read_only;
+        spec.files = vec![File { target: "/etc/hosts".to_owned(), content: "127.0.0.1 localhost\n".to_owned(), mode: 0o644 }];
+        let container = runtime.create(id, spec).await.unwrap();
+        container.start().await.unwrap();
+        assert_eq!(container.wait().await.code, Some(0));
+        let uid = user.split(':').next().filter(|uid| !uid.is_empty()).unwrap_or("0");
+        assert_eq!(printed(&container).await, (format!("127.0.0.1 localhost\n{uid}\n/\nbusybox\ndev\netc\nproc\nsys\n"), String::new()), "{id}");
+    }
+}
+
 pub async fn sixty_layers(world: World) {
     let runtime = world.runtime().await;
     let mut spec = world.spec("one", &["/bin/sh", "-c", "cat /numbers/* | wc -l; cat /top"]);
