@@ -5,9 +5,14 @@
 //! [`open`] syncs the directory before anything is acknowledged. File and directory are reached through [`Disk`], so
 //! that the tests can put a disk underneath that forgets what was not synced.
 
-use std::{fs, io, path::Path};
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
 
-use redb::{Database, DatabaseError, ReadableTable, StorageBackend, TableDefinition, backends::FileBackend};
+use redb::{
+    Database, DatabaseError, ReadableDatabase, ReadableTable, StorageBackend, TableDefinition, backends::FileBackend,
+};
 
 use crate::{Log, LogError, Revision, Write};
 
@@ -31,9 +36,9 @@ pub trait Disk {
 }
 
 /// A directory of the host's file system.
-struct Directory<'a>(&'a Path);
+pub struct Directory(PathBuf);
 
-impl Disk for Directory<'_> {
+impl Disk for Directory {
     type File = FileBackend;
 
     fn open_file(&mut self) -> Result<FileBackend, LogError> {
@@ -44,21 +49,26 @@ impl Disk for Directory<'_> {
     }
 
     fn sync_directory(&mut self) -> io::Result<()> {
-        fs::File::open(self.0)?.sync_all()
+        fs::File::open(&self.0)?.sync_all()
     }
 }
 
 /// Opens the log in a directory, making both if they are missing.
-pub fn open(directory: &Path) -> Result<Embedded, LogError> {
+pub fn open(directory: &Path) -> Result<Embedded<Directory>, LogError> {
     fs::create_dir_all(directory).map_err(|error| LogError::Engine(format!("{}: {error}", directory.display())))?;
     if let Some(parent) = directory.parent().filter(|parent| !parent.as_os_str().is_empty()) {
         fs::File::open(parent).and_then(|parent| parent.sync_all()).map_err(engine)?;
     }
-    open_on(&mut Directory(directory))
+    open_on(Directory(directory.to_owned()))
 }
 
 /// Opens the log on a disk.
-pub fn open_on<D: Disk>(disk: &mut D) -> Result<Embedded, LogError> {
+pub fn open_on<D: Disk>(mut disk: D) -> Result<Embedded<D>, LogError> {
+    let database = Some(open_database(&mut disk)?);
+    Ok(Embedded { disk, database })
+}
+
+fn open_database(disk: &mut impl Disk) -> Result<Database, LogError> {
     let backend = disk.open_file()?;
     let database = Database::builder().set_cache_size(CACHE_BYTES).create_with_backend(backend);
     let database = database.map_err(|error| opening(error, "the data directory"))?;
@@ -79,18 +89,24 @@ pub fn open_on<D: Disk>(disk: &mut D) -> Result<Embedded, LogError> {
     }
     transaction.commit().map_err(engine)?;
     disk.sync_directory().map_err(engine)?;
-    Ok(Embedded { database })
+    Ok(database)
 }
 
 /// The embedded log.
-pub struct Embedded {
-    database: Database,
+pub struct Embedded<D> {
+    disk: D,
+    /// `None` after a failed append: redb then refuses everything until the file is opened again, which is also when
+    /// it finds out whether the batch is there.
+    database: Option<Database>,
 }
 
-impl Log for Embedded {
+impl<D: Disk + Send + 'static> Log for Embedded<D> {
     fn load(&mut self, each: &mut dyn FnMut(&str, &str, &[u8])) -> Result<Revision, LogError> {
-        use redb::ReadableDatabase;
-        let transaction = self.database.begin_read().map_err(engine)?;
+        let database = match &self.database {
+            Some(database) => database,
+            None => self.database.insert(open_database(&mut self.disk)?),
+        };
+        let transaction = database.begin_read().map_err(engine)?;
         for entry in transaction.open_table(RESOURCES).map_err(engine)?.iter().map_err(engine)? {
             let (key, value) = entry.map_err(engine)?;
             let (kind, key) = key.value();
@@ -102,30 +118,41 @@ impl Log for Embedded {
     }
 
     fn append(&mut self, batch: &[Write], expected: Revision) -> Result<Revision, LogError> {
-        let transaction = self.database.begin_write().map_err(engine)?;
-        let next = expected + 1;
-        {
-            let mut meta = transaction.open_table(META).map_err(engine)?;
-            let found = meta.get("revision").map_err(engine)?.map_or(0, |value| value.value());
-            if found != expected {
-                return Err(LogError::Conflict { expected, found });
-            }
-            meta.insert("revision", next).map_err(engine)?;
-            let mut resources = transaction.open_table(RESOURCES).map_err(engine)?;
-            for write in batch {
-                match write {
-                    Write::Put { kind, key, value } => {
-                        resources.insert((*kind, key.as_str()), value.as_slice()).map_err(engine)?;
-                    }
-                    Write::Delete { kind, key } => {
-                        resources.remove((*kind, key.as_str())).map_err(engine)?;
-                    }
+        let Some(database) = &self.database else {
+            return Err(LogError::Engine("the log has failed and has not been read again".to_owned()));
+        };
+        let appended = append(database, batch, expected);
+        if appended.is_err() {
+            self.database = None;
+        }
+        appended
+    }
+}
+
+fn append(database: &Database, batch: &[Write], expected: Revision) -> Result<Revision, LogError> {
+    let transaction = database.begin_write().map_err(engine)?;
+    let next = expected + 1;
+    {
+        let mut meta = transaction.open_table(META).map_err(engine)?;
+        let found = meta.get("revision").map_err(engine)?.map_or(0, |value| value.value());
+        if found != expected {
+            return Err(LogError::Conflict { expected, found });
+        }
+        meta.insert("revision", next).map_err(engine)?;
+        let mut resources = transaction.open_table(RESOURCES).map_err(engine)?;
+        for write in batch {
+            match write {
+                Write::Put { kind, key, value } => {
+                    resources.insert((*kind, key.as_str()), value.as_slice()).map_err(engine)?;
+                }
+                Write::Delete { kind, key } => {
+                    resources.remove((*kind, key.as_str())).map_err(engine)?;
                 }
             }
         }
-        transaction.commit().map_err(engine)?;
-        Ok(next)
     }
+    transaction.commit().map_err(engine)?;
+    Ok(next)
 }
 
 fn engine(error: impl std::fmt::Display) -> LogError {

@@ -51,7 +51,7 @@ pub trait Log: Send + 'static {
     /// Gives every resource to `each` as kind, key and JSON value, and returns the log's revision.
     fn load(&mut self, each: &mut dyn FnMut(&str, &str, &[u8])) -> Result<Revision, LogError>;
 
-    /// Makes a batch durable, if the log is at `expected`, and returns the new revision. When this returns an error
-    /// nothing of the batch is there, now or after a restart.
+    /// Makes a batch durable, if the log is at `expected`, and returns the new revision. After an error the batch is
+    /// there whole or not at all, and only the next `load`, which must come before the next `append`, tells which.
     fn append(&mut self, batch: &[Write], expected: Revision) -> Result<Revision, LogError>;
 }

@@ -7,7 +7,7 @@ use imbl::{OrdMap, OrdSet};
 
 use crate::{
     Revision,
-    kinds::{Kinds, Value},
+    kinds::{Kind, Kinds, Value},
 };
 
 /// Resources and index entries of one kind.
@@ -76,6 +76,12 @@ impl Snapshot {
     pub(crate) fn empty(kinds: Arc<Kinds>) -> Self {
         let tables = kinds.list.iter().map(|_| Table::default()).collect();
         Self { kinds, tables, revision: 0 }
+    }
+
+    /// The same snapshot with nothing in it but what is never written to disk.
+    pub(crate) fn volatile_only(&self) -> Self {
+        let keep = |(kind, table): (&Kind, &Table)| if kind.durable { Table::default() } else { table.clone() };
+        Self { tables: self.kinds.list.iter().zip(&self.tables).map(keep).collect(), ..self.clone() }
     }
 
     /// How many batches had been appended when this snapshot was taken.

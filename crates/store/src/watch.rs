@@ -18,18 +18,18 @@ pub struct Change {
 pub enum Changes {
     /// These keys changed, and the snapshots taken from now on show it.
     Keys(Arc<[Change]>),
-    /// More changed than was kept for this watch: look at everything again.
+    /// What changed is not known, be it that more changed than was kept for this watch: look at everything again.
     Lagged,
 }
 
 /// Follows the store from the moment it was made.
-pub struct Watch(pub(crate) broadcast::Receiver<Arc<[Change]>>);
+pub struct Watch(pub(crate) broadcast::Receiver<Changes>);
 
 impl Watch {
     /// The next changes; `None` when the store is gone.
     pub async fn next(&mut self) -> Option<Changes> {
         match self.0.recv().await {
-            Ok(changes) => Some(Changes::Keys(changes)),
+            Ok(changes) => Some(changes),
             Err(broadcast::error::RecvError::Lagged(_)) => Some(Changes::Lagged),
             Err(broadcast::error::RecvError::Closed) => None,
         }

@@ -3,14 +3,17 @@
 use std::{
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock},
     thread,
+    time::Duration,
 };
 
 use tokio::sync::{broadcast, oneshot};
 
-use crate::{Batch, Change, Kinds, Log, LogError, Revision, Snapshot, Transaction, Watch, snapshot::Table};
+use crate::{Batch, Change, Changes, Kinds, Log, LogError, Revision, Snapshot, Transaction, Watch, snapshot::Table};
 
 /// How many change notices are kept for a slow watch before it is told to look at everything again.
 const WATCH_CAPACITY: usize = 4096;
+/// How long the writer waits before it tries again to read a log that failed.
+const RECOVERY_PAUSE: Duration = Duration::from_millis(200);
 
 /// Why a store could not be opened.
 #[derive(Debug, thiserror::Error)]
@@ -64,7 +67,7 @@ struct Shared {
     wake: Condvar,
     /// The last durable state.
     durable: RwLock<Snapshot>,
-    changes: broadcast::Sender<Arc<[Change]>>,
+    changes: broadcast::Sender<Changes>,
 }
 
 struct Writer {
@@ -83,18 +86,8 @@ struct Pending {
 impl Store {
     /// Reads everything from the log and starts the writer.
     pub fn open(mut log: impl Log, kinds: Kinds) -> Result<Self, OpenError> {
-        let kinds = Arc::new(kinds);
-        let mut snapshot = Snapshot::empty(kinds.clone());
-        let mut failure = None;
-        let revision = log.load(&mut |kind, key, json| {
-            if failure.is_none() {
-                failure = load_one(&kinds, &mut snapshot.tables, kind, key, json).err();
-            }
-        })?;
-        if let Some(failure) = failure {
-            return Err(failure);
-        }
-        snapshot.revision = revision;
+        let snapshot = load(&mut log, Snapshot::empty(Arc::new(kinds)))?;
+        let revision = snapshot.revision;
         let writer = Writer { head: snapshot.clone(), pending: Vec::new(), committing: false, closed: false };
         let shared = Arc::new(Shared {
             writer: Mutex::new(writer),
@@ -198,20 +191,25 @@ impl Shared {
                     for pending in work {
                         if !pending.changes.is_empty() {
                             // Nobody watching is no failure.
-                            let _ = self.changes.send(pending.changes.into());
+                            let _ = self.changes.send(Changes::Keys(pending.changes.into()));
                         }
                         let _ = pending.done.send(Ok(()));
                     }
                 }
-                Err(error) => self.fail(work, error),
+                Err(error) => {
+                    tracing::error!(%error, "the state could not be saved");
+                    self.fail(work, Arc::new(error));
+                    match self.recover(&mut log) {
+                        Some(found) => revision = found,
+                        None => return,
+                    }
+                }
             }
         }
     }
 
     /// Nothing that ran since the last durable state counts: later transactions may have read what was lost.
-    fn fail(&self, work: Vec<Pending>, error: LogError) {
-        tracing::error!(%error, "the state could not be saved");
-        let error = Arc::new(error);
+    fn fail(&self, work: Vec<Pending>, error: Arc<LogError>) {
         let later = {
             let mut writer = self.lock();
             writer.head = self.durable.read().unwrap_or_else(PoisonError::into_inner).clone();
@@ -222,6 +220,46 @@ impl Shared {
             let _ = pending.done.send(Err(error.clone()));
         }
     }
+
+    /// Reads the log again until that works, refusing transactions meanwhile: whether a batch whose append failed is
+    /// there after all, only the log knows. `None` when the store is closed.
+    fn recover(&self, log: &mut impl Log) -> Option<Revision> {
+        loop {
+            let volatile = self.durable.read().unwrap_or_else(PoisonError::into_inner).volatile_only();
+            match load(log, volatile) {
+                Ok(found) => {
+                    let revision = found.revision;
+                    *self.durable.write().unwrap_or_else(PoisonError::into_inner) = found;
+                    self.fail(Vec::new(), Arc::new(LogError::Engine("the state is being read again".to_owned())));
+                    // What changed is not known: whoever watches looks at everything again.
+                    let _ = self.changes.send(Changes::Lagged);
+                    return Some(revision);
+                }
+                Err(error) => {
+                    tracing::error!(%error, "the state cannot be read again yet");
+                    self.fail(Vec::new(), Arc::new(LogError::Engine(error.to_string())));
+                }
+            }
+            let writer = self.lock();
+            let (writer, _) = self.wake.wait_timeout(writer, RECOVERY_PAUSE).unwrap_or_else(PoisonError::into_inner);
+            if writer.closed {
+                return None;
+            }
+        }
+    }
+}
+
+/// Reads everything from the log into a snapshot.
+fn load(log: &mut impl Log, mut snapshot: Snapshot) -> Result<Snapshot, OpenError> {
+    let kinds = snapshot.kinds.clone();
+    let mut failure = None;
+    let revision = log.load(&mut |kind, key, json| {
+        if failure.is_none() {
+            failure = load_one(&kinds, &mut snapshot.tables, kind, key, json).err();
+        }
+    })?;
+    snapshot.revision = revision;
+    failure.map_or(Ok(snapshot), Err)
 }
 
 fn load_one(

@@ -9,7 +9,7 @@ use common::{Boat, ForgetfulDisk, Weather, boat, kinds};
 use store::{Changes, Log, LogError, Revision, Store, TransactError, Write, embedded};
 
 fn store() -> Store {
-    Store::open(embedded::open_on(&mut ForgetfulDisk::default()).unwrap(), kinds()).unwrap()
+    Store::open(embedded::open_on(ForgetfulDisk::default()).unwrap(), kinds()).unwrap()
 }
 
 fn names(store: &Store, harbour: &str) -> Vec<String> {
@@ -58,7 +58,7 @@ async fn listing_pages_by_key() {
 #[tokio::test]
 async fn clearing_leaves_nothing_in_memory_or_on_disk() {
     let disk = ForgetfulDisk::default();
-    let store = Store::open(embedded::open_on(&mut disk.clone()).unwrap(), kinds()).unwrap();
+    let store = Store::open(embedded::open_on(disk.clone()).unwrap(), kinds()).unwrap();
     store
         .transact(|tx| {
             tx.put(boat("anna", "kiel"));
@@ -74,7 +74,7 @@ async fn clearing_leaves_nothing_in_memory_or_on_disk() {
     };
     assert!(empty(&store));
     drop(store);
-    assert!(empty(&Store::open(embedded::open_on(&mut disk.clone()).unwrap(), kinds()).unwrap()));
+    assert!(empty(&Store::open(embedded::open_on(disk.clone()).unwrap(), kinds()).unwrap()));
 }
 
 #[tokio::test]
@@ -125,7 +125,7 @@ async fn transactions_that_run_together_do_not_lose_updates() {
 #[tokio::test]
 async fn volatile_resources_are_seen_and_followed_and_gone_after_a_restart() {
     let disk = ForgetfulDisk::default();
-    let store = Store::open(embedded::open_on(&mut disk.clone()).unwrap(), kinds()).unwrap();
+    let store = Store::open(embedded::open_on(disk.clone()).unwrap(), kinds()).unwrap();
     let mut watch = store.watch();
     store.transact(|tx| Ok::<_, ()>(tx.put(Weather { place: "kiel".into(), wind: 7 }))).await.unwrap();
     let Some(Changes::Keys(changes)) = watch.next().await else { panic!("no change") };
@@ -133,7 +133,7 @@ async fn volatile_resources_are_seen_and_followed_and_gone_after_a_restart() {
     assert_eq!(store.snapshot().get::<Weather>("kiel").unwrap().wind, 7);
     assert_eq!(store.snapshot().revision(), 0, "no durable commit for a volatile resource");
     drop(store);
-    let store = Store::open(embedded::open_on(&mut disk.clone()).unwrap(), kinds()).unwrap();
+    let store = Store::open(embedded::open_on(disk.clone()).unwrap(), kinds()).unwrap();
     assert_eq!(store.snapshot().len::<Weather>(), 0);
 }
 

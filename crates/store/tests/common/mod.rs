@@ -83,6 +83,11 @@ impl ForgetfulDisk {
         self.0.lock().unwrap().fuse = Some(operations);
     }
 
+    /// The disk works again.
+    pub fn repair(&self) {
+        self.0.lock().unwrap().fuse = None;
+    }
+
     /// The disk as it is found after the power came back.
     pub fn after_power_cut(&self, seed: u64) -> Self {
         let mut random = StdRng::seed_from_u64(seed);
