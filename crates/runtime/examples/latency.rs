@@ -27,12 +27,20 @@ fn cgroup() -> String {
 }
 
 async fn measure(directory: &std::path::Path, rounds: usize) -> Result<(), Box<dyn std::error::Error>> {
-    let runtime = Runtime::open(RuntimeOptions { directory: directory.join("containers"), helper: Helper::current()? }).await?;
-    let mut rows: Vec<(&str, Vec<Duration>)> = ["create", "start", "create to execve", "exec", "signal to exit known", "delete"].map(|name| (name, Vec::new())).into();
+    let runtime =
+        Runtime::open(RuntimeOptions { directory: directory.join("containers"), helper: Helper::current()? }).await?;
+    let mut rows: Vec<(&str, Vec<Duration>)> =
+        ["create", "start", "create to execve", "exec", "signal to exit known", "delete"]
+            .map(|name| (name, Vec::new()))
+            .into();
     for round in 0..rounds {
         let id = format!("c{round}");
         let writable = directory.join(&id);
-        let rootfs = Rootfs { lowers: vec![directory.join("image")], upper: writable.join("upper"), work: writable.join("work") };
+        let rootfs = Rootfs {
+            lowers: vec![directory.join("image")],
+            upper: writable.join("upper"),
+            work: writable.join("work"),
+        };
         let mut spec = ContainerSpec::new(rootfs, vec!["/bin/busybox".into(), "sleep".into(), "1000".into()]);
         spec.cgroup_parent = cgroup();
         spec.limits.memory_bytes = Some(64 << 20);
@@ -42,7 +50,16 @@ async fn measure(directory: &std::path::Path, rounds: usize) -> Result<(), Box<d
         let executed = container.start().await?;
         let started = began.0.elapsed();
         let step = Instant::now();
-        container.exec(ExecSpec { args: vec!["/bin/busybox".into(), "true".into()], env: None, cwd: None, user: None, timeout: Duration::from_secs(9), output_limit: 0 }).await?;
+        container
+            .exec(ExecSpec {
+                args: vec!["/bin/busybox".into(), "true".into()],
+                env: None,
+                cwd: None,
+                user: None,
+                timeout: Duration::from_secs(9),
+                output_limit: 0,
+            })
+            .await?;
         let exec = step.elapsed();
         let step = Instant::now();
         container.signal(9).await?;
@@ -50,7 +67,8 @@ async fn measure(directory: &std::path::Path, rounds: usize) -> Result<(), Box<d
         let exit = step.elapsed();
         let step = Instant::now();
         container.delete().await?;
-        let times = [created, started.saturating_sub(created), executed.duration_since(began.1)?, exec, exit, step.elapsed()];
+        let times =
+            [created, started.saturating_sub(created), executed.duration_since(began.1)?, exec, exit, step.elapsed()];
         for ((_, list), time) in rows.iter_mut().zip(times) {
             list.push(time);
         }

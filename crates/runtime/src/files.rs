@@ -44,7 +44,10 @@ pub(crate) fn private_directory(path: &Path) -> io::Result<()> {
 
 /// Opens `path` as a process whose root is `root` would: symbolic links, absolute ones too, stay inside.
 pub(crate) fn open_in_root(root: &impl std::os::fd::AsFd, path: &str, flags: OFlag) -> nix::Result<OwnedFd> {
-    let how = OpenHow::new().flags(flags | OFlag::O_CLOEXEC).mode(Mode::empty()).resolve(ResolveFlag::RESOLVE_IN_ROOT | ResolveFlag::RESOLVE_NO_MAGICLINKS);
+    let how = OpenHow::new()
+        .flags(flags | OFlag::O_CLOEXEC)
+        .mode(Mode::empty())
+        .resolve(ResolveFlag::RESOLVE_IN_ROOT | ResolveFlag::RESOLVE_NO_MAGICLINKS);
     openat2(root, path, how)
 }
 
@@ -55,7 +58,9 @@ pub(crate) fn open_directory(path: &Path) -> nix::Result<OwnedFd> {
 
 /// Nanoseconds since 1970 by the wall clock.
 pub(crate) fn now_nanoseconds() -> u64 {
-    std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |since| u64::try_from(since.as_nanos()).unwrap_or(u64::MAX))
+    std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .map_or(0, |since| u64::try_from(since.as_nanos()).unwrap_or(u64::MAX))
 }
 
 /// The reverse of [`now_nanoseconds`].

@@ -11,7 +11,11 @@ pub fn manifest(bytes: &[u8]) {
     if let Ok(text) = std::str::from_utf8(bytes)
         && let Ok(reference) = text.parse::<Reference>()
     {
-        assert_eq!(reference.to_string().parse::<Reference>().ok(), Some(reference), "a reference reads back differently");
+        assert_eq!(
+            reference.to_string().parse::<Reference>().ok(),
+            Some(reference),
+            "a reference reads back differently"
+        );
     }
 }
 

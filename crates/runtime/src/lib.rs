@@ -21,13 +21,13 @@ use std::ffi::OsString;
 
 pub use cgroup::{CgroupError, Group, Limits, Stats};
 pub use container::{
-    Container, ContainerError, ContainerSpec, DestroyReport, Device, ExecOutcome, ExecSpec, Exit, File, LogLimits, Mount, Runtime,
-    RuntimeOptions, State, Tmpfs, Ulimit, WhenFull,
+    Container, ContainerError, ContainerSpec, DestroyReport, Device, ExecOutcome, ExecSpec, Exit, File, LogLimits,
+    Mount, Runtime, RuntimeOptions, State, Tmpfs, Ulimit, WhenFull,
 };
 pub use helper::Helper;
 pub use image::{
-    Digest, Endpoint, GcReport, HealthCheck, Image, ImageConfig, ImageError, ImageStore, PullNetwork, PullProgress, PullRequest, Reference,
-    RegistryAuth, StoreOptions, UnpackLimits,
+    Digest, Endpoint, GcReport, HealthCheck, Image, ImageConfig, ImageError, ImageStore, PullNetwork, PullProgress,
+    PullRequest, Reference, RegistryAuth, StoreOptions, UnpackLimits,
 };
 pub use logs::{LogLine, LogReader, Stream};
 pub use rootfs::{EphemeralVolume, Rootfs, RootfsError};

@@ -89,12 +89,20 @@ fn main() {
         return;
     }
     let (mut passed, mut failed) = (0, Vec::new());
-    for (name, test) in TESTS.iter().filter(|(name, _)| filter.is_empty() || filter.iter().any(|word| name.contains(word.as_str()))) {
+    for (name, test) in
+        TESTS.iter().filter(|(name, _)| filter.is_empty() || filter.iter().any(|word| name.contains(word.as_str())))
+    {
         let world = World::new();
         let sweep = world.sweeper();
         let outcome = std::panic::catch_unwind(AssertUnwindSafe(|| {
-            let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a tokio runtime");
-            runtime.block_on(async { tokio::time::timeout(std::time::Duration::from_secs(120), test(world)).await.expect("the test hangs") });
+            let runtime = tokio::runtime::Builder::new_multi_thread()
+                .worker_threads(2)
+                .enable_all()
+                .build()
+                .expect("a tokio runtime");
+            runtime.block_on(async {
+                tokio::time::timeout(std::time::Duration::from_secs(120), test(world)).await.expect("the test hangs")
+            });
         }));
         sweep();
         println!("test {name} ... {}", if outcome.is_ok() { "ok" } else { "FAILED" });

@@ -7,8 +7,20 @@ use std::path::{Path, PathBuf};
 use super::CgroupError;
 
 /// The v1 controllers a container's processes are found in. Others on the host are left alone.
-const V1_CONTROLLERS: [&str; 12] =
-    ["memory", "cpu", "cpuacct", "pids", "cpuset", "devices", "freezer", "blkio", "net_cls", "net_prio", "perf_event", "hugetlb"];
+const V1_CONTROLLERS: [&str; 12] = [
+    "memory",
+    "cpu",
+    "cpuacct",
+    "pids",
+    "cpuset",
+    "devices",
+    "freezer",
+    "blkio",
+    "net_cls",
+    "net_prio",
+    "perf_event",
+    "hugetlb",
+];
 
 /// What a v2 group needs to have delegated to it.
 const V2_CONTROLLERS: [&str; 4] = ["memory", "cpu", "pids", "io"];
@@ -86,7 +98,12 @@ impl Hierarchy {
         if self.unified {
             return vec![self.root.clone()];
         }
-        V1_CONTROLLERS.iter().map(|controller| self.root.join(controller)).chain([self.root.join("systemd"), self.root.join("unified")]).filter(|p| p.is_dir()).collect()
+        V1_CONTROLLERS
+            .iter()
+            .map(|controller| self.root.join(controller))
+            .chain([self.root.join("systemd"), self.root.join("unified")])
+            .filter(|p| p.is_dir())
+            .collect()
     }
 
     /// Processes of the group and below; one controller is enough, for a process is put into all.
@@ -132,7 +149,9 @@ fn remove_tree(directory: &Path, depth: usize) -> Result<(), CgroupError> {
             Ok(()) => return Ok(()),
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
             // The kernel lets go of an ended process a moment after it was waited for.
-            Err(error) if error.raw_os_error() == Some(libc::EBUSY) && attempt < 19 => std::thread::sleep(std::time::Duration::from_millis(1 << attempt.min(4))),
+            Err(error) if error.raw_os_error() == Some(libc::EBUSY) && attempt < 19 => {
+                std::thread::sleep(std::time::Duration::from_millis(1 << attempt.min(4)))
+            }
             Err(error) => return Err(CgroupError::at(directory)(error)),
         }
     }
@@ -141,5 +160,9 @@ fn remove_tree(directory: &Path, depth: usize) -> Result<(), CgroupError> {
 
 fn children(directory: &Path) -> Vec<PathBuf> {
     let Ok(entries) = fs::read_dir(directory) else { return Vec::new() };
-    entries.flatten().filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir())).map(|entry| entry.path()).collect()
+    entries
+        .flatten()
+        .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()))
+        .map(|entry| entry.path())
+        .collect()
 }

@@ -123,7 +123,11 @@ impl Group {
     pub(crate) fn below(hierarchy: Hierarchy, path: &str) -> Result<Group, CgroupError> {
         let path = path.trim_matches('/');
         let allowed = |part: &str| {
-            !part.is_empty() && part.len() <= 200 && part != "." && part != ".." && part.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b))
+            !part.is_empty()
+                && part.len() <= 200
+                && part != "."
+                && part != ".."
+                && part.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b))
         };
         if path.is_empty() || path.len() > 1000 || !path.split('/').all(allowed) {
             return Err(CgroupError::Path(path.to_owned()));
@@ -166,7 +170,8 @@ impl Group {
 
     /// How many processes of this group (not of those below) were killed for memory; 0 if it is gone.
     pub fn oom_kills(&self) -> u64 {
-        let (file, key) = if self.hierarchy.unified() { ("memory.events", "oom_kill") } else { ("memory.oom_control", "oom_kill") };
+        let (file, key) =
+            if self.hierarchy.unified() { ("memory.events", "oom_kill") } else { ("memory.oom_control", "oom_kill") };
         keyed(&self.file("memory", file), key).unwrap_or(0)
     }
 

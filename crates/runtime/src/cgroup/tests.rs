@@ -64,7 +64,11 @@ fn v1_stats_subtract_the_cache_and_sum_the_devices() {
     put(root.path(), "cpuacct/a/cpuacct.stat", "user 7\nsystem 3\n");
     put(root.path(), "cpu/a/cpu.stat", "nr_periods 1\nnr_throttled 1\nthrottled_time 42\n");
     put(root.path(), "pids/a/pids.current", "4\n");
-    put(root.path(), "blkio/a/blkio.throttle.io_service_bytes_recursive", "8:0 Read 10\n8:0 Write 20\n8:16 Read 5\nTotal 35\n");
+    put(
+        root.path(),
+        "blkio/a/blkio.throttle.io_service_bytes_recursive",
+        "8:0 Read 10\n8:0 Write 20\n8:16 Read 5\nTotal 35\n",
+    );
     let stats = Group::below(Hierarchy::fake(root.path(), false), "a").unwrap().stats().unwrap();
     assert_eq!(stats.memory_usage_bytes, 750);
     assert_eq!(stats.memory_limit_bytes, None);

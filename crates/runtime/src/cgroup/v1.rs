@@ -47,10 +47,13 @@ pub(super) fn update(group: &Group, limits: &Limits) -> Result<(), CgroupError> 
 
 pub(super) fn stats(group: &Group) -> Result<Stats, CgroupError> {
     let usage_file = group.file("memory", "memory.usage_in_bytes");
-    let usage: u64 = std::fs::read_to_string(&usage_file).map_err(CgroupError::at(&usage_file))?.trim().parse().unwrap_or(0);
+    let usage: u64 =
+        std::fs::read_to_string(&usage_file).map_err(CgroupError::at(&usage_file))?.trim().parse().unwrap_or(0);
     let memory = std::fs::read_to_string(group.file("memory", "memory.stat")).unwrap_or_default();
     let accounting = std::fs::read_to_string(group.file("cpuacct", "cpuacct.stat")).unwrap_or_default();
-    let (read, written) = block_io(&std::fs::read_to_string(group.file("blkio", "blkio.throttle.io_service_bytes_recursive")).unwrap_or_default());
+    let (read, written) = block_io(
+        &std::fs::read_to_string(group.file("blkio", "blkio.throttle.io_service_bytes_recursive")).unwrap_or_default(),
+    );
     // cpuacct.stat counts in hundredths of a second whatever the kernel's own tick is.
     let ticks = |key| keyed_in(&accounting, key).unwrap_or(0).saturating_mul(10_000_000);
     Ok(Stats {
@@ -75,7 +78,9 @@ fn block_io(text: &str) -> (u64, u64) {
     let mut sums = (0u64, 0u64);
     for line in text.lines() {
         let mut words = line.split_whitespace().skip(1);
-        let (Some(kind), Some(bytes)) = (words.next(), words.next().and_then(|word| word.parse::<u64>().ok())) else { continue };
+        let (Some(kind), Some(bytes)) = (words.next(), words.next().and_then(|word| word.parse::<u64>().ok())) else {
+            continue;
+        };
         match kind {
             "Read" => sums.0 = sums.0.saturating_add(bytes),
             "Write" => sums.1 = sums.1.saturating_add(bytes),
@@ -92,5 +97,10 @@ fn oom_kills_below(directory: &std::path::Path, depth: usize) -> u64 {
         return own;
     }
     let Ok(entries) = std::fs::read_dir(directory) else { return own };
-    entries.flatten().filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir())).map(|entry| oom_kills_below(&entry.path(), depth + 1)).sum::<u64>() + own
+    entries
+        .flatten()
+        .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()))
+        .map(|entry| oom_kills_below(&entry.path(), depth + 1))
+        .sum::<u64>()
+        + own
 }

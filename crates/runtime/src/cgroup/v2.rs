@@ -27,7 +27,10 @@ pub(super) fn update(group: &Group, limits: &Limits) -> Result<(), CgroupError> 
     }
     if limits.cpu_quota_microseconds.is_some() || limits.cpu_period_microseconds.is_some() {
         let quota = limits.cpu_quota_microseconds.map_or_else(|| "max".to_owned(), |quota| quota.to_string());
-        write(&group.file("cpu", "cpu.max"), format_args!("{quota} {}", limits.cpu_period_microseconds.unwrap_or(100_000)))?;
+        write(
+            &group.file("cpu", "cpu.max"),
+            format_args!("{quota} {}", limits.cpu_period_microseconds.unwrap_or(100_000)),
+        )?;
     }
     if let Some(pids) = limits.pids {
         write(&group.file("pids", "pids.max"), pids)?;
@@ -67,7 +70,9 @@ pub(super) fn stats(group: &Group) -> Result<Stats, CgroupError> {
 /// Lines such as `8:0 rbytes=4096 wbytes=0 rios=1 …`, summed over devices.
 fn block_io(text: &str) -> (u64, u64) {
     let sum = |key: &str| {
-        text.split_whitespace().filter_map(|word| word.strip_prefix(key)?.strip_prefix('=')?.parse::<u64>().ok()).fold(0u64, u64::saturating_add)
+        text.split_whitespace()
+            .filter_map(|word| word.strip_prefix(key)?.strip_prefix('=')?.parse::<u64>().ok())
+            .fold(0u64, u64::saturating_add)
     };
     (sum("rbytes"), sum("wbytes"))
 }

@@ -30,7 +30,8 @@ const DEFAULT: [Capability; 14] = [
 /// # Errors
 /// An unknown name.
 pub(crate) fn granted(add: &[String], drop: &[String]) -> Result<BTreeSet<String>, ContainerError> {
-    let mut set: BTreeSet<String> = if has_all(drop) { BTreeSet::new() } else { DEFAULT.iter().map(ToString::to_string).collect() };
+    let mut set: BTreeSet<String> =
+        if has_all(drop) { BTreeSet::new() } else { DEFAULT.iter().map(ToString::to_string).collect() };
     if has_all(add) {
         set = caps::all().iter().map(ToString::to_string).collect();
     }
@@ -54,7 +55,10 @@ fn has_all(names: &[String]) -> bool {
 fn parse(name: &str) -> Result<Capability, ContainerError> {
     let upper = name.to_ascii_uppercase();
     let full = if upper.starts_with("CAP_") { upper } else { format!("CAP_{upper}") };
-    Capability::from_str(&full).map_err(|_| ContainerError::InvalidSpec { field: "capabilities".to_owned(), reason: format!("unknown capability {name:?}") })
+    Capability::from_str(&full).map_err(|_| ContainerError::InvalidSpec {
+        field: "capabilities".to_owned(),
+        reason: format!("unknown capability {name:?}"),
+    })
 }
 
 #[cfg(test)]

@@ -166,6 +166,12 @@ impl Failure {
     /// A file operation of the shim that has no kind of its own.
     pub(crate) fn io(what: &str) -> impl FnOnce(io::Error) -> Failure {
         let what = what.to_owned();
-        move |error| if error.raw_os_error() == Some(libc::ENOSPC) { Failure::NoSpace } else { Failure::Create(format!("{what}: {error}")) }
+        move |error| {
+            if error.raw_os_error() == Some(libc::ENOSPC) {
+                Failure::NoSpace
+            } else {
+                Failure::Create(format!("{what}: {error}"))
+            }
+        }
     }
 }

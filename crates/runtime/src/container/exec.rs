@@ -85,7 +85,13 @@ fn run(built: &Built, client: &UnixStream, request: &ExecRequest) -> Result<Answ
 }
 
 /// Collects output until the command ends, the time is up or the client hangs up.
-fn watch(pid: Pid, output: &OwnedFd, client: &UnixStream, request: &ExecRequest, deadline: Instant) -> Result<Answer, Failure> {
+fn watch(
+    pid: Pid,
+    output: &OwnedFd,
+    client: &UnixStream,
+    request: &ExecRequest,
+    deadline: Instant,
+) -> Result<Answer, Failure> {
     let process = pidfd(pid).map_err(Failure::io("pidfd"))?;
     let limit = request.output_limit.min(MAXIMUM_OUTPUT);
     let mut collected = Vec::new();
@@ -98,10 +104,14 @@ fn watch(pid: Pid, output: &OwnedFd, client: &UnixStream, request: &ExecRequest,
         let mut sources = [
             PollFd::new(process.as_fd(), PollFlags::POLLIN),
             PollFd::new(client.as_fd(), nothing),
-            PollFd::new(if open { output.as_fd() } else { process.as_fd() }, if open { PollFlags::POLLIN } else { nothing }),
+            PollFd::new(
+                if open { output.as_fd() } else { process.as_fd() },
+                if open { PollFlags::POLLIN } else { nothing },
+            ),
         ];
         let ready = poll(&mut sources, PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX));
-        let happened = |index: usize| sources.get(index).and_then(PollFd::revents).is_some_and(|events| !events.is_empty());
+        let happened =
+            |index: usize| sources.get(index).and_then(PollFd::revents).is_some_and(|events| !events.is_empty());
         if open && happened(2) {
             open = take(output, &mut buffer, &mut collected, limit);
             continue;
@@ -123,7 +133,10 @@ fn watch(pid: Pid, output: &OwnedFd, client: &UnixStream, request: &ExecRequest,
         _ => 128 + libc::SIGKILL,
     };
     // What is left in the pipe belongs to the answer; a background process that holds it open does not.
-    while open && collected.len() < limit && poll(&mut [PollFd::new(output.as_fd(), PollFlags::POLLIN)], PollTimeout::ZERO).unwrap_or(0) > 0 {
+    while open
+        && collected.len() < limit
+        && poll(&mut [PollFd::new(output.as_fd(), PollFlags::POLLIN)], PollTimeout::ZERO).unwrap_or(0) > 0
+    {
         open = take(output, &mut buffer, &mut collected, limit);
     }
     let output = base64::engine::general_purpose::STANDARD.encode(&collected);

@@ -70,7 +70,8 @@ impl Workload {
         if program.as_bytes().contains(&b'/') {
             return vec![program.clone()];
         }
-        let path = self.process.env.iter().rev().find_map(|pair| pair.as_bytes().strip_prefix(b"PATH=")).unwrap_or_default();
+        let path =
+            self.process.env.iter().rev().find_map(|pair| pair.as_bytes().strip_prefix(b"PATH=")).unwrap_or_default();
         path.split(|b| *b == b':')
             .filter_map(|directory| {
                 let directory = if directory.is_empty() { b"." } else { directory };
@@ -141,7 +142,15 @@ fn executable(path: &CStr) -> Option<bool> {
     if stat.st_mode & libc::S_IFMT != libc::S_IFREG {
         return Some(false);
     }
-    Some(nix::unistd::faccessat(nix::fcntl::AT_FDCWD, path, nix::unistd::AccessFlags::X_OK, nix::fcntl::AtFlags::AT_EACCESS).is_ok())
+    Some(
+        nix::unistd::faccessat(
+            nix::fcntl::AT_FDCWD,
+            path,
+            nix::unistd::AccessFlags::X_OK,
+            nix::fcntl::AtFlags::AT_EACCESS,
+        )
+        .is_ok(),
+    )
 }
 
 fn pointers(strings: &[CString]) -> Vec<*const libc::c_char> {
@@ -154,5 +163,9 @@ pub(crate) fn reset_signals() -> nix::Result<()> {
         // SAFETY: setting a default disposition touches no memory; numbers the kernel or the C library keep are refused, which is fine.
         unsafe { libc::signal(number, libc::SIG_DFL) };
     }
-    nix::sys::signal::sigprocmask(nix::sys::signal::SigmaskHow::SIG_SETMASK, Some(&nix::sys::signal::SigSet::empty()), None)
+    nix::sys::signal::sigprocmask(
+        nix::sys::signal::SigmaskHow::SIG_SETMASK,
+        Some(&nix::sys::signal::SigSet::empty()),
+        None,
+    )
 }

@@ -12,15 +12,15 @@ use std::time::{Duration, SystemTime};
 
 use base64::Engine;
 use tokio::io::unix::AsyncFd;
-use tokio::io::{Interest, AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader, Interest};
 use tokio::net::UnixStream;
 use tokio::sync::watch;
 
 use super::error::ContainerError;
+use super::exec;
 use super::protocol::{self, Answer, Ended, ExecRequest, Request, Running};
 use super::runtime::Registry;
 use super::spec::ContainerSpec;
-use super::exec;
 use crate::cgroup::{Group, Stats};
 use crate::files;
 use crate::logs::LogReader;
@@ -217,7 +217,12 @@ impl Inner {
 
 impl Container {
     /// Describes a container whose directory is there, and follows it from now on.
-    pub(super) fn adopt(id: String, directory: PathBuf, spec: ContainerSpec, registry: Weak<Registry>) -> Result<Self, ContainerError> {
+    pub(super) fn adopt(
+        id: String,
+        directory: PathBuf,
+        spec: ContainerSpec,
+        registry: Weak<Registry>,
+    ) -> Result<Self, ContainerError> {
         let group = Group::open(&format!("{}/{id}", spec.cgroup_parent.trim_matches('/')))?;
         let started_at = protocol::read::<Running>(&directory, protocol::STATE).and_then(|running| running.started_at);
         let state = match (protocol::read::<Ended>(&directory, protocol::EXIT), started_at) {
@@ -294,12 +299,15 @@ impl Container {
     /// Without a shim: through a descriptor of the process, so that a reused number is not hit.
     fn signal_directly(&self, signal: i32) -> Result<(), ContainerError> {
         let running = self.inner.running().ok_or(ContainerError::NotRunning)?;
-        let fd = exec::pidfd(nix::unistd::Pid::from_raw(running.process.pid)).map_err(|_| ContainerError::NotRunning)?;
+        let fd =
+            exec::pidfd(nix::unistd::Pid::from_raw(running.process.pid)).map_err(|_| ContainerError::NotRunning)?;
         if !running.process.alive() {
             return Err(ContainerError::NotRunning);
         }
         // SAFETY: a plain system call on an open descriptor; no siginfo is passed.
-        let sent = unsafe { libc::syscall(libc::SYS_pidfd_send_signal, fd.as_raw_fd(), signal, std::ptr::null::<libc::siginfo_t>(), 0) };
+        let sent = unsafe {
+            libc::syscall(libc::SYS_pidfd_send_signal, fd.as_raw_fd(), signal, std::ptr::null::<libc::siginfo_t>(), 0)
+        };
         if sent == 0 { Ok(()) } else { Err(io::Error::last_os_error().into()) }
     }
 
@@ -371,7 +379,9 @@ impl Container {
 
     async fn remove(&self, keep_files: bool) -> Result<(), ContainerError> {
         let inner = Arc::clone(&self.inner);
-        tokio::task::spawn_blocking(move || inner.remove(keep_files)).await.map_err(|error| ContainerError::Create { detail: error.to_string() })?
+        tokio::task::spawn_blocking(move || inner.remove(keep_files))
+            .await
+            .map_err(|error| ContainerError::Create { detail: error.to_string() })?
     }
 }
 
@@ -390,7 +400,13 @@ impl Inner {
             let change = !matches!(state, State::Exited(_));
             if change {
                 let finished_at = SystemTime::now();
-                *state = State::Exited(Exit { code: Some(128 + libc::SIGKILL), signal: Some(libc::SIGKILL), oom_killed: false, started_at: None, finished_at });
+                *state = State::Exited(Exit {
+                    code: Some(128 + libc::SIGKILL),
+                    signal: Some(libc::SIGKILL),
+                    oom_killed: false,
+                    started_at: None,
+                    finished_at,
+                });
             }
             change
         });
@@ -420,8 +436,15 @@ pub(super) fn kill_and_wait(process: Option<protocol::Process>, patience: Durati
 }
 
 /// Removes what a container that does not run any more has left on the host.
-pub(super) fn remove(directory: &Path, described: Option<(&ContainerSpec, &Group)>, keep_files: bool) -> Result<(), ContainerError> {
-    let mounts = |error: rootfs::RootfsError| ContainerError::Mount { target: directory.display().to_string(), reason: error.to_string() };
+pub(super) fn remove(
+    directory: &Path,
+    described: Option<(&ContainerSpec, &Group)>,
+    keep_files: bool,
+) -> Result<(), ContainerError> {
+    let mounts = |error: rootfs::RootfsError| ContainerError::Mount {
+        target: directory.display().to_string(),
+        reason: error.to_string(),
+    };
     rootfs::unmount_under(directory).map_err(mounts)?;
     if let Some((spec, group)) = described {
         group.kill();

@@ -14,7 +14,8 @@ use super::error::Failure;
 /// Forks; the child runs `execute`, which returns only if it failed. Returns only if it failed, in either process.
 pub(crate) fn run(report: RawFd, execute: impl FnOnce() -> Failure) -> Failure {
     let all = SigSet::all();
-    let blocked = sigprocmask(SigmaskHow::SIG_SETMASK, Some(&all), None).and_then(|()| nix::sys::prctl::set_dumpable(false));
+    let blocked =
+        sigprocmask(SigmaskHow::SIG_SETMASK, Some(&all), None).and_then(|()| nix::sys::prctl::set_dumpable(false));
     if let Err(error) = blocked {
         return Failure::Create(format!("init: {error}"));
     }

@@ -16,8 +16,17 @@ use crate::files;
 
 /// Kernel interfaces that tell too much or reach too far.
 const MASKED: [&str; 11] = [
-    "/proc/asound", "/proc/acpi", "/proc/interrupts", "/proc/kcore", "/proc/keys", "/proc/latency_stats", "/proc/timer_list", "/proc/timer_stats",
-    "/proc/sched_debug", "/proc/scsi", "/sys/firmware",
+    "/proc/asound",
+    "/proc/acpi",
+    "/proc/interrupts",
+    "/proc/kcore",
+    "/proc/keys",
+    "/proc/latency_stats",
+    "/proc/timer_list",
+    "/proc/timer_stats",
+    "/proc/sched_debug",
+    "/proc/scsi",
+    "/sys/firmware",
 ];
 /// More of the same, which newer Docker versions mask too.
 const MASKED_NEWER: [&str; 2] = ["/sys/devices/virtual/powercap", "/proc/kallsyms"];
@@ -27,8 +36,14 @@ const READ_ONLY: [&str; 5] = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys",
 const SHARED_MEMORY: u64 = 64 << 20;
 
 /// The specification for the container in `directory`, whose root is mounted below it. Writes the generated files.
-pub(crate) fn describe(spec: &ContainerSpec, process: &Process, directory: &Path, cgroup: &str) -> Result<Value, Failure> {
-    let mut namespaces = vec![json!({"type": "mount"}), json!({"type": "uts"}), json!({"type": "ipc"}), json!({"type": "cgroup"})];
+pub(crate) fn describe(
+    spec: &ContainerSpec,
+    process: &Process,
+    directory: &Path,
+    cgroup: &str,
+) -> Result<Value, Failure> {
+    let mut namespaces =
+        vec![json!({"type": "mount"}), json!({"type": "uts"}), json!({"type": "ipc"}), json!({"type": "cgroup"})];
     namespaces.push(match &spec.network_namespace {
         Some(path) => json!({"type": "network", "path": path}),
         None => json!({"type": "network"}),
@@ -69,7 +84,12 @@ fn mounts(spec: &ContainerSpec, directory: &Path) -> Result<Vec<Value>, Failure>
     let mut mounts = vec![
         plain("/proc", "proc", "proc", &["nosuid", "noexec", "nodev"]),
         plain("/dev", "tmpfs", "tmpfs", &["nosuid", "strictatime", "mode=755", "size=65536k"]),
-        plain("/dev/pts", "devpts", "devpts", &["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"]),
+        plain(
+            "/dev/pts",
+            "devpts",
+            "devpts",
+            &["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"],
+        ),
         plain("/sys", "sysfs", "sysfs", &["nosuid", "noexec", "nodev", "ro"]),
         plain("/sys/fs/cgroup", "cgroup", "cgroup", &["nosuid", "noexec", "nodev", "relatime", "ro"]),
         plain("/dev/mqueue", "mqueue", "mqueue", &["nosuid", "noexec", "nodev"]),
@@ -78,7 +98,12 @@ fn mounts(spec: &ContainerSpec, directory: &Path) -> Result<Vec<Value>, Failure>
     for tmpfs in &spec.tmpfs {
         let size = format!("size={}", tmpfs.size_bytes);
         let given = tmpfs.options.iter().map(String::as_str);
-        let options: Vec<&str> = ["nosuid", "nodev", "noexec"].into_iter().filter(|option| !spec_allows(tmpfs, option)).chain(given).chain([size.as_str()]).collect();
+        let options: Vec<&str> = ["nosuid", "nodev", "noexec"]
+            .into_iter()
+            .filter(|option| !spec_allows(tmpfs, option))
+            .chain(given)
+            .chain([size.as_str()])
+            .collect();
         mounts.push(plain(&tmpfs.target, "tmpfs", "tmpfs", &options));
     }
     for mount in &spec.mounts {
@@ -113,7 +138,8 @@ fn bind(source: &Path, target: &str, read_only: bool) -> Result<Value, Failure> 
 
 fn describe_device(device: &Device) -> Result<(Value, Value), Failure> {
     let name = device.host_path.display().to_string();
-    let metadata = std::fs::metadata(&device.host_path).map_err(|error| Failure::Invalid("devices".to_owned(), format!("{name}: {error}")))?;
+    let metadata = std::fs::metadata(&device.host_path)
+        .map_err(|error| Failure::Invalid("devices".to_owned(), format!("{name}: {error}")))?;
     let kind = if metadata.file_type().is_block_device() {
         "b"
     } else if metadata.file_type().is_char_device() {

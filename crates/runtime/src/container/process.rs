@@ -46,15 +46,40 @@ impl Process {
         let mut user = users::resolve(&root, command.user)?;
         user.additional_gids.extend(&spec.additional_gids);
         let cwd = if command.cwd.is_empty() { "/" } else { command.cwd };
-        ensure_directory(&root, cwd).map_err(|error| Failure::WorkingDirectory(cwd.to_owned(), error.desc().to_owned()))?;
+        ensure_directory(&root, cwd)
+            .map_err(|error| Failure::WorkingDirectory(cwd.to_owned(), error.desc().to_owned()))?;
         let capabilities = capabilities::granted(&spec.capabilities_add, &spec.capabilities_drop)?;
         let devices_are_controlled = !Hierarchy::detect().unified();
         let filters = seccomp::filters(&capabilities, devices_are_controlled).map_err(Failure::Seccomp)?;
-        let rlimits = spec.ulimits.iter().filter_map(|limit| Some(json!({"type": rlimit_name(&limit.name)?, "soft": limit.soft, "hard": limit.hard}))).collect();
+        let rlimits = spec
+            .ulimits
+            .iter()
+            .filter_map(|limit| {
+                Some(json!({"type": rlimit_name(&limit.name)?, "soft": limit.soft, "hard": limit.hard}))
+            })
+            .collect();
         let zero = |what: &'static str| move |_| Failure::Invalid(what.to_owned(), "has a zero byte".to_owned());
-        let args = command.args.iter().map(|arg| CString::new(arg.as_bytes())).collect::<Result<Vec<_>, _>>().map_err(zero("args"))?;
-        let env = environment(command.env, &spec.hostname, &user.home).into_iter().map(CString::new).collect::<Result<Vec<_>, _>>().map_err(zero("env"))?;
-        Ok(Self { args, env, cwd: cwd.to_owned(), user, filters, capabilities, rlimits, oom_score_adj: spec.oom_score_adj })
+        let args = command
+            .args
+            .iter()
+            .map(|arg| CString::new(arg.as_bytes()))
+            .collect::<Result<Vec<_>, _>>()
+            .map_err(zero("args"))?;
+        let env = environment(command.env, &spec.hostname, &user.home)
+            .into_iter()
+            .map(CString::new)
+            .collect::<Result<Vec<_>, _>>()
+            .map_err(zero("env"))?;
+        Ok(Self {
+            args,
+            env,
+            cwd: cwd.to_owned(),
+            user,
+            filters,
+            capabilities,
+            rlimits,
+            oom_score_adj: spec.oom_score_adj,
+        })
     }
 
     /// The `process` object of an OCI runtime specification. Arguments and environment in it are only for show: our executor has its own.
@@ -126,7 +151,10 @@ mod tests {
     #[test]
     fn the_environment_is_completed_not_changed() {
         let own = |list: &[&str]| list.iter().map(|s| (*s).to_owned()).collect::<Vec<_>>();
-        assert_eq!(environment(&own(&["A=1", "A=2"]), "h", "/root"), own(&[DEFAULT_PATH, "HOSTNAME=h", "A=1", "A=2", "HOME=/root"]));
+        assert_eq!(
+            environment(&own(&["A=1", "A=2"]), "h", "/root"),
+            own(&[DEFAULT_PATH, "HOSTNAME=h", "A=1", "A=2", "HOME=/root"])
+        );
         let full = own(&["PATH=/x", "HOSTNAME=y", "HOME="]);
         assert_eq!(environment(&full, "h", "/root"), full);
     }

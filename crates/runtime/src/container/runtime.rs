@@ -84,14 +84,19 @@ impl Runtime {
     /// # Errors
     /// The kinds of [`ContainerError`]; nothing is left behind then, except what `upper` already held.
     pub async fn create(&self, id: &str, spec: ContainerSpec) -> Result<Container, ContainerError> {
-        let plain = !id.is_empty() && id.len() <= 128 && !id.starts_with('.') && id.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b));
+        let plain = !id.is_empty()
+            && id.len() <= 128
+            && !id.starts_with('.')
+            && id.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b));
         if !plain {
             return Err(ContainerError::InvalidSpec { field: "id".to_owned(), reason: format!("{id:?}") });
         }
         spec.validate()?;
         let directory = self.options.directory.join(id);
         match std::fs::DirBuilder::new().create(&directory) {
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Err(ContainerError::AlreadyExists { id: id.to_owned() }),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                return Err(ContainerError::AlreadyExists { id: id.to_owned() });
+            }
             other => other?,
         }
         let helper = self.options.helper.clone();
@@ -108,7 +113,8 @@ impl Runtime {
             }
             made.map(|()| (directory, spec))
         });
-        let (directory, spec) = making.await.map_err(|error| ContainerError::Create { detail: error.to_string() })??;
+        let (directory, spec) =
+            making.await.map_err(|error| ContainerError::Create { detail: error.to_string() })??;
         self.register(id.to_owned(), directory, spec)
     }
 
@@ -149,7 +155,10 @@ impl Runtime {
                 }
                 report.containers += 1;
             }
-            let mounts = |error: rootfs::RootfsError| ContainerError::Mount { target: directory.display().to_string(), reason: error.to_string() };
+            let mounts = |error: rootfs::RootfsError| ContainerError::Mount {
+                target: directory.display().to_string(),
+                reason: error.to_string(),
+            };
             report.mounts = rootfs::unmount_under(directory).map_err(mounts)?;
             for id in subdirectories(directory)? {
                 let container = directory.join(&id);

@@ -35,13 +35,19 @@ pub(crate) fn filters(capabilities: &BTreeSet<String>, may_make_devices: bool) -
     Ok(programs)
 }
 
-fn compile(rules: BTreeMap<i64, Vec<SeccompRule>>, otherwise: SeccompAction, matched: SeccompAction, arch: TargetArch) -> Result<BpfProgram, String> {
+fn compile(
+    rules: BTreeMap<i64, Vec<SeccompRule>>,
+    otherwise: SeccompAction,
+    matched: SeccompAction,
+    arch: TargetArch,
+) -> Result<BpfProgram, String> {
     let filter = SeccompFilter::new(rules, otherwise, matched, arch).map_err(|error| error.to_string())?;
     BpfProgram::try_from(filter).map_err(|error| error.to_string())
 }
 
 fn rules(capabilities: &BTreeSet<String>, may_make_devices: bool) -> Result<BTreeMap<i64, Vec<SeccompRule>>, String> {
-    let mut rules: BTreeMap<i64, Vec<SeccompRule>> = syscalls::ALWAYS.iter().chain(syscalls::ARCHITECTURE).map(|number| (*number, Vec::new())).collect();
+    let mut rules: BTreeMap<i64, Vec<SeccompRule>> =
+        syscalls::ALWAYS.iter().chain(syscalls::ARCHITECTURE).map(|number| (*number, Vec::new())).collect();
     let admin = capabilities.contains("CAP_SYS_ADMIN");
     rules.insert(libc::SYS_clone3, Vec::new());
     if admin {
@@ -49,7 +55,10 @@ fn rules(capabilities: &BTreeSet<String>, may_make_devices: bool) -> Result<BTre
     } else {
         rules.insert(libc::SYS_clone, vec![rule(0, SeccompCmpOp::MaskedEq(CLONE_NAMESPACES), 0)?]);
     }
-    rules.insert(libc::SYS_personality, PERSONALITIES.iter().map(|domain| rule(0, SeccompCmpOp::Eq, *domain)).collect::<Result<_, _>>()?);
+    rules.insert(
+        libc::SYS_personality,
+        PERSONALITIES.iter().map(|domain| rule(0, SeccompCmpOp::Eq, *domain)).collect::<Result<_, _>>()?,
+    );
     rules.insert(libc::SYS_socket, vec![rule(0, SeccompCmpOp::Ne, libc::AF_VSOCK as u64)?]);
     if !may_make_devices {
         let plain = |argument| -> Result<Vec<SeccompRule>, String> {
@@ -71,7 +80,8 @@ fn rules(capabilities: &BTreeSet<String>, may_make_devices: bool) -> Result<BTre
 }
 
 fn rule(argument: u8, operator: SeccompCmpOp, value: u64) -> Result<SeccompRule, String> {
-    let condition = SeccompCondition::new(argument, SeccompCmpArgLen::Qword, operator, value).map_err(|error| error.to_string())?;
+    let condition =
+        SeccompCondition::new(argument, SeccompCmpArgLen::Qword, operator, value).map_err(|error| error.to_string())?;
     SeccompRule::new(vec![condition]).map_err(|error| error.to_string())
 }
 

@@ -21,11 +21,11 @@ use nix::unistd::{Gid, Uid};
 
 use super::error::Failure;
 use super::executor::Workload;
+use super::oci;
 use super::process::{Command, Process};
 use super::protocol::{self, Created, Running};
 use super::spec::ContainerSpec;
 use super::supervise;
-use super::oci;
 use crate::cgroup::Group;
 use crate::logs::spool::Spool;
 use crate::rootfs;
@@ -82,9 +82,11 @@ fn prepare() -> Result<SignalFd, Failure> {
 fn create(directory: &Path, signals: SignalFd) -> Result<Built, Failure> {
     // Every later name is short and relative, the socket's above all: its address has room for 107 bytes.
     std::env::set_current_dir(directory).map_err(Failure::io("container directory"))?;
-    let own = protocol::Process::observe(i32::try_from(std::process::id()).unwrap_or(0)).ok_or_else(|| Failure::Create("/proc is not mounted".to_owned()))?;
+    let own = protocol::Process::observe(i32::try_from(std::process::id()).unwrap_or(0))
+        .ok_or_else(|| Failure::Create("/proc is not mounted".to_owned()))?;
     protocol::write(directory, protocol::SHIM, &own).map_err(Failure::io("shim.json"))?;
-    let spec: ContainerSpec = protocol::read(directory, protocol::SPEC).ok_or_else(|| Failure::Create("spec.json is missing or damaged".to_owned()))?;
+    let spec: ContainerSpec = protocol::read(directory, protocol::SPEC)
+        .ok_or_else(|| Failure::Create("spec.json is missing or damaged".to_owned()))?;
     spec.validate()?;
     let id = directory.file_name().and_then(|name| name.to_str()).unwrap_or_default().to_owned();
     let target = directory.join(protocol::ROOTFS);
@@ -102,7 +104,8 @@ fn build(directory: &Path, id: &str, spec: ContainerSpec, signals: SignalFd) -> 
     let process = Process::resolve(&spec, &command, &directory.join(protocol::ROOTFS))?;
     let cgroup = format!("{}/{id}", spec.cgroup_parent.trim_matches('/'));
     let described = oci::describe(&spec, &process, directory, &cgroup)?;
-    crate::files::replace(&directory.join("config.json"), &serde_json::to_vec(&described).unwrap_or_default(), 0o600).map_err(Failure::io("config.json"))?;
+    crate::files::replace(&directory.join("config.json"), &serde_json::to_vec(&described).unwrap_or_default(), 0o600)
+        .map_err(Failure::io("config.json"))?;
     let group = Group::create(&cgroup, &spec.limits).map_err(|error| Failure::Limits(error.to_string()))?;
     let pipes = Pipes::new(&process)?;
     let (report, report_writer) = pipe()?;
@@ -112,7 +115,14 @@ fn build(directory: &Path, id: &str, spec: ContainerSpec, signals: SignalFd) -> 
     let library = ContainerBuilder::new(id.to_owned(), SyscallType::default())
         .with_executor(workload)
         .with_root_path(directory.join(protocol::STATES))
-        .map(|builder| builder.with_stdout(pipes.stdout.1).with_stderr(pipes.stderr.1).as_init(directory).with_systemd(false).with_detach(true))
+        .map(|builder| {
+            builder
+                .with_stdout(pipes.stdout.1)
+                .with_stderr(pipes.stderr.1)
+                .as_init(directory)
+                .with_systemd(false)
+                .with_detach(true)
+        })
         .and_then(|builder| builder.build());
     drop(report_writer);
     if let Ok(score) = score {
@@ -129,12 +139,25 @@ fn build(directory: &Path, id: &str, spec: ContainerSpec, signals: SignalFd) -> 
     };
     let pid = library.pid().map_or(0, |pid| pid.as_raw());
     let running = protocol::Process::observe(pid).map(|process| Running { process, started_at: None });
-    let running = running.ok_or_else(|| Failure::Create("the container's process ended before it was started".to_owned()))?;
+    let running =
+        running.ok_or_else(|| Failure::Create("the container's process ended before it was started".to_owned()))?;
     protocol::write(directory, protocol::STATE, &running).map_err(Failure::io("state.json"))?;
     // Relative: see above. A stale socket cannot be there, the directory is new.
     let listener = UnixListener::bind(protocol::SOCKET).map_err(Failure::io("control socket"))?;
     let spool = Spool::create(&directory.join(protocol::SPOOL), &spec.logs).map_err(Failure::io("spool"))?;
-    Ok(Built { directory: directory.to_path_buf(), spec, library, group, running, report, stdout, stderr, listener, signals, spool })
+    Ok(Built {
+        directory: directory.to_path_buf(),
+        spec,
+        library,
+        group,
+        running,
+        report,
+        stdout,
+        stderr,
+        listener,
+        signals,
+        spool,
+    })
 }
 
 pub(crate) fn remove_group(group: &Group) {
@@ -159,7 +182,8 @@ impl Pipes {
 /// A pipe the container's user may reopen by name.
 pub(crate) fn owned_pipe(process: &Process) -> Result<(OwnedFd, OwnedFd), Failure> {
     let (read, write) = pipe()?;
-    nix::unistd::fchown(write.as_fd(), Some(Uid::from_raw(process.user.uid)), Some(Gid::from_raw(process.user.gid))).map_err(|error| Failure::io("pipe")(error.into()))?;
+    nix::unistd::fchown(write.as_fd(), Some(Uid::from_raw(process.user.uid)), Some(Gid::from_raw(process.user.gid)))
+        .map_err(|error| Failure::io("pipe")(error.into()))?;
     Ok((read, write))
 }
 

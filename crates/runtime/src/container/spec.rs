@@ -180,13 +180,26 @@ impl ContainerSpec {
         if self.args.iter().any(|arg| arg.contains('\0')) {
             return bad("args", "an argument has a zero byte".to_owned());
         }
-        if let Some(name) = self.env.iter().find(|pair| pair.contains('\0') || pair.split_once('=').is_none_or(|(name, _)| name.is_empty())) {
+        if let Some(name) = self
+            .env
+            .iter()
+            .find(|pair| pair.contains('\0') || pair.split_once('=').is_none_or(|(name, _)| name.is_empty()))
+        {
             let name = name.split('=').next().unwrap_or_default();
             return bad("env", format!("{name:?} is not NAME=value"));
         }
-        let targets = self.mounts.iter().map(|m| &m.target).chain(self.tmpfs.iter().map(|t| &t.target)).chain(self.files.iter().map(|f| &f.target));
+        let targets = self
+            .mounts
+            .iter()
+            .map(|m| &m.target)
+            .chain(self.tmpfs.iter().map(|t| &t.target))
+            .chain(self.files.iter().map(|f| &f.target));
         for target in targets.chain(self.devices.iter().map(|d| &d.container_path)) {
-            if !target.starts_with('/') || target.trim_matches('/').is_empty() || target.contains('\0') || target.split('/').any(|part| part == "..") {
+            if !target.starts_with('/')
+                || target.trim_matches('/').is_empty()
+                || target.contains('\0')
+                || target.split('/').any(|part| part == "..")
+            {
                 return bad("mounts", format!("{target:?} is not an absolute path below the root"));
             }
         }
@@ -216,7 +229,8 @@ impl ContainerSpec {
                 return bad("devices", format!("permissions {:?}", device.permissions));
             }
         }
-        if self.hostname.len() > 64 || !self.hostname.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._".contains(&b)) {
+        if self.hostname.len() > 64 || !self.hostname.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._".contains(&b))
+        {
             return bad("hostname", format!("{:?}", self.hostname));
         }
         if self.logs.limit_bytes < 256 << 10 {
@@ -233,7 +247,14 @@ impl ContainerSpec {
 /// Docker's list: what belongs to the IPC and network namespaces a container may have of its own.
 fn namespaced(name: &str) -> bool {
     const IPC: [&str; 8] = [
-        "kernel.msgmax", "kernel.msgmnb", "kernel.msgmni", "kernel.sem", "kernel.shmall", "kernel.shmmax", "kernel.shmmni", "kernel.shm_rmid_forced",
+        "kernel.msgmax",
+        "kernel.msgmnb",
+        "kernel.msgmni",
+        "kernel.sem",
+        "kernel.shmall",
+        "kernel.shmmax",
+        "kernel.shmmni",
+        "kernel.shm_rmid_forced",
     ];
     let plain = name.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b)) && !name.contains("..");
     plain && (IPC.contains(&name) || name.starts_with("fs.mqueue.") || name.starts_with("net."))
@@ -242,7 +263,21 @@ fn namespaced(name: &str) -> bool {
 /// `nofile` → `RLIMIT_NOFILE`.
 pub(crate) fn rlimit_name(name: &str) -> Option<String> {
     const NAMES: [&str; 15] = [
-        "core", "cpu", "data", "fsize", "locks", "memlock", "msgqueue", "nice", "nofile", "nproc", "rss", "rtprio", "rttime", "sigpending", "stack",
+        "core",
+        "cpu",
+        "data",
+        "fsize",
+        "locks",
+        "memlock",
+        "msgqueue",
+        "nice",
+        "nofile",
+        "nproc",
+        "rss",
+        "rtprio",
+        "rttime",
+        "sigpending",
+        "stack",
     ];
     NAMES.contains(&name).then(|| format!("RLIMIT_{}", name.to_ascii_uppercase()))
 }
@@ -290,9 +325,15 @@ mod tests {
         check(|s| s.env = vec!["=x".into()], Some("env"));
         check(|s| s.env = vec!["A=b\0c".into()], Some("env"));
         check(|s| s.cwd = "relative".into(), Some("cwd"));
-        check(|s| s.mounts = vec![Mount { source: "/x".into(), target: "/a/../../etc".into(), read_only: true }], Some("mounts"));
+        check(
+            |s| s.mounts = vec![Mount { source: "/x".into(), target: "/a/../../etc".into(), read_only: true }],
+            Some("mounts"),
+        );
         check(|s| s.tmpfs = vec![Tmpfs { target: "/".into(), size_bytes: 1, options: vec![] }], Some("mounts"));
-        check(|s| s.tmpfs = vec![Tmpfs { target: "/t".into(), size_bytes: 1, options: vec!["size=9g".into()] }], Some("tmpfs"));
+        check(
+            |s| s.tmpfs = vec![Tmpfs { target: "/t".into(), size_bytes: 1, options: vec!["size=9g".into()] }],
+            Some("tmpfs"),
+        );
         check(|s| drop(s.sysctls.insert("kernel.core_pattern".into(), "|/evil".into())), Some("sysctls"));
         check(|s| drop(s.sysctls.insert("net.core.somaxconn".into(), "1024".into())), None);
         check(|s| s.ulimits = vec![Ulimit { name: "nofiles".into(), soft: 1, hard: 1 }], Some("ulimits"));

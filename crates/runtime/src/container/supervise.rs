@@ -57,7 +57,15 @@ struct Supervisor {
 pub(crate) fn run(built: Built) {
     let outputs = [(Stream::Stdout, built.stdout.try_clone()), (Stream::Stderr, built.stderr.try_clone())];
     let outputs = outputs.into_iter().filter_map(|(stream, fd)| Some((stream, fd.ok()?))).collect();
-    let mut supervisor = Supervisor { built, clients: Vec::new(), outputs, starting: false, ended: None, ended_at: None, buffer: vec![0; 1 << 16] };
+    let mut supervisor = Supervisor {
+        built,
+        clients: Vec::new(),
+        outputs,
+        starting: false,
+        ended: None,
+        ended_at: None,
+        buffer: vec![0; 1 << 16],
+    };
     while !supervisor.finished() {
         supervisor.turn();
     }
@@ -68,25 +76,39 @@ pub(crate) fn run(built: Built) {
 
 impl Supervisor {
     fn finished(&self) -> bool {
-        self.ended.is_some() && (self.outputs.is_empty() || self.ended_at.is_some_and(|at| at.elapsed() > DRAIN && !self.built.spool.is_full()))
+        self.ended.is_some()
+            && (self.outputs.is_empty()
+                || self.ended_at.is_some_and(|at| at.elapsed() > DRAIN && !self.built.spool.is_full()))
     }
 
     fn turn(&mut self) {
         let reading = self.built.spool.room() == Room::Yes;
         let events = PollFlags::POLLIN;
-        let mut sources: Vec<PollFd<'_>> = vec![PollFd::new(self.built.listener.as_fd(), events), PollFd::new(self.built.signals.as_fd(), events)];
+        let mut sources: Vec<PollFd<'_>> =
+            vec![PollFd::new(self.built.listener.as_fd(), events), PollFd::new(self.built.signals.as_fd(), events)];
         // Once the program runs, the pipe is hung up for good and would wake us for ever.
-        sources.push(if self.starting { PollFd::new(self.built.report.as_fd(), events) } else { PollFd::new(self.built.signals.as_fd(), PollFlags::empty()) });
+        sources.push(if self.starting {
+            PollFd::new(self.built.report.as_fd(), events)
+        } else {
+            PollFd::new(self.built.signals.as_fd(), PollFlags::empty())
+        });
         sources.extend(self.clients.iter().map(|client| PollFd::new(client.stream.as_fd(), events)));
         if reading {
             sources.extend(self.outputs.iter().map(|(_, fd)| PollFd::new(fd.as_fd(), events)));
         }
         // Without a reason to look again, the kernel wakes us.
-        let timeout = if !reading { timeout(SPOOL_RETRY) } else if self.ended.is_some() { timeout(Duration::from_millis(500)) } else { PollTimeout::NONE };
+        let timeout = if !reading {
+            timeout(SPOOL_RETRY)
+        } else if self.ended.is_some() {
+            timeout(Duration::from_millis(500))
+        } else {
+            PollTimeout::NONE
+        };
         if poll(&mut sources, timeout).is_err() {
             return;
         }
-        let ready: Vec<bool> = sources.iter().map(|source| source.revents().is_some_and(|events| !events.is_empty())).collect();
+        let ready: Vec<bool> =
+            sources.iter().map(|source| source.revents().is_some_and(|events| !events.is_empty())).collect();
         drop(sources);
         let clients = self.clients.len();
         let at = |index: usize| ready.get(index).copied().unwrap_or(false);
@@ -148,7 +170,9 @@ impl Supervisor {
             }
             let mut chunk = [0; 4096];
             match client.stream.read(&mut chunk) {
-                Ok(count) if count > 0 && client.waits == Waits::Request && client.input.len() < protocol::MAXIMUM_LINE => {
+                Ok(count)
+                    if count > 0 && client.waits == Waits::Request && client.input.len() < protocol::MAXIMUM_LINE =>
+                {
                     client.input.extend_from_slice(chunk.get(..count).unwrap_or_default());
                     if client.input.ends_with(b"\n") {
                         keep.extend(self.answer(client));
@@ -170,7 +194,9 @@ impl Supervisor {
     fn answer(&mut self, mut client: Client) -> Option<Client> {
         let request: Request = match serde_json::from_slice(&client.input) {
             Ok(request) => request,
-            Err(error) => return send(client, &Answer::Failed(Failure::Invalid("request".to_owned(), error.to_string()))),
+            Err(error) => {
+                return send(client, &Answer::Failed(Failure::Invalid("request".to_owned(), error.to_string())));
+            }
         };
         match (request, &self.ended) {
             (Request::Wait, Some(ended)) => send(client, &Answer::Ended(ended.clone())),
@@ -187,7 +213,9 @@ impl Supervisor {
                 let answer = if sent == 0 { Answer::Signalled } else { Answer::Failed(failure()) };
                 send(client, &answer)
             }
-            (Request::Exec(_), None) if self.built.running.started_at.is_none() => send(client, &Answer::Failed(Failure::NotRunning)),
+            (Request::Exec(_), None) if self.built.running.started_at.is_none() => {
+                send(client, &Answer::Failed(Failure::NotRunning))
+            }
             (Request::Exec(request), None) => {
                 if let Err(failure) = exec::fork(&self.built, &client.stream, request) {
                     return send(client, &Answer::Failed(failure));
@@ -241,7 +269,9 @@ impl Supervisor {
         loop {
             match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
                 Ok(WaitStatus::Exited(pid, code)) => self.ended_with(pid, code, None),
-                Ok(WaitStatus::Signaled(pid, signal, _)) => self.ended_with(pid, 128 + signal as i32, Some(signal as i32)),
+                Ok(WaitStatus::Signaled(pid, signal, _)) => {
+                    self.ended_with(pid, 128 + signal as i32, Some(signal as i32))
+                }
                 Ok(WaitStatus::StillAlive) | Err(_) => return,
                 Ok(_) => {}
             }
@@ -258,7 +288,8 @@ impl Supervisor {
         let finished_at = files::now_nanoseconds();
         // Before the group goes, and its counters with it.
         let oom_killed = self.built.group.oom_kills() > 0;
-        let ended = Ended { code: Some(code), signal, oom_killed, started_at: self.built.running.started_at, finished_at };
+        let ended =
+            Ended { code: Some(code), signal, oom_killed, started_at: self.built.running.started_at, finished_at };
         // In a shared process namespace its other processes would live on.
         shim::remove_group(&self.built.group);
         if let Err(error) = protocol::write(&self.built.directory, protocol::EXIT, &ended) {
@@ -291,7 +322,9 @@ fn send(client: Client, answer: &Answer) -> Option<Client> {
 pub(crate) fn read_report(report: &impl AsFd) -> Option<Option<Failure>> {
     let mut text = vec![0; 1 << 14];
     let mut filled = 0;
-    let ready = |fd: BorrowedFd<'_>| poll(&mut [PollFd::new(fd, PollFlags::POLLIN)], timeout(Duration::from_millis(200))).unwrap_or(0) > 0;
+    let ready = |fd: BorrowedFd<'_>| {
+        poll(&mut [PollFd::new(fd, PollFlags::POLLIN)], timeout(Duration::from_millis(200))).unwrap_or(0) > 0
+    };
     while ready(report.as_fd()) {
         match read(report, text.get_mut(filled..)?) {
             Ok(0) if filled == 0 => return Some(None),
@@ -305,5 +338,7 @@ pub(crate) fn read_report(report: &impl AsFd) -> Option<Option<Failure>> {
         return None;
     }
     let told = text.get(..filled).unwrap_or_default();
-    Some(Some(serde_json::from_slice(told).unwrap_or_else(|_| Failure::Create(String::from_utf8_lossy(told).into_owned()))))
+    Some(Some(
+        serde_json::from_slice(told).unwrap_or_else(|_| Failure::Create(String::from_utf8_lossy(told).into_owned())),
+    ))
 }

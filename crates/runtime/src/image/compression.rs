@@ -12,7 +12,9 @@ pub(crate) fn open<'a>(layer: impl Read + 'a) -> io::Result<Box<dyn Read + 'a>> 
     let magic = layer.fill_buf()?.get(..4).unwrap_or_default().to_vec();
     Ok(match magic.as_slice() {
         [0x1f, 0x8b, ..] => Box::new(MultiGzDecoder::new(layer)),
-        [0x28, 0xb5, 0x2f, 0xfd] | [0x50..=0x5f, 0x2a, 0x4d, 0x18] => Box::new(Zstd { source: layer, frame: FrameDecoder::new(), inside: false }),
+        [0x28, 0xb5, 0x2f, 0xfd] | [0x50..=0x5f, 0x2a, 0x4d, 0x18] => {
+            Box::new(Zstd { source: layer, frame: FrameDecoder::new(), inside: false })
+        }
         _ => Box::new(layer),
     })
 }
@@ -30,13 +32,19 @@ impl<R: BufRead> Read for Zstd<R> {
         loop {
             if self.inside {
                 while self.frame.can_collect() == 0 && !self.frame.is_finished() {
-                    self.frame.decode_blocks(&mut self.source, BlockDecodingStrategy::UptoBlocks(1)).map_err(io::Error::other)?;
+                    self.frame
+                        .decode_blocks(&mut self.source, BlockDecodingStrategy::UptoBlocks(1))
+                        .map_err(io::Error::other)?;
                 }
                 let count = self.frame.read(buffer)?;
                 if count > 0 || buffer.is_empty() {
                     return Ok(count);
                 }
-                if self.frame.get_checksum_from_data().is_some_and(|given| self.frame.get_calculated_checksum().is_some_and(|own| own != given)) {
+                if self
+                    .frame
+                    .get_checksum_from_data()
+                    .is_some_and(|given| self.frame.get_calculated_checksum().is_some_and(|own| own != given))
+                {
                     return Err(io::Error::new(io::ErrorKind::InvalidData, "zstd: checksum mismatch"));
                 }
                 self.inside = false;
@@ -90,7 +98,9 @@ mod tests {
     #[test]
     fn damage_is_an_error() {
         let zstd = ruzstd::encoding::compress_to_vec(&b"some text"[..], ruzstd::encoding::CompressionLevel::Fastest);
-        for packed in [&[0x1f, 0x8b, 0, 0, 0][..], &zstd[..zstd.len() - 2], &[0x28, 0xb5, 0x2f, 0xfd, 0xff, 0xff, 0xff, 0xff]] {
+        for packed in
+            [&[0x1f, 0x8b, 0, 0, 0][..], &zstd[..zstd.len() - 2], &[0x28, 0xb5, 0x2f, 0xfd, 0xff, 0xff, 0xff, 0xff]]
+        {
             assert!(open(packed).unwrap().read_to_end(&mut Vec::new()).is_err());
         }
     }

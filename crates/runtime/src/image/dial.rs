@@ -83,11 +83,17 @@ impl Dialer {
         if is_local_name(host) {
             return Ok(vec![SocketAddr::new(Ipv4Addr::LOCALHOST.into(), port)]);
         }
-        let known: Vec<SocketAddr> = self.hosts.iter().filter(|(_, name)| name.eq_ignore_ascii_case(host)).map(|(address, _)| SocketAddr::new(*address, port)).collect();
+        let known: Vec<SocketAddr> = self
+            .hosts
+            .iter()
+            .filter(|(_, name)| name.eq_ignore_ascii_case(host))
+            .map(|(address, _)| SocketAddr::new(*address, port))
+            .collect();
         if !known.is_empty() {
             return Ok(known);
         }
-        let lookup_failed = |reason: &str, timed_out| DialError { text: format!("dial tcp: lookup {host}: {reason}"), timed_out };
+        let lookup_failed =
+            |reason: &str, timed_out| DialError { text: format!("dial tcp: lookup {host}: {reason}"), timed_out };
         match &self.resolvers {
             Some(servers) => match dns::lookup(host, servers).await {
                 Ok(addresses) => Ok(addresses.into_iter().map(|address| SocketAddr::new(address, port)).collect()),
@@ -97,7 +103,9 @@ impl Dialer {
             },
             None => match timeout(self.timeout, tokio::net::lookup_host((host, port))).await {
                 Ok(Ok(addresses)) => Ok(addresses.collect()),
-                Ok(Err(error)) if error.to_string().contains("Temporary failure") => Err(lookup_failed("i/o timeout", true)),
+                Ok(Err(error)) if error.to_string().contains("Temporary failure") => {
+                    Err(lookup_failed("i/o timeout", true))
+                }
                 Ok(Err(_)) => Err(lookup_failed("no such host", false)),
                 Err(_) => Err(lookup_failed("i/o timeout", true)),
             },

@@ -51,7 +51,8 @@ pub(crate) async fn lookup(name: &str, servers: &[IpAddr]) -> Result<Vec<IpAddr>
 async fn ask(name: &str, server: SocketAddr) -> io::Result<Result<Vec<IpAddr>, LookupError>> {
     let id = u16::from_le_bytes(random()?);
     let question = question(id, name).ok_or(io::ErrorKind::InvalidInput)?;
-    let any: SocketAddr = if server.is_ipv4() { (Ipv4Addr::UNSPECIFIED, 0).into() } else { (std::net::Ipv6Addr::UNSPECIFIED, 0).into() };
+    let any: SocketAddr =
+        if server.is_ipv4() { (Ipv4Addr::UNSPECIFIED, 0).into() } else { (std::net::Ipv6Addr::UNSPECIFIED, 0).into() };
     let socket = UdpSocket::bind(any).await?;
     socket.connect(server).await?;
     socket.send(&question).await?;

@@ -128,12 +128,14 @@ fn run() -> Result<Event, ImageError> {
     let job: Job = serde_json::from_slice(&text).map_err(|error| ImageError::Helper(error.to_string()))?;
     let helper = |what: &str, reason: String| ImageError::Helper(format!("{what}: {reason}"));
     // Ends with the process that asked.
-    nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGKILL).map_err(|error| helper("prctl", error.to_string()))?;
+    nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGKILL)
+        .map_err(|error| helper("prctl", error.to_string()))?;
     // Before the namespace: the certificates are files of this host either way, and names of it are asked for only without one.
     let tls = dial::tls().map_err(|error| helper("tls", error))?;
     if let Some(network) = &job.request.network {
         let namespace = File::open(&network.netns).map_err(|error| helper("network namespace", error.to_string()))?;
-        nix::sched::setns(namespace, nix::sched::CloneFlags::CLONE_NEWNET).map_err(|error| helper("network namespace", error.to_string()))?;
+        nix::sched::setns(namespace, nix::sched::CloneFlags::CLONE_NEWNET)
+            .map_err(|error| helper("network namespace", error.to_string()))?;
     }
     drop_capabilities().map_err(|error| helper("capabilities", error))?;
     let (hosts, resolvers) = match &job.request.network {
@@ -141,7 +143,8 @@ fn run() -> Result<Event, ImageError> {
         None => (Vec::new(), None),
     };
     let dialer = Dialer { fixed: Vec::new(), hosts, resolvers, timeout: job.request.connect_timeout, tls };
-    let registry = Registry::new(dialer, job.request.reference.clone(), job.request.auth.clone(), &job.request.endpoints)?;
+    let registry =
+        Registry::new(dialer, job.request.reference.clone(), job.request.auth.clone(), &job.request.endpoints)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(pull(&job, registry))
 }
@@ -163,7 +166,11 @@ async fn pull(job: &Job, registry: Registry) -> Result<Event, ImageError> {
     let mut index_digest = None;
     let mut document = manifest::parse(&bytes).map_err(invalid)?;
     if let Document::Index(offers) = &document {
-        let wrong = || ImageError::WrongPlatform { reference: reference.clone(), wanted: job.platform.clone(), offered: offers.iter().map(|offer| offer.platform.clone()).collect() };
+        let wrong = || ImageError::WrongPlatform {
+            reference: reference.clone(),
+            wanted: job.platform.clone(),
+            offered: offers.iter().map(|offer| offer.platform.clone()).collect(),
+        };
         let chosen = offers.iter().find(|offer| offer.platform == job.platform).ok_or_else(wrong)?;
         index_digest = Some(Digest::of(&bytes));
         bytes = registry.manifest(&chosen.digest.to_string()).await?;
@@ -179,12 +186,22 @@ async fn pull(job: &Job, registry: Registry) -> Result<Event, ImageError> {
         return Err(ImageError::WrongPlatform { reference, wanted: job.platform.clone(), offered: vec![offered] });
     }
     if configuration.diff_ids.len() != manifest.layers.len() {
-        return Err(invalid(format!("{} layers, but the configuration names {}", manifest.layers.len(), configuration.diff_ids.len())));
+        return Err(invalid(format!(
+            "{} layers, but the configuration names {}",
+            manifest.layers.len(),
+            configuration.diff_ids.len()
+        )));
     }
     let bytes_in_all = manifest.layers.iter().fold(0u64, |sum, layer| sum.saturating_add(layer.size));
     tell(&Event::Resolved { digest: digest.clone(), layers: manifest.layers.len(), bytes: bytes_in_all });
     let chain = configuration.chain();
-    let missing: Vec<Blob> = manifest.layers.iter().zip(&chain).filter(|(_, name)| !job.root.join("layers").join(name.hex()).exists()).map(|(layer, _)| layer.clone()).collect();
+    let missing: Vec<Blob> = manifest
+        .layers
+        .iter()
+        .zip(&chain)
+        .filter(|(_, name)| !job.root.join("layers").join(name.hex()).exists())
+        .map(|(layer, _)| layer.clone())
+        .collect();
     let mut downloads = futures_util::stream::iter(missing.into_iter().map(|layer| {
         let (registry, store) = (Arc::clone(&registry), store.clone());
         async move { store.download(&registry, &layer).await.map(|()| layer) }
@@ -199,7 +216,11 @@ async fn pull(job: &Job, registry: Registry) -> Result<Event, ImageError> {
     Ok(Event::Done { digest, index_digest })
 }
 
-async fn configuration(registry: &Registry, store: &Blobs, manifest: &Manifest) -> Result<Result<Configuration, String>, ImageError> {
+async fn configuration(
+    registry: &Registry,
+    store: &Blobs,
+    manifest: &Manifest,
+) -> Result<Result<Configuration, String>, ImageError> {
     store.download(registry, &manifest.config).await?;
     let bytes = fs::read(store.path(&manifest.config.digest))?;
     Ok(manifest::configuration(&bytes))
@@ -291,20 +312,34 @@ enum Broken {
     Meanwhile(ImageError),
 }
 
-async fn continue_at(registry: &Registry, blob: &Blob, file: &mut File, hash: &mut ring::digest::Context, done: &mut u64) -> Result<(), Broken> {
+async fn continue_at(
+    registry: &Registry,
+    blob: &Blob,
+    file: &mut File,
+    hash: &mut ring::digest::Context,
+    done: &mut u64,
+) -> Result<(), Broken> {
     let (response, begins) = registry.blob(&blob.digest, *done).await.map_err(|error| match error {
-        ImageError::Timeout { .. } | ImageError::Unreachable { .. } | ImageError::Registry { status: 500.., .. } => Broken::Meanwhile(error),
+        ImageError::Timeout { .. } | ImageError::Unreachable { .. } | ImageError::Registry { status: 500.., .. } => {
+            Broken::Meanwhile(error)
+        }
         other => Broken::ForGood(other),
     })?;
     let mut skip = done.saturating_sub(begins);
     let mut told = *done;
     let mut body = response.into_body();
-    let failed = |detail: String| ImageError::Unreachable { reference: blob.digest.to_string(), url: blob.digest.to_string(), detail };
+    let failed = |detail: String| ImageError::Unreachable {
+        reference: blob.digest.to_string(),
+        url: blob.digest.to_string(),
+        detail,
+    };
     while *done < blob.size {
         let frame = match timeout(STALL, body.frame()).await {
             Ok(Some(Ok(frame))) => frame,
             Ok(Some(Err(error))) => return Err(Broken::Meanwhile(failed(error.to_string()))),
-            Ok(None) => return Err(Broken::Meanwhile(failed(format!("unexpected EOF after {done} of {} bytes", blob.size)))),
+            Ok(None) => {
+                return Err(Broken::Meanwhile(failed(format!("unexpected EOF after {done} of {} bytes", blob.size))));
+            }
             Err(_) => return Err(Broken::Meanwhile(failed("i/o timeout".to_owned()))),
         };
         let Ok(data) = frame.into_data() else { continue };

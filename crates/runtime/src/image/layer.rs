@@ -85,7 +85,14 @@ pub(crate) fn read(layer: impl Read, limits: &UnpackLimits, sink: &mut dyn Sink)
     let exceeded = Rc::new(Cell::new(None));
     let counted = Counted { source: layer, count: Rc::clone(&packed) };
     let archive = compression::open(counted).map_err(|error| Refusal::Invalid(error.to_string()))?;
-    let measured = Measured { source: archive, hash: ring::digest::Context::new(&ring::digest::SHA256), count: 0, packed, limits: *limits, exceeded: Rc::clone(&exceeded) };
+    let measured = Measured {
+        source: archive,
+        hash: ring::digest::Context::new(&ring::digest::SHA256),
+        count: 0,
+        packed,
+        limits: *limits,
+        exceeded: Rc::clone(&exceeded),
+    };
     let mut archive = tar::Archive::new(measured);
     let outcome = entries(&mut archive, limits, sink).and_then(|entries| {
         let mut rest = archive.into_inner();
@@ -184,7 +191,9 @@ fn metadata<R: Read>(entry: &mut tar::Entry<'_, R>, path: &Path) -> Result<Metad
     let header = entry.header();
     let old = header.as_old();
     // A field left blank is a zero; one that holds something else is not a number, and damage.
-    let number = |value: io::Result<u64>, field: &[u8]| if field.iter().all(|byte| matches!(byte, 0 | b' ')) { Ok(0) } else { value.map_err(invalid) };
+    let number = |value: io::Result<u64>, field: &[u8]| {
+        if field.iter().all(|byte| matches!(byte, 0 | b' ')) { Ok(0) } else { value.map_err(invalid) }
+    };
     let mode = u32::try_from(number(header.mode().map(u64::from), &old.mode)? & 0o7777).unwrap_or(0);
     let (uid, gid) = (id(number(header.uid(), &old.uid)?)?, id(number(header.gid(), &old.gid)?)?);
     let modified = header.mtime().ok().and_then(|seconds| i64::try_from(seconds).ok()).unwrap_or(0);
@@ -261,7 +270,10 @@ pub(crate) struct Forgetful {
 
 impl Forgetful {
     fn note(&mut self, what: &str, path: &Path) -> Result<(), Refusal> {
-        assert!(path.components().all(|part| matches!(part, std::path::Component::Normal(_))), "a path that is not plain came through");
+        assert!(
+            path.components().all(|part| matches!(part, std::path::Component::Normal(_))),
+            "a path that is not plain came through"
+        );
         if self.calls.len() < 10_000 {
             self.calls.push(format!("{what} {}", path.display()));
         }

@@ -22,7 +22,9 @@ fn check(entries: &[(EntryType, &str, &str, &[u8])], expected: Result<&[&str], &
     let mut sink = Forgetful::default();
     match (read(archive(entries).as_slice(), &UnpackLimits::default(), &mut sink), expected) {
         (Ok(_), Ok(calls)) => assert_eq!(sink.calls, calls),
-        (Err(Refusal::Unsafe { reason, .. }), Err(expected)) => assert!(reason.contains(expected), "{reason:?}, expected {expected:?}"),
+        (Err(Refusal::Unsafe { reason, .. }), Err(expected)) => {
+            assert!(reason.contains(expected), "{reason:?}, expected {expected:?}")
+        }
         (outcome, expected) => panic!("{outcome:?}, expected {expected:?}"),
     }
 }
@@ -31,7 +33,14 @@ fn check(entries: &[(EntryType, &str, &str, &[u8])], expected: Result<&[&str], &
 fn ordinary_entries() {
     use EntryType::{Directory, Fifo, Link, Regular, Symlink};
     check(
-        &[(Directory, "./", "", b""), (Directory, "a/", "", b""), (Regular, "./a//b", "", b"x"), (Symlink, "s", "/a/../../b", b""), (Link, "h", "./a/b", b""), (Fifo, "f", "", b"")],
+        &[
+            (Directory, "./", "", b""),
+            (Directory, "a/", "", b""),
+            (Regular, "./a//b", "", b"x"),
+            (Symlink, "s", "/a/../../b", b""),
+            (Link, "h", "./a/b", b""),
+            (Fifo, "f", "", b""),
+        ],
         Ok(&["directory ", "directory a", "file a/b", "link s", "hard a/b", "link h", "fifo f"]),
     );
 }
@@ -39,7 +48,10 @@ fn ordinary_entries() {
 #[test]
 fn whiteouts() {
     use EntryType::Regular;
-    check(&[(Regular, "a/.wh.b", "", b""), (Regular, "a/.wh..wh..opq", "", b""), (Regular, ".wh..wh.plnk", "", b"")], Ok(&["whiteout a/b", "opaque a"]));
+    check(
+        &[(Regular, "a/.wh.b", "", b""), (Regular, "a/.wh..wh..opq", "", b""), (Regular, ".wh..wh.plnk", "", b"")],
+        Ok(&["whiteout a/b", "opaque a"]),
+    );
     for nothing in [".wh.", "a/.wh..", "a/.wh..."] {
         check(&[(Regular, nothing, "", b"")], Err("whiteout of nothing"));
     }
@@ -71,16 +83,24 @@ fn names_beyond_the_systems_are_refused() {
         header.set_size(0);
         builder.append_data(&mut header, &name, &b""[..]).unwrap();
         let bytes = builder.into_inner().unwrap();
-        assert!(matches!(read(bytes.as_slice(), &UnpackLimits::default(), &mut Forgetful::default()), Err(Refusal::Unsafe { .. })), "{}", name.len());
+        assert!(
+            matches!(
+                read(bytes.as_slice(), &UnpackLimits::default(), &mut Forgetful::default()),
+                Err(Refusal::Unsafe { .. })
+            ),
+            "{}",
+            name.len()
+        );
     }
 }
 
 #[test]
 fn bounds() {
-    let refuse = |bytes: &[u8], limits: UnpackLimits, expected: &str| match read(bytes, &limits, &mut Forgetful::default()) {
-        Err(Refusal::TooLarge(reason)) => assert!(reason.contains(expected), "{reason}"),
-        other => panic!("{other:?}, expected {expected}"),
-    };
+    let refuse =
+        |bytes: &[u8], limits: UnpackLimits, expected: &str| match read(bytes, &limits, &mut Forgetful::default()) {
+            Err(Refusal::TooLarge(reason)) => assert!(reason.contains(expected), "{reason}"),
+            other => panic!("{other:?}, expected {expected}"),
+        };
     let many: Vec<_> = (0..20).map(|_| (EntryType::Directory, "a", "", &b""[..])).collect();
     refuse(&archive(&many), UnpackLimits { entries: 19, ..UnpackLimits::default() }, "19 entries");
     refuse(&archive(&many), UnpackLimits { bytes: 5_000, ..UnpackLimits::default() }, "5000 bytes");
@@ -110,16 +130,29 @@ fn the_digest_covers_everything() {
 fn damage_is_told() {
     let bytes = archive(&[(EntryType::Regular, "a", "", &[b'x'; 5000])]);
     for cut in [100, 600, 3000] {
-        assert!(matches!(read(&bytes[..cut], &UnpackLimits::default(), &mut Forgetful::default()), Err(Refusal::Invalid(_))), "{cut}");
+        assert!(
+            matches!(
+                read(&bytes[..cut], &UnpackLimits::default(), &mut Forgetful::default()),
+                Err(Refusal::Invalid(_))
+            ),
+            "{cut}"
+        );
     }
-    assert!(matches!(read(&[b'#'; 2000][..], &UnpackLimits::default(), &mut Forgetful::default()), Err(Refusal::Invalid(_))));
+    assert!(matches!(
+        read(&[b'#'; 2000][..], &UnpackLimits::default(), &mut Forgetful::default()),
+        Err(Refusal::Invalid(_))
+    ));
 }
 
 #[test]
 fn only_harmless_attributes_are_kept() {
     let mut builder = tar::Builder::new(Vec::new());
-    let attributes: [(&str, &[u8]); 4] =
-        [("SCHILY.xattr.user.note", b"kept"), ("SCHILY.xattr.trusted.overlay.redirect", b"/etc"), ("SCHILY.xattr.user.overlay.opaque", b"y"), ("SCHILY.xattr.security.capability", b"cap")];
+    let attributes: [(&str, &[u8]); 4] = [
+        ("SCHILY.xattr.user.note", b"kept"),
+        ("SCHILY.xattr.trusted.overlay.redirect", b"/etc"),
+        ("SCHILY.xattr.user.overlay.opaque", b"y"),
+        ("SCHILY.xattr.security.capability", b"cap"),
+    ];
     builder.append_pax_extensions(attributes).unwrap();
     let mut header = tar::Header::new_ustar();
     header.set_path("a").unwrap();

@@ -83,12 +83,17 @@ pub(crate) fn parse(bytes: &[u8]) -> Result<Document, String> {
     }
     if let Some(manifests) = raw.manifests {
         let offers = manifests.into_iter().take(10_000).filter_map(|descriptor| {
-            let platform = descriptor.platform.map(|platform| format!("{}/{}", platform.os, platform.architecture)).unwrap_or_default();
+            let platform = descriptor
+                .platform
+                .map(|platform| format!("{}/{}", platform.os, platform.architecture))
+                .unwrap_or_default();
             Some(Offer { digest: descriptor.digest.parse().ok()?, platform })
         });
         return Ok(Document::Index(offers.collect()));
     }
-    let (Some(config), Some(layers)) = (raw.config, raw.layers) else { return Err("neither an image manifest nor an index".to_owned()) };
+    let (Some(config), Some(layers)) = (raw.config, raw.layers) else {
+        return Err("neither an image manifest nor an index".to_owned());
+    };
     if layers.is_empty() || layers.len() > MAXIMUM_LAYERS {
         return Err(format!("{} layers", layers.len()));
     }
@@ -104,7 +109,10 @@ fn blob(raw: RawDescriptor) -> Result<Blob, String> {
     if raw.media_type.contains("foreign") || raw.media_type.contains("nondistributable") {
         return Err("layers kept outside the registry are not supported".to_owned());
     }
-    let digest = raw.digest.parse().map_err(|_| format!("{:?} is not a sha256 digest", raw.digest.chars().take(100).collect::<String>()))?;
+    let digest = raw
+        .digest
+        .parse()
+        .map_err(|_| format!("{:?} is not a sha256 digest", raw.digest.chars().take(100).collect::<String>()))?;
     Ok(Blob { digest, size: raw.size })
 }
 
@@ -197,7 +205,13 @@ fn nullable<'de, D: Deserializer<'de>, T: Default + Deserialize<'de>>(deserializ
 /// Reads a configuration; the text says what is wrong.
 pub(crate) fn configuration(bytes: &[u8]) -> Result<Configuration, String> {
     let raw: RawConfiguration = serde_json::from_slice(bytes).map_err(|error| format!("configuration: {error}"))?;
-    let diff_ids = raw.rootfs.diff_ids.iter().map(|text| text.parse()).collect::<Result<Vec<Digest>, _>>().map_err(|error| format!("configuration: {error}"))?;
+    let diff_ids = raw
+        .rootfs
+        .diff_ids
+        .iter()
+        .map(|text| text.parse())
+        .collect::<Result<Vec<Digest>, _>>()
+        .map_err(|error| format!("configuration: {error}"))?;
     let config = ImageConfig {
         entrypoint: raw.config.entrypoint,
         command: raw.config.cmd,
@@ -238,15 +252,25 @@ mod tests {
         check_refused("{}", "neither");
         check_refused(r#"{"schemaVersion":1,"fsLayers":[]}"#, "schema 1");
         check_refused(&format!(r#"{{"config":{{"digest":"{DIGEST}"}},"layers":[]}}"#), "0 layers");
-        check_refused(&format!(r#"{{"config":{{"digest":"{DIGEST}"}},"layers":[{{"digest":"sha256:../../etc"}}]}}"#), "not a sha256");
-        check_refused(&format!(r#"{{"config":{{"digest":"{DIGEST}"}},"layers":[{{"mediaType":"application/vnd.docker.image.rootfs.foreign.diff.tar.gzip","digest":"{DIGEST}"}}]}}"#), "outside");
+        check_refused(
+            &format!(r#"{{"config":{{"digest":"{DIGEST}"}},"layers":[{{"digest":"sha256:../../etc"}}]}}"#),
+            "not a sha256",
+        );
+        check_refused(
+            &format!(
+                r#"{{"config":{{"digest":"{DIGEST}"}},"layers":[{{"mediaType":"application/vnd.docker.image.rootfs.foreign.diff.tar.gzip","digest":"{DIGEST}"}}]}}"#
+            ),
+            "outside",
+        );
         let many = vec![format!(r#"{{"digest":"{DIGEST}"}}"#); 300].join(",");
         check_refused(&format!(r#"{{"config":{{"digest":"{DIGEST}"}},"layers":[{many}]}}"#), "300 layers");
     }
 
     #[test]
     fn an_index_offers_platforms() {
-        let text = format!(r#"{{"manifests":[{{"digest":"{DIGEST}","platform":{{"os":"linux","architecture":"arm64"}}}},{{"digest":"bad"}},{{"digest":"{DIGEST}"}}]}}"#);
+        let text = format!(
+            r#"{{"manifests":[{{"digest":"{DIGEST}","platform":{{"os":"linux","architecture":"arm64"}}}},{{"digest":"bad"}},{{"digest":"{DIGEST}"}}]}}"#
+        );
         let Document::Index(offers) = parse(text.as_bytes()).unwrap() else { panic!("no index") };
         assert_eq!(offers.iter().map(|offer| offer.platform.as_str()).collect::<Vec<_>>(), ["linux/arm64", ""]);
     }
@@ -258,7 +282,10 @@ mod tests {
             "config":{{"Entrypoint":null,"Cmd":["/bin/sh"],"Env":["A=b"],"ExposedPorts":{{"80/tcp":{{}}}},"Labels":null,"StopSignal":"","Healthcheck":{{"Test":["NONE"]}}}}}}"#
         );
         let parsed = configuration(text.as_bytes()).unwrap();
-        assert_eq!((parsed.config.command, parsed.config.exposed_ports, parsed.config.stop_signal.clone()), (vec!["/bin/sh".to_owned()], vec!["80/tcp".to_owned()], None));
+        assert_eq!(
+            (parsed.config.command, parsed.config.exposed_ports, parsed.config.stop_signal.clone()),
+            (vec!["/bin/sh".to_owned()], vec!["80/tcp".to_owned()], None)
+        );
         let again = configuration(text.as_bytes()).unwrap();
         let chain = again.chain();
         assert_eq!(chain[0].to_string(), DIGEST);

@@ -25,11 +25,20 @@ impl ImageStore {
         if request.missing_only
             && let Some(image) = self.lookup(&request.reference)
         {
-            self.remember(&Record { reference: request.reference, digest: image.digest.clone(), index_digest: image.index_digest.clone(), used_at: files::now_nanoseconds() })?;
+            self.remember(&Record {
+                reference: request.reference,
+                digest: image.digest.clone(),
+                index_digest: image.index_digest.clone(),
+                used_at: files::now_nanoseconds(),
+            })?;
             return Ok(image);
         }
         let patience = request.timeout;
-        let timed_out = ImageError::Timeout { reference: request.reference.to_string(), url: request.reference.to_string(), detail: format!("not complete after {} seconds", patience.as_secs()) };
+        let timed_out = ImageError::Timeout {
+            reference: request.reference.to_string(),
+            url: request.reference.to_string(),
+            detail: format!("not complete after {} seconds", patience.as_secs()),
+        };
         match tokio::time::timeout(patience, self.pull_through(request, progress)).await {
             Ok(outcome) => outcome,
             Err(_) => Err(timed_out),
@@ -43,7 +52,9 @@ impl ImageStore {
         let (manifest, configuration) = self.describe(&record.digest)?;
         let chain = configuration.chain();
         for (number, name) in chain.iter().enumerate() {
-            let (Some(blob), Some(diff_id)) = (manifest.layers.get(number), configuration.diff_ids.get(number)) else { break };
+            let (Some(blob), Some(diff_id)) = (manifest.layers.get(number), configuration.diff_ids.get(number)) else {
+                break;
+            };
             self.unpack_layer(name, &blob.digest, diff_id, chain.get(..number).unwrap_or_default()).await?;
             progress(PullProgress::Unpacked { layer: number + 1, layers: chain.len() });
         }
@@ -52,7 +63,11 @@ impl ImageStore {
     }
 
     /// Runs the child that speaks to the registry; returns the manifest's and the index's digest.
-    async fn download(&self, request: PullRequest, progress: &Progress) -> Result<(Digest, Option<Digest>), ImageError> {
+    async fn download(
+        &self,
+        request: PullRequest,
+        progress: &Progress,
+    ) -> Result<(Digest, Option<Digest>), ImageError> {
         let job = Job { root: self.options.root.clone(), request, platform: manifest::host_platform() };
         let job = serde_json::to_vec(&job).map_err(|error| ImageError::Helper(error.to_string()))?;
         let mut command = self.options.helper.command(PULL);
@@ -73,7 +88,9 @@ impl ImageStore {
         while let Some(line) = lines.next_line().await? {
             match serde_json::from_str(&line).map_err(|error| ImageError::Helper(error.to_string()))? {
                 Event::Resolved { digest, layers, bytes } => progress(PullProgress::Resolved { digest, layers, bytes }),
-                Event::Downloaded { digest, bytes, total } => progress(PullProgress::Downloaded { digest, bytes, total }),
+                Event::Downloaded { digest, bytes, total } => {
+                    progress(PullProgress::Downloaded { digest, bytes, total })
+                }
                 Event::Done { digest, index_digest } => return Ok((digest, index_digest)),
                 Event::Failed(failure) => return Err(failure.into()),
             }
@@ -82,7 +99,13 @@ impl ImageStore {
     }
 
     /// Unpacks one layer unless it is there, and publishes it under its name.
-    async fn unpack_layer(&self, name: &Digest, blob: &Digest, diff_id: &Digest, below: &[Digest]) -> Result<(), ImageError> {
+    async fn unpack_layer(
+        &self,
+        name: &Digest,
+        blob: &Digest,
+        diff_id: &Digest,
+        below: &[Digest],
+    ) -> Result<(), ImageError> {
         let lock = self.layer_lock(name);
         let _unpacking = lock.lock().await;
         let target = self.layer_path(name);
@@ -104,7 +127,10 @@ impl ImageStore {
         };
         let unpacked = unpack::run(&self.options.helper, &job, &self.blobs().path(blob), blob).await?;
         if unpacked.diff_id != *diff_id {
-            return Err(ImageError::DigestMismatch { expected: diff_id.to_string(), actual: unpacked.diff_id.to_string() });
+            return Err(ImageError::DigestMismatch {
+                expected: diff_id.to_string(),
+                actual: unpacked.diff_id.to_string(),
+            });
         }
         let published = target.clone();
         let staged = staging.clone();
@@ -115,7 +141,8 @@ impl ImageStore {
             fs::rename(&staged, &published)?;
             Ok(files::sync_parent(&published)?)
         };
-        let outcome = tokio::task::spawn_blocking(publish).await.map_err(|error| ImageError::Helper(error.to_string()))?;
+        let outcome =
+            tokio::task::spawn_blocking(publish).await.map_err(|error| ImageError::Helper(error.to_string()))?;
         drop(guard);
         outcome
     }

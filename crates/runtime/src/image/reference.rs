@@ -32,8 +32,13 @@ impl FromStr for Digest {
     type Err = ImageError;
 
     fn from_str(text: &str) -> Result<Self, ImageError> {
-        let digits = text.strip_prefix("sha256:").filter(|digits| digits.len() == 64 && digits.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')));
-        let invalid = || ImageError::InvalidReference { reference: text.chars().take(200).collect(), reason: "not a sha256 digest".to_owned() };
+        let digits = text
+            .strip_prefix("sha256:")
+            .filter(|digits| digits.len() == 64 && digits.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')));
+        let invalid = || ImageError::InvalidReference {
+            reference: text.chars().take(200).collect(),
+            reason: "not a sha256 digest".to_owned(),
+        };
         digits.map(|digits| Self(digits.to_owned())).ok_or_else(invalid)
     }
 }
@@ -95,7 +100,10 @@ impl FromStr for Reference {
     type Err = ImageError;
 
     fn from_str(text: &str) -> Result<Self, ImageError> {
-        let invalid = |reason: &str| ImageError::InvalidReference { reference: text.chars().take(300).collect(), reason: reason.to_owned() };
+        let invalid = |reason: &str| ImageError::InvalidReference {
+            reference: text.chars().take(300).collect(),
+            reason: reason.to_owned(),
+        };
         if text.len() > 1024 {
             return Err(invalid("too long"));
         }
@@ -114,16 +122,25 @@ impl FromStr for Reference {
             return Err(invalid("invalid tag"));
         }
         let (registry, path) = match name.split_once('/') {
-            Some((first, path)) if first.contains(['.', ':']) || first == "localhost" || first.bytes().any(|b| b.is_ascii_uppercase()) => (first, path),
+            Some((first, path))
+                if first.contains(['.', ':'])
+                    || first == "localhost"
+                    || first.bytes().any(|b| b.is_ascii_uppercase()) =>
+            {
+                (first, path)
+            }
             _ => ("docker.io", name),
         };
         let registry = if registry == "index.docker.io" { "docker.io" } else { registry };
         if !valid_registry(registry) {
             return Err(invalid("invalid registry host"));
         }
-        let path = if registry == "docker.io" && !path.contains('/') { format!("library/{path}") } else { path.to_owned() };
+        let path =
+            if registry == "docker.io" && !path.contains('/') { format!("library/{path}") } else { path.to_owned() };
         if path.len() > 255 || !path.split('/').all(valid_component) {
-            return Err(invalid("invalid reference format: repository name must be lowercase letters, digits and separators"));
+            return Err(invalid(
+                "invalid reference format: repository name must be lowercase letters, digits and separators",
+            ));
         }
         let tag = tag.map(str::to_owned).or_else(|| digest.is_none().then(|| "latest".to_owned()));
         Ok(Self { registry: registry.to_owned(), repository: path, tag, digest })
@@ -132,7 +149,9 @@ impl FromStr for Reference {
 
 fn valid_tag(tag: &str) -> bool {
     let bytes = tag.as_bytes();
-    bytes.len() <= 128 && bytes.first().is_some_and(|b| b.is_ascii_alphanumeric() || *b == b'_') && bytes.iter().all(|b| b.is_ascii_alphanumeric() || b"_.-".contains(b))
+    bytes.len() <= 128
+        && bytes.first().is_some_and(|b| b.is_ascii_alphanumeric() || *b == b'_')
+        && bytes.iter().all(|b| b.is_ascii_alphanumeric() || b"_.-".contains(b))
 }
 
 /// A host name or an address, with an optional port.
@@ -143,7 +162,15 @@ fn valid_registry(registry: &str) -> bool {
     };
     let host_is_good = match host.strip_prefix('[').and_then(|host| host.strip_suffix(']')) {
         Some(address) => address.parse::<std::net::Ipv6Addr>().is_ok(),
-        None => !host.is_empty() && host.split('.').all(|label| !label.is_empty() && !label.starts_with('-') && !label.ends_with('-') && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')),
+        None => {
+            !host.is_empty()
+                && host.split('.').all(|label| {
+                    !label.is_empty()
+                        && !label.starts_with('-')
+                        && !label.ends_with('-')
+                        && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
+                })
+        }
     };
     host_is_good && registry.len() <= 260 && port.is_none_or(|port| port.parse::<u16>().is_ok_and(|port| port > 0))
 }
@@ -178,19 +205,43 @@ mod tests {
         check("public.ecr.aws/nginx/nginx:stable", Some("public.ecr.aws/nginx/nginx:stable"));
         check("localhost/app", Some("localhost/app:latest"));
         check("localhost:4580/a/b/c:v1", Some("localhost:4580/a/b/c:v1"));
-        check("123456789012.dkr.ecr.us-east-1.localhost:4580/app", Some("123456789012.dkr.ecr.us-east-1.localhost:4580/app:latest"));
+        check(
+            "123456789012.dkr.ecr.us-east-1.localhost:4580/app",
+            Some("123456789012.dkr.ecr.us-east-1.localhost:4580/app:latest"),
+        );
         check("[::1]:5000/app", Some("[::1]:5000/app:latest"));
         check(&format!("app@{digest}"), Some(&format!("docker.io/library/app@{digest}")));
         check(&format!("app:v1@{digest}"), Some(&format!("docker.io/library/app:v1@{digest}")));
-        for bad in ["", "/", "UPPER", "app:", "app:-x", "a//b", "../x", "host.example/", "host.example:99999/a", "app@sha256:short", "a..b", "a b", "x/.wh", "host.example:/a", "a\nb"] {
+        for bad in [
+            "",
+            "/",
+            "UPPER",
+            "app:",
+            "app:-x",
+            "a//b",
+            "../x",
+            "host.example/",
+            "host.example:99999/a",
+            "app@sha256:short",
+            "a..b",
+            "a b",
+            "x/.wh",
+            "host.example:/a",
+            "a\nb",
+        ] {
             check(bad, None);
         }
     }
 
     #[test]
     fn a_digest_is_lower_case_sha256() {
-        assert_eq!(Digest::of(b"").to_string(), "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855");
-        for bad in ["sha256:", "sha512:00", &format!("sha256:{}", "A".repeat(64)), &format!("sha256:{}/../x", "a".repeat(59))] {
+        assert_eq!(
+            Digest::of(b"").to_string(),
+            "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
+        );
+        for bad in
+            ["sha256:", "sha512:00", &format!("sha256:{}", "A".repeat(64)), &format!("sha256:{}/../x", "a".repeat(59))]
+        {
             assert!(bad.parse::<Digest>().is_err(), "{bad}");
         }
     }

@@ -38,7 +38,12 @@ pub(crate) struct Registry {
 }
 
 impl Registry {
-    pub(crate) fn new(mut dialer: Dialer, reference: Reference, auth: RegistryAuth, endpoints: &[Endpoint]) -> Result<Self, ImageError> {
+    pub(crate) fn new(
+        mut dialer: Dialer,
+        reference: Reference,
+        auth: RegistryAuth,
+        endpoints: &[Endpoint],
+    ) -> Result<Self, ImageError> {
         let base = base(&reference.registry, endpoints);
         let invalid = |reason: String| ImageError::InvalidReference { reference: reference.to_string(), reason };
         let uri: Uri = base.parse().map_err(|error| invalid(format!("endpoint {base:?}: {error}")))?;
@@ -47,7 +52,9 @@ impl Registry {
         }
         for endpoint in endpoints.iter().filter(|endpoint| matches(&endpoint.registry, &reference.registry)) {
             let port = uri.port_u16().unwrap_or(if uri.scheme_str() == Some("https") { 443 } else { 80 });
-            dialer.fixed.extend(endpoint.connect.map(|address| (format!("{}:{port}", uri.host().unwrap_or_default()), address)));
+            dialer.fixed.extend(
+                endpoint.connect.map(|address| (format!("{}:{port}", uri.host().unwrap_or_default()), address)),
+            );
         }
         Ok(Self { dialer, reference, auth, base, authorization: Mutex::new(None) })
     }
@@ -91,14 +98,24 @@ impl Registry {
         if response.status() != StatusCode::UNAUTHORIZED {
             return Ok(response);
         }
-        let challenges: Vec<String> = response.headers().get_all(WWW_AUTHENTICATE).iter().filter_map(|value| Some(value.to_str().ok()?.to_owned())).collect();
+        let challenges: Vec<String> = response
+            .headers()
+            .get_all(WWW_AUTHENTICATE)
+            .iter()
+            .filter_map(|value| Some(value.to_str().ok()?.to_owned()))
+            .collect();
         let Some(authorization) = self.authorize(&challenges).await? else { return Ok(response) };
         let response = self.follow(url, Some(&authorization), range.as_deref()).await?;
         *self.authorization.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(authorization);
         Ok(response)
     }
 
-    async fn follow(&self, url: &str, authorization: Option<&str>, range: Option<&str>) -> Result<Response<Incoming>, ImageError> {
+    async fn follow(
+        &self,
+        url: &str,
+        authorization: Option<&str>,
+        range: Option<&str>,
+    ) -> Result<Response<Incoming>, ImageError> {
         let origin: Uri = self.parse(url)?;
         let mut current = origin.clone();
         for _ in 0..MAXIMUM_REDIRECTS {
@@ -107,28 +124,48 @@ impl Registry {
             if !response.status().is_redirection() {
                 return Ok(response);
             }
-            let location = response.headers().get(LOCATION).and_then(|value| value.to_str().ok()).unwrap_or_default().to_owned();
-            let next = resolve(&current, &location).ok_or_else(|| self.unreachable(url, format!("redirect to {location:?}")))?;
+            let location =
+                response.headers().get(LOCATION).and_then(|value| value.to_str().ok()).unwrap_or_default().to_owned();
+            let next = resolve(&current, &location)
+                .ok_or_else(|| self.unreachable(url, format!("redirect to {location:?}")))?;
             // Encryption is not given up on the way, and a public registry does not lead to services of this host.
             let host = next.host().unwrap_or_default();
             let downgraded = origin.scheme_str() == Some("https") && next.scheme_str() != Some("https");
-            let inwards = is_loopback(host) && !is_loopback(origin.host().unwrap_or_default()) && !self.dialer.fixed.iter().any(|(_, to)| to.ip().is_loopback());
+            let inwards = is_loopback(host)
+                && !is_loopback(origin.host().unwrap_or_default())
+                && !self.dialer.fixed.iter().any(|(_, to)| to.ip().is_loopback());
             if downgraded || inwards {
-                return Err(self.unreachable(url, format!("refused redirect to {}://{host}", next.scheme_str().unwrap_or_default())));
+                return Err(self.unreachable(
+                    url,
+                    format!("refused redirect to {}://{host}", next.scheme_str().unwrap_or_default()),
+                ));
             }
             current = next;
         }
         Err(self.unreachable(url, format!("stopped after {MAXIMUM_REDIRECTS} redirects")))
     }
 
-    async fn send(&self, uri: &Uri, authorization: Option<&str>, range: Option<&str>) -> Result<Response<Incoming>, ImageError> {
+    async fn send(
+        &self,
+        uri: &Uri,
+        authorization: Option<&str>,
+        range: Option<&str>,
+    ) -> Result<Response<Incoming>, ImageError> {
         let url = uri.to_string();
-        let connection = self.dialer.connect(uri).await.map_err(|error| self.failed(&url, error.text, error.timed_out))?;
-        let (mut sender, driver) = hyper::client::conn::http1::handshake(TokioIo::new(connection)).await.map_err(|error| self.failed(&url, error.to_string(), false))?;
+        let connection =
+            self.dialer.connect(uri).await.map_err(|error| self.failed(&url, error.text, error.timed_out))?;
+        let (mut sender, driver) = hyper::client::conn::http1::handshake(TokioIo::new(connection))
+            .await
+            .map_err(|error| self.failed(&url, error.to_string(), false))?;
         tokio::spawn(driver);
         let path = uri.path_and_query().map_or("/", http::uri::PathAndQuery::as_str);
         let authority = uri.authority().map_or("", http::uri::Authority::as_str);
-        let mut request = Request::builder().method(Method::GET).uri(path).header(HOST, authority).header(USER_AGENT, "longshore").header(ACCEPT, manifest::ACCEPT);
+        let mut request = Request::builder()
+            .method(Method::GET)
+            .uri(path)
+            .header(HOST, authority)
+            .header(USER_AGENT, "longshore")
+            .header(ACCEPT, manifest::ACCEPT);
         for (name, value) in [(AUTHORIZATION, authorization), (RANGE, range)] {
             if let Some(value) = value {
                 request = request.header(name, value);
@@ -146,7 +183,10 @@ impl Registry {
     async fn authorize(&self, challenges: &[String]) -> Result<Option<String>, ImageError> {
         let basic = match &self.auth {
             RegistryAuth::Anonymous => None,
-            RegistryAuth::Basic { username, password } => Some(format!("Basic {}", base64::engine::general_purpose::STANDARD.encode(format!("{username}:{password}")))),
+            RegistryAuth::Basic { username, password } => Some(format!(
+                "Basic {}",
+                base64::engine::general_purpose::STANDARD.encode(format!("{username}:{password}"))
+            )),
         };
         if let Some(parameters) = challenges.iter().find_map(|challenge| scheme(challenge, "bearer")) {
             return self.token(parameters, basic.as_deref()).await.map(Some);
@@ -163,7 +203,10 @@ impl Registry {
         if uri.scheme_str() != Some("https") && !is_loopback(host) && !same_host {
             return Err(self.unreachable(&realm, "the token service is not https".to_owned()));
         }
-        let mut query = format!("scope={}", encode(&parameter("scope").unwrap_or_else(|| format!("repository:{}:pull", self.reference.repository))));
+        let mut query = format!(
+            "scope={}",
+            encode(&parameter("scope").unwrap_or_else(|| format!("repository:{}:pull", self.reference.repository)))
+        );
         if let Some(service) = parameter("service") {
             query.push_str(&format!("&service={}", encode(&service)));
         }
@@ -193,12 +236,19 @@ impl Registry {
     }
 
     fn parse(&self, url: &str) -> Result<Uri, ImageError> {
-        url.parse::<Uri>().ok().filter(|uri| uri.host().is_some()).ok_or_else(|| self.unreachable(url, "invalid address".to_owned()))
+        url.parse::<Uri>()
+            .ok()
+            .filter(|uri| uri.host().is_some())
+            .ok_or_else(|| self.unreachable(url, "invalid address".to_owned()))
     }
 
     fn failed(&self, url: &str, detail: String, timed_out: bool) -> ImageError {
         let (reference, url) = (self.reference.to_string(), without_query(url));
-        if timed_out { ImageError::Timeout { reference, url, detail } } else { ImageError::Unreachable { reference, url, detail } }
+        if timed_out {
+            ImageError::Timeout { reference, url, detail }
+        } else {
+            ImageError::Unreachable { reference, url, detail }
+        }
     }
 
     fn unreachable(&self, url: &str, detail: String) -> ImageError {
@@ -246,7 +296,8 @@ fn base(registry: &str, endpoints: &[Endpoint]) -> String {
 }
 
 fn is_loopback(host: &str) -> bool {
-    is_local_name(host) || host.trim_matches(['[', ']']).parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
+    is_local_name(host)
+        || host.trim_matches(['[', ']']).parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
 /// The parameters of a challenge of this scheme.
@@ -285,7 +336,15 @@ fn resolve(current: &Uri, location: &str) -> Option<Uri> {
 }
 
 fn encode(text: &str) -> String {
-    text.bytes().map(|b| if b.is_ascii_alphanumeric() || b"-_.~/:".contains(&b) { char::from(b).to_string() } else { format!("%{b:02X}") }).collect()
+    text.bytes()
+        .map(|b| {
+            if b.is_ascii_alphanumeric() || b"-_.~/:".contains(&b) {
+                char::from(b).to_string()
+            } else {
+                format!("%{b:02X}")
+            }
+        })
+        .collect()
 }
 
 #[cfg(test)]
@@ -294,8 +353,12 @@ mod tests {
 
     #[test]
     fn where_a_registry_is() {
-        let endpoint = |registry: &str, url: &str| Endpoint { registry: registry.into(), url: url.into(), connect: None };
-        let endpoints = [endpoint("docker.io", "http://127.0.0.1:5000/"), endpoint("*.dkr.ecr.us-east-1.amazonaws.com", "http://127.0.0.1:4580")];
+        let endpoint =
+            |registry: &str, url: &str| Endpoint { registry: registry.into(), url: url.into(), connect: None };
+        let endpoints = [
+            endpoint("docker.io", "http://127.0.0.1:5000/"),
+            endpoint("*.dkr.ecr.us-east-1.amazonaws.com", "http://127.0.0.1:4580"),
+        ];
         for (registry, expected) in [
             ("docker.io", "http://127.0.0.1:5000"),
             ("123456789012.dkr.ecr.us-east-1.amazonaws.com", "http://127.0.0.1:4580"),
@@ -317,7 +380,12 @@ mod tests {
     fn challenges() {
         let text = r#"Bearer realm="https://auth.example/token",service="registry.example", scope="repository:a/b:pull,push",error=x"#;
         let parameters = scheme(text, "bearer").unwrap();
-        for (name, expected) in [("realm", "https://auth.example/token"), ("service", "registry.example"), ("scope", "repository:a/b:pull,push"), ("error", "x")] {
+        for (name, expected) in [
+            ("realm", "https://auth.example/token"),
+            ("service", "registry.example"),
+            ("scope", "repository:a/b:pull,push"),
+            ("error", "x"),
+        ] {
             assert_eq!(parameter(parameters, name).as_deref(), Some(expected));
         }
         assert_eq!(parameter(parameters, "nothing"), None);

@@ -13,7 +13,9 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Component, Path, PathBuf};
 
 use nix::fcntl::{AtFlags, OFlag, OpenHow, ResolveFlag, openat, openat2, readlinkat};
-use nix::sys::stat::{FchmodatFlags, FileStat, Mode, SFlag, UtimensatFlags, fchmodat, fstatat, futimens, mkdirat, mknodat, utimensat};
+use nix::sys::stat::{
+    FchmodatFlags, FileStat, Mode, SFlag, UtimensatFlags, fchmodat, fstatat, futimens, mkdirat, mknodat, utimensat,
+};
 use nix::sys::time::TimeSpec;
 use nix::unistd::{Gid, Uid, UnlinkatFlags, fchownat, linkat, symlinkat, unlinkat};
 
@@ -42,7 +44,15 @@ impl Directory {
     /// Of the directory open as `root`, over these layers, the top one first.
     pub(crate) fn new(root: OwnedFd, lowers: Vec<OwnedFd>) -> Self {
         let known = HashSet::from([PathBuf::new()]);
-        Self { root, lowers, parent: None, known, resolved: HashMap::new(), times: HashMap::new(), opaque: HashSet::new() }
+        Self {
+            root,
+            lowers,
+            parent: None,
+            known,
+            resolved: HashMap::new(),
+            times: HashMap::new(),
+            opaque: HashSet::new(),
+        }
     }
 
     /// Sets what had to wait; returns the directories to be marked opaque, which takes a privilege this process has not.
@@ -70,7 +80,8 @@ impl Directory {
             let descriptor = self.open(&parent, OFlag::O_PATH | OFlag::O_DIRECTORY).map_err(refused(path))?;
             self.parent = Some((parent.clone(), descriptor));
         }
-        let descriptor = self.parent.as_ref().map(|(_, descriptor)| descriptor.try_clone()).transpose().map_err(Refusal::Io)?;
+        let descriptor =
+            self.parent.as_ref().map(|(_, descriptor)| descriptor.try_clone()).transpose().map_err(Refusal::Io)?;
         Ok((parent.join(name), descriptor.ok_or_else(|| Refusal::at(path, "no parent"))?))
     }
 
@@ -99,7 +110,13 @@ impl Directory {
                             if target.is_absolute() {
                                 done = PathBuf::new();
                             }
-                            pending.extend(target.components().rev().filter(|part| matches!(part, Component::Normal(_) | Component::ParentDir)).map(|part| PathBuf::from(part.as_os_str())));
+                            pending.extend(
+                                target
+                                    .components()
+                                    .rev()
+                                    .filter(|part| matches!(part, Component::Normal(_) | Component::ParentDir))
+                                    .map(|part| PathBuf::from(part.as_os_str())),
+                            );
                         }
                         None => done = candidate,
                     }
@@ -146,8 +163,16 @@ impl Directory {
         let descriptor = self.open(parent, OFlag::O_PATH | OFlag::O_DIRECTORY).map_err(refused(path))?;
         match mkdirat(&descriptor, name, Mode::from_bits_truncate(0o755)) {
             Ok(()) => {
-                if let Some((_, stat)) = self.lower(path).filter(|(_, stat)| stat.st_mode & libc::S_IFMT == libc::S_IFDIR) {
-                    let metadata = Metadata { uid: stat.st_uid, gid: stat.st_gid, mode: stat.st_mode & 0o7777, modified: stat.st_mtime, ..Metadata::default() };
+                if let Some((_, stat)) =
+                    self.lower(path).filter(|(_, stat)| stat.st_mode & libc::S_IFMT == libc::S_IFDIR)
+                {
+                    let metadata = Metadata {
+                        uid: stat.st_uid,
+                        gid: stat.st_gid,
+                        mode: stat.st_mode & 0o7777,
+                        modified: stat.st_mtime,
+                        ..Metadata::default()
+                    };
                     apply(&descriptor, name, &metadata, false).map_err(refused(path))?;
                     self.times.insert(path.to_path_buf(), metadata.modified);
                 }
@@ -188,7 +213,8 @@ impl Sink for Directory {
         match mkdirat(&parent, name, Mode::from_bits_truncate(0o700)) {
             Ok(()) => {}
             Err(nix::Error::EEXIST) => {
-                let is_directory = fstatat(&parent, name, AtFlags::AT_SYMLINK_NOFOLLOW).is_ok_and(|stat| stat.st_mode & libc::S_IFMT == libc::S_IFDIR);
+                let is_directory = fstatat(&parent, name, AtFlags::AT_SYMLINK_NOFOLLOW)
+                    .is_ok_and(|stat| stat.st_mode & libc::S_IFMT == libc::S_IFDIR);
                 if !is_directory {
                     self.clear(&parent, &path)?;
                     mkdirat(&parent, name, Mode::from_bits_truncate(0o700)).map_err(refused(&path))?;
@@ -209,10 +235,12 @@ impl Sink for Directory {
         let name = path.file_name().unwrap_or_default();
         self.clear(&parent, &path)?;
         let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-        let mut file = std::fs::File::from(openat(&parent, name, flags, Mode::from_bits_truncate(0o600)).map_err(refused(&path))?);
+        let mut file =
+            std::fs::File::from(openat(&parent, name, flags, Mode::from_bits_truncate(0o600)).map_err(refused(&path))?);
         let mut buffer = vec![0; 1 << 16];
         loop {
-            let count = content.read(&mut buffer).map_err(|error| Refusal::Invalid(format!("{}: {error}", path.display())))?;
+            let count =
+                content.read(&mut buffer).map_err(|error| Refusal::Invalid(format!("{}: {error}", path.display())))?;
             if count == 0 {
                 break;
             }
@@ -234,7 +262,8 @@ impl Sink for Directory {
     }
 
     fn hard_link(&mut self, path: &Path, target: &Path) -> Result<(), Refusal> {
-        let target_name = target.file_name().ok_or_else(|| Refusal::at(path, "a hard link to the root"))?.to_os_string();
+        let target_name =
+            target.file_name().ok_or_else(|| Refusal::at(path, "a hard link to the root"))?.to_os_string();
         let target_parent = self.resolve(target.parent().unwrap_or(Path::new("")))?;
         let missing = |_| Refusal::at(path, "a hard link to what the layer does not have");
         let source = self.open(&target_parent, OFlag::O_PATH | OFlag::O_DIRECTORY).map_err(missing)?;
@@ -243,7 +272,8 @@ impl Sink for Directory {
             return Err(Refusal::at(&path, "a hard link to itself"));
         }
         self.clear(&parent, &path)?;
-        linkat(&source, target_name.as_os_str(), &parent, path.file_name().unwrap_or_default(), AtFlags::empty()).map_err(missing)
+        linkat(&source, target_name.as_os_str(), &parent, path.file_name().unwrap_or_default(), AtFlags::empty())
+            .map_err(missing)
     }
 
     fn fifo(&mut self, path: &Path, metadata: &Metadata) -> Result<(), Refusal> {
@@ -272,13 +302,21 @@ impl Sink for Directory {
 /// Opens a name below a directory; links and everything that leads out are errors.
 pub(super) fn open_beneath(root: &impl AsFd, path: &Path, flags: OFlag) -> nix::Result<OwnedFd> {
     let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
-    let how = OpenHow::new().flags(flags | OFlag::O_CLOEXEC).resolve(ResolveFlag::RESOLVE_BENEATH | ResolveFlag::RESOLVE_NO_SYMLINKS | ResolveFlag::RESOLVE_NO_MAGICLINKS);
+    let how = OpenHow::new()
+        .flags(flags | OFlag::O_CLOEXEC)
+        .resolve(ResolveFlag::RESOLVE_BENEATH | ResolveFlag::RESOLVE_NO_SYMLINKS | ResolveFlag::RESOLVE_NO_MAGICLINKS);
     openat2(root, path, how)
 }
 
 /// Owner, then permissions, then (for what has no descriptor) the time.
 fn apply(parent: &OwnedFd, name: &OsStr, metadata: &Metadata, link: bool) -> nix::Result<()> {
-    fchownat(parent, name, Some(Uid::from_raw(metadata.uid)), Some(Gid::from_raw(metadata.gid)), AtFlags::AT_SYMLINK_NOFOLLOW)?;
+    fchownat(
+        parent,
+        name,
+        Some(Uid::from_raw(metadata.uid)),
+        Some(Gid::from_raw(metadata.gid)),
+        AtFlags::AT_SYMLINK_NOFOLLOW,
+    )?;
     if link {
         let time = TimeSpec::new(metadata.modified, 0);
         return utimensat(parent, name, &time, &time, UtimensatFlags::NoFollowSymlink);

@@ -82,7 +82,10 @@ impl ImageStore {
 
     pub(super) fn records(&self) -> Vec<(PathBuf, Record)> {
         let Ok(entries) = fs::read_dir(self.options.root.join("images")) else { return Vec::new() };
-        entries.flatten().filter_map(|entry| Some((entry.path(), serde_json::from_slice(&fs::read(entry.path()).ok()?).ok()?))).collect()
+        entries
+            .flatten()
+            .filter_map(|entry| Some((entry.path(), serde_json::from_slice(&fs::read(entry.path()).ok()?).ok()?)))
+            .collect()
     }
 
     pub(super) fn remember(&self, record: &Record) -> Result<(), ImageError> {
@@ -116,7 +119,11 @@ impl ImageStore {
     fn verified(&self, digest: &Digest) -> Result<Vec<u8>, ImageError> {
         let bytes = fs::read(self.blobs().path(digest))?;
         let actual = Digest::of(&bytes);
-        if actual == *digest { Ok(bytes) } else { Err(ImageError::DigestMismatch { expected: digest.to_string(), actual: actual.to_string() }) }
+        if actual == *digest {
+            Ok(bytes)
+        } else {
+            Err(ImageError::DigestMismatch { expected: digest.to_string(), actual: actual.to_string() })
+        }
     }
 
     /// The image of a record.
@@ -127,10 +134,20 @@ impl ImageStore {
         let (manifest, configuration) = self.describe(&record.digest)?;
         let layers: Vec<PathBuf> = configuration.chain().iter().map(|name| self.layer_path(name)).collect();
         if let Some(missing) = layers.iter().find(|layer| !layer.is_dir()) {
-            return Err(ImageError::Io(std::io::Error::new(std::io::ErrorKind::NotFound, missing.display().to_string())));
+            return Err(ImageError::Io(std::io::Error::new(
+                std::io::ErrorKind::NotFound,
+                missing.display().to_string(),
+            )));
         }
         let size = manifest.layers.iter().fold(manifest.config.size, |sum, layer| sum.saturating_add(layer.size));
-        Ok(Image { reference: record.reference.clone(), digest: record.digest.clone(), index_digest: record.index_digest.clone(), config: configuration.config, layers, size })
+        Ok(Image {
+            reference: record.reference.clone(),
+            digest: record.digest.clone(),
+            index_digest: record.index_digest.clone(),
+            config: configuration.config,
+            layers,
+            size,
+        })
     }
 
     /// The lock of a layer, so that two pulls unpack it once.

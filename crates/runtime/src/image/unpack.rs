@@ -69,7 +69,12 @@ pub(crate) async fn run(helper: &Helper, job: &Job, layer: &Path, digest: &Diges
     let digest = digest.to_string();
     let read = tokio::time::timeout(job.limits.time, output.take(MAXIMUM_RESULT).read_to_end(&mut line)).await;
     match read {
-        Err(_) => return Err(ImageError::LayerTooLarge { digest, reason: format!("not unpacked after {} seconds", job.limits.time.as_secs()) }),
+        Err(_) => {
+            return Err(ImageError::LayerTooLarge {
+                digest,
+                reason: format!("not unpacked after {} seconds", job.limits.time.as_secs()),
+            });
+        }
         Ok(result) => drop(result?),
     }
     let status = child.wait().await?;
@@ -93,7 +98,9 @@ pub(crate) fn mark_opaque(directory: &Path, names: &[String]) -> Result<(), Imag
         let opened = sink::open_beneath(&root, path, OFlag::O_RDONLY | OFlag::O_DIRECTORY).map_err(io::Error::from)?;
         use std::os::fd::AsRawFd;
         // SAFETY: descriptor, name and value are valid through the call, and the value is one byte long.
-        let set = unsafe { libc::fsetxattr(opened.as_raw_fd(), c"trusted.overlay.opaque".as_ptr(), c"y".as_ptr().cast(), 1, 0) };
+        let set = unsafe {
+            libc::fsetxattr(opened.as_raw_fd(), c"trusted.overlay.opaque".as_ptr(), c"y".as_ptr().cast(), 1, 0)
+        };
         if set != 0 {
             return Err(io::Error::last_os_error().into());
         }
@@ -113,12 +120,20 @@ pub(crate) fn main(arguments: &[OsString]) -> i32 {
 }
 
 fn unpack(mut directory: Directory, limits: &UnpackLimits) -> Outcome {
-    let outcome = layer::read(io::stdin().lock(), limits, &mut directory).and_then(|summary| Ok((summary, directory.finish()?)));
+    let outcome =
+        layer::read(io::stdin().lock(), limits, &mut directory).and_then(|summary| Ok((summary, directory.finish()?)));
     match outcome {
-        Ok((_, opaque)) if opaque.len() > MAXIMUM_OPAQUE => Outcome::TooLarge(format!("more than {MAXIMUM_OPAQUE} opaque directories")),
+        Ok((_, opaque)) if opaque.len() > MAXIMUM_OPAQUE => {
+            Outcome::TooLarge(format!("more than {MAXIMUM_OPAQUE} opaque directories"))
+        }
         Ok((summary, opaque)) => {
             let opaque = opaque.iter().map(|path| hex::encode(path.as_os_str().as_bytes())).collect();
-            Outcome::Unpacked(Unpacked { diff_id: summary.diff_id, bytes: summary.bytes, entries: summary.entries, opaque })
+            Outcome::Unpacked(Unpacked {
+                diff_id: summary.diff_id,
+                bytes: summary.bytes,
+                entries: summary.entries,
+                opaque,
+            })
         }
         Err(Refusal::Unsafe { path, reason }) => Outcome::Unsafe { path, reason },
         Err(Refusal::TooLarge(reason)) => Outcome::TooLarge(reason),
@@ -135,13 +150,24 @@ fn prepare(arguments: &[OsString]) -> Result<(Directory, UnpackLimits), String> 
     let job: Job = serde_json::from_str(text).map_err(|error| error.to_string())?;
     let said = |what: &'static str| move |error: nix::Error| format!("{what}: {error}");
     nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGKILL).map_err(said("prctl"))?;
-    let lowers = job.lowers.iter().map(|path| files::open_directory(path)).collect::<Result<Vec<_>, _>>().map_err(said("layers below"))?;
-    for (resource, limit) in [(Resource::RLIMIT_AS, MEMORY), (Resource::RLIMIT_FSIZE, job.limits.bytes), (Resource::RLIMIT_CORE, 0), (Resource::RLIMIT_NOFILE, 512)] {
+    let lowers = job
+        .lowers
+        .iter()
+        .map(|path| files::open_directory(path))
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(said("layers below"))?;
+    for (resource, limit) in [
+        (Resource::RLIMIT_AS, MEMORY),
+        (Resource::RLIMIT_FSIZE, job.limits.bytes),
+        (Resource::RLIMIT_CORE, 0),
+        (Resource::RLIMIT_NOFILE, 512),
+    ] {
         setrlimit(resource, limit, limit).map_err(said("setrlimit"))?;
     }
     // A file beyond the bound is an error to report, not a reason to die.
     // SAFETY: ignoring a signal installs no handler.
-    unsafe { nix::sys::signal::signal(nix::sys::signal::Signal::SIGXFSZ, nix::sys::signal::SigHandler::SigIgn) }.map_err(said("signal"))?;
+    unsafe { nix::sys::signal::signal(nix::sys::signal::Signal::SIGXFSZ, nix::sys::signal::SigHandler::SigIgn) }
+        .map_err(said("signal"))?;
     nix::sys::stat::umask(nix::sys::stat::Mode::empty());
     nix::unistd::chroot(&job.directory).map_err(said("chroot"))?;
     nix::unistd::chdir("/").map_err(said("chdir"))?;
@@ -155,7 +181,13 @@ fn prepare(arguments: &[OsString]) -> Result<(Directory, UnpackLimits), String> 
 /// Only what making other users' files takes.
 fn keep_capabilities() -> Result<(), String> {
     use caps::{CapSet, Capability};
-    let keep = caps::CapsHashSet::from([Capability::CAP_CHOWN, Capability::CAP_DAC_OVERRIDE, Capability::CAP_FOWNER, Capability::CAP_FSETID, Capability::CAP_SETFCAP]);
+    let keep = caps::CapsHashSet::from([
+        Capability::CAP_CHOWN,
+        Capability::CAP_DAC_OVERRIDE,
+        Capability::CAP_FOWNER,
+        Capability::CAP_FSETID,
+        Capability::CAP_SETFCAP,
+    ]);
     for capability in caps::read(None, CapSet::Bounding).map_err(|error| error.to_string())? {
         if !keep.contains(&capability) {
             caps::drop(None, CapSet::Bounding, capability).map_err(|error| error.to_string())?;
@@ -184,6 +216,7 @@ const CALLS: &[i64] = &[
 fn filter() -> Result<BpfProgram, String> {
     let arch = TargetArch::try_from(std::env::consts::ARCH).map_err(|error| error.to_string())?;
     let rules = CALLS.iter().map(|number| (*number, Vec::new())).collect();
-    let filter = SeccompFilter::new(rules, SeccompAction::KillProcess, SeccompAction::Allow, arch).map_err(|error| error.to_string())?;
+    let filter = SeccompFilter::new(rules, SeccompAction::KillProcess, SeccompAction::Allow, arch)
+        .map_err(|error| error.to_string())?;
     BpfProgram::try_from(filter).map_err(|error| error.to_string())
 }

@@ -183,7 +183,10 @@ impl LogReader {
                 }
             }
             let Some(header) = Header::decode(&header) else {
-                return Err(io::Error::new(io::ErrorKind::InvalidData, format!("segment {} is damaged at {}", self.cursor.segment, self.cursor.offset)));
+                return Err(io::Error::new(
+                    io::ErrorKind::InvalidData,
+                    format!("segment {} is damaged at {}", self.cursor.segment, self.cursor.offset),
+                ));
             };
             let mut content = vec![0; header.length];
             return Ok((self.read_at(&mut content, HEADER as u64)? == Some(true)).then_some((header, content)));
@@ -194,7 +197,11 @@ impl LogReader {
     fn read_at(&mut self, buffer: &mut [u8], beyond: u64) -> io::Result<Option<bool>> {
         self.segment()?;
         let offset = self.cursor.offset + beyond;
-        self.file.as_ref().filter(|(number, _)| *number == self.cursor.segment).map(|(_, file)| read_exact(file, buffer, offset)).transpose()
+        self.file
+            .as_ref()
+            .filter(|(number, _)| *number == self.cursor.segment)
+            .map(|(_, file)| read_exact(file, buffer, offset))
+            .transpose()
     }
 
     /// Opens the segment at the position, or the first one left if the position was never saved.
@@ -217,7 +224,11 @@ impl LogReader {
 
     fn first_after(&self) -> Option<u64> {
         let names = fs::read_dir(&self.directory).ok()?;
-        names.flatten().filter_map(|entry| record::number(entry.file_name().to_str()?)).filter(|number| *number > self.cursor.segment).min()
+        names
+            .flatten()
+            .filter_map(|entry| record::number(entry.file_name().to_str()?))
+            .filter(|number| *number > self.cursor.segment)
+            .min()
     }
 }
 
@@ -249,7 +260,12 @@ impl Pending {
     }
 
     fn line(&mut self, stream: Stream, partial: bool) -> LogLine {
-        LogLine { stream, time: files::from_nanoseconds(self.nanoseconds), bytes: std::mem::take(&mut self.bytes), partial }
+        LogLine {
+            stream,
+            time: files::from_nanoseconds(self.nanoseconds),
+            bytes: std::mem::take(&mut self.bytes),
+            partial,
+        }
     }
 }
 

@@ -94,7 +94,8 @@ impl Spool {
         for stream in [Stream::Stdout, Stream::Stderr] {
             let dropped = self.pending_gap[stream as usize];
             if dropped > 0 {
-                let written = self.write(Header { kind: Kind::Gap(stream), length: 8, nanoseconds }, &dropped.to_le_bytes());
+                let written =
+                    self.write(Header { kind: Kind::Gap(stream), length: 8, nanoseconds }, &dropped.to_le_bytes());
                 if written.is_err() {
                     return false;
                 }
@@ -124,7 +125,9 @@ impl Spool {
         if self.segments.back().is_none_or(|(_, size)| size + length > self.segment_limit && *size > 0) {
             self.rotate()?;
         }
-        let (Some(file), Some((_, size))) = (&mut self.file, self.segments.back_mut()) else { return Err(io::Error::other("no segment")) };
+        let (Some(file), Some((_, size))) = (&mut self.file, self.segments.back_mut()) else {
+            return Err(io::Error::other("no segment"));
+        };
         let encoded = header.encode();
         let written = file.write_vectored(&[IoSlice::new(&encoded), IoSlice::new(content)]);
         match written {

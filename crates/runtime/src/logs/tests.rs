@@ -13,7 +13,12 @@ fn texts(lines: &[LogLine]) -> Vec<String> {
 }
 
 fn disk(directory: &Path) -> u64 {
-    fs::read_dir(directory).unwrap().map(|entry| entry.unwrap()).filter(|entry| entry.file_name() != CURSOR).map(|entry| entry.metadata().unwrap().len()).sum()
+    fs::read_dir(directory)
+        .unwrap()
+        .map(|entry| entry.unwrap())
+        .filter(|entry| entry.file_name() != CURSOR)
+        .map(|entry| entry.metadata().unwrap().len())
+        .sum()
 }
 
 #[tokio::test]
@@ -104,7 +109,11 @@ async fn a_dropping_spool_drops_whole_lines_and_counts_them() {
         assert_eq!(*kept, line(u32::try_from(number).unwrap()).trim_end(), "a torn line");
     }
     let missing = total - kept;
-    assert!(reader.dropped_bytes() > 0 && reader.dropped_bytes().abs_diff(missing) <= 1100, "{} of {missing}", reader.dropped_bytes());
+    assert!(
+        reader.dropped_bytes() > 0 && reader.dropped_bytes().abs_diff(missing) <= 1100,
+        "{} of {missing}",
+        reader.dropped_bytes()
+    );
 }
 
 #[tokio::test]

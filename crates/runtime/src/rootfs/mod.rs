@@ -67,7 +67,13 @@ pub enum RootfsError {
 impl RootfsError {
     pub(crate) fn at(path: &Path) -> impl FnOnce(io::Error) -> RootfsError {
         let path = path.to_path_buf();
-        move |source| if source.raw_os_error() == Some(libc::ENOSPC) { RootfsError::NoSpace } else { RootfsError::Io { path, source } }
+        move |source| {
+            if source.raw_os_error() == Some(libc::ENOSPC) {
+                RootfsError::NoSpace
+            } else {
+                RootfsError::Io { path, source }
+            }
+        }
     }
 
     pub(crate) fn mount(target: &Path) -> impl FnOnce(nix::Error) -> RootfsError {

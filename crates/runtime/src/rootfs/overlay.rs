@@ -23,13 +23,17 @@ const MAXIMUM_LAYERS: usize = 200;
 /// [`RootfsError::Mount`] with the kernel's words, [`RootfsError::NoSpace`].
 pub fn mount_overlay(rootfs: &Rootfs, target: &Path) -> Result<(), RootfsError> {
     if rootfs.lowers.is_empty() || rootfs.lowers.len() > MAXIMUM_LAYERS {
-        return Err(RootfsError::Mount { target: target.to_path_buf(), reason: format!("{} layers", rootfs.lowers.len()) });
+        return Err(RootfsError::Mount {
+            target: target.to_path_buf(),
+            reason: format!("{} layers", rootfs.lowers.len()),
+        });
     }
     for directory in [&rootfs.upper, &rootfs.work] {
         files::private_directory(directory).map_err(RootfsError::at(directory))?;
     }
     // The upper directory becomes the container's `/`, which every user in it must be able to enter.
-    fs::set_permissions(&rootfs.upper, std::os::unix::fs::PermissionsExt::from_mode(0o755)).map_err(RootfsError::at(&rootfs.upper))?;
+    fs::set_permissions(&rootfs.upper, std::os::unix::fs::PermissionsExt::from_mode(0o755))
+        .map_err(RootfsError::at(&rootfs.upper))?;
     fs::create_dir_all(target).map_err(RootfsError::at(target))?;
     let open = |path: &PathBuf| files::open_directory(path).map_err(|error| RootfsError::at(path)(error.into()));
     let lowers = rootfs.lowers.iter().rev().map(open).collect::<Result<Vec<OwnedFd>, _>>()?;
@@ -37,7 +41,8 @@ pub fn mount_overlay(rootfs: &Rootfs, target: &Path) -> Result<(), RootfsError> 
     let name = |fd: &OwnedFd| format!("/proc/self/fd/{}", fd.as_raw_fd());
     let names: Vec<String> = lowers.iter().map(name).collect();
     let options = format!("lowerdir={},upperdir={},workdir={}", names.join(":"), name(&upper), name(&work));
-    mount(Some("overlay"), target, Some("overlay"), MsFlags::MS_NODEV, Some(options.as_str())).map_err(RootfsError::mount(target))
+    mount(Some("overlay"), target, Some("overlay"), MsFlags::MS_NODEV, Some(options.as_str()))
+        .map_err(RootfsError::mount(target))
 }
 
 /// Unmounts everything at or below `directory`, the newest first, even if it is in use; says how many it was.

@@ -50,7 +50,8 @@ struct Passwd<'a> {
 fn passwd(text: &str) -> impl Iterator<Item = Passwd<'_>> {
     text.lines().filter_map(|line| {
         let mut fields = line.split(':');
-        let (name, _, uid, gid) = (fields.next()?, fields.next()?, fields.next()?.parse().ok()?, fields.next()?.parse().ok()?);
+        let (name, _, uid, gid) =
+            (fields.next()?, fields.next()?, fields.next()?.parse().ok()?, fields.next()?.parse().ok()?);
         Some(Passwd { name, uid, gid, home: fields.nth(1).unwrap_or("/") })
     })
 }
@@ -74,21 +75,34 @@ fn resolve_in(passwd_text: &str, group_text: &str, user: &str) -> Result<User, R
     let wanted = if user_part.is_empty() { "0" } else { user_part };
     let entry = passwd(passwd_text).find(|entry| entry.name == wanted || number(wanted) == Some(entry.uid));
     let mut resolved = match (&entry, number(wanted)) {
-        (Some(entry), _) => User { uid: entry.uid, gid: entry.gid, additional_gids: Vec::new(), home: entry.home.to_owned() },
+        (Some(entry), _) => {
+            User { uid: entry.uid, gid: entry.gid, additional_gids: Vec::new(), home: entry.home.to_owned() }
+        }
         (None, Some(uid)) => User { uid, gid: 0, additional_gids: Vec::new(), home: "/".to_owned() },
-        (None, None) => return Err(RootfsError::NoSuchName { kind: "user", name: user_part.to_owned(), file: "passwd" }),
+        (None, None) => {
+            return Err(RootfsError::NoSuchName { kind: "user", name: user_part.to_owned(), file: "passwd" });
+        }
     };
     if resolved.home.is_empty() {
         resolved.home = "/".to_owned();
     }
     match group_part {
         Some(group) => {
-            let found = groups(group_text).find(|(name, gid, _)| *name == group || number(group) == Some(*gid)).map(|(_, gid, _)| gid);
-            resolved.gid = found.or_else(|| number(group)).ok_or_else(|| RootfsError::NoSuchName { kind: "group", name: group.to_owned(), file: "group" })?;
+            let found = groups(group_text)
+                .find(|(name, gid, _)| *name == group || number(group) == Some(*gid))
+                .map(|(_, gid, _)| gid);
+            resolved.gid = found.or_else(|| number(group)).ok_or_else(|| RootfsError::NoSuchName {
+                kind: "group",
+                name: group.to_owned(),
+                file: "group",
+            })?;
         }
         None => {
             if let Some(entry) = &entry {
-                resolved.additional_gids = groups(group_text).filter(|(_, _, members)| members.split(',').any(|member| member == entry.name)).map(|(_, gid, _)| gid).collect();
+                resolved.additional_gids = groups(group_text)
+                    .filter(|(_, _, members)| members.split(',').any(|member| member == entry.name))
+                    .map(|(_, gid, _)| gid)
+                    .collect();
             }
         }
     }
@@ -104,7 +118,12 @@ mod tests {
 
     fn check(user: &str, expected: Option<(u32, u32, &[u32], &str)>) {
         let resolved = resolve_in(PASSWD, GROUP, user).ok();
-        let expected = expected.map(|(uid, gid, gids, home)| User { uid, gid, additional_gids: gids.to_vec(), home: home.to_owned() });
+        let expected = expected.map(|(uid, gid, gids, home)| User {
+            uid,
+            gid,
+            additional_gids: gids.to_vec(),
+            home: home.to_owned(),
+        });
         assert_eq!(resolved, expected, "{user:?}");
     }
 

@@ -30,7 +30,9 @@ impl EphemeralVolume {
     /// [`RootfsError::Format`] without `mkfs.ext4`, [`RootfsError::NoSpace`], [`RootfsError::Mount`]. Nothing is left behind then.
     pub fn create(image: &Path, mount_point: &Path, bytes: u64) -> Result<Self, RootfsError> {
         let volume = Self { image: image.to_path_buf(), mount_point: mount_point.to_path_buf() };
-        let made = template(image, bytes).and_then(|template| copy_sparse(&template, image).map_err(RootfsError::at(image))).and_then(|()| volume.mount());
+        let made = template(image, bytes)
+            .and_then(|template| copy_sparse(&template, image).map_err(RootfsError::at(image)))
+            .and_then(|()| volume.mount());
         if made.is_err() {
             // The caller learns of the first failure; this only tidies up.
             let _ = fs::remove_file(image);
@@ -40,7 +42,8 @@ impl EphemeralVolume {
 
     /// Finds a volume again that an earlier process made, if it is still mounted.
     pub fn adopt(image: &Path, mount_point: &Path) -> Option<Self> {
-        (image.exists() && overlay::is_mounted(mount_point)).then(|| Self { image: image.to_path_buf(), mount_point: mount_point.to_path_buf() })
+        (image.exists() && overlay::is_mounted(mount_point))
+            .then(|| Self { image: image.to_path_buf(), mount_point: mount_point.to_path_buf() })
     }
 
     /// Used and total bytes.
@@ -74,7 +77,8 @@ impl EphemeralVolume {
         fs::create_dir_all(&self.mount_point).map_err(RootfsError::at(&self.mount_point))?;
         let device = attach(&self.image).map_err(RootfsError::at(&self.image))?;
         let flags = MsFlags::MS_NODEV | MsFlags::MS_NOSUID | MsFlags::MS_NOATIME;
-        mount(Some(&device.path), &self.mount_point, Some("ext4"), flags, None::<&str>).map_err(RootfsError::mount(&self.mount_point))
+        mount(Some(&device.path), &self.mount_point, Some("ext4"), flags, None::<&str>)
+            .map_err(RootfsError::mount(&self.mount_point))
     }
 }
 
@@ -86,8 +90,15 @@ fn template(image: &Path, bytes: u64) -> Result<PathBuf, RootfsError> {
     if path.exists() {
         return Ok(path);
     }
-    let temporary = directory.join(format!(".template-{bytes}-{}-{:?}", std::process::id(), std::thread::current().id()));
-    let file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&temporary).map_err(RootfsError::at(&temporary))?;
+    let temporary =
+        directory.join(format!(".template-{bytes}-{}-{:?}", std::process::id(), std::thread::current().id()));
+    let file = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(&temporary)
+        .map_err(RootfsError::at(&temporary))?;
     file.set_len(bytes).map_err(RootfsError::at(&temporary))?;
     drop(file);
     let output = std::process::Command::new("mkfs.ext4")

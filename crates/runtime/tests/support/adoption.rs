@@ -13,7 +13,11 @@ pub fn child(arguments: &[String]) -> ! {
     let tokio = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     tokio.block_on(async {
         let runtime = world.runtime().await;
-        for (id, script) in [("runs", "echo before; sleep 1; echo after; sleep 1000"), ("ends", "echo short; exit 6"), ("waits", "exit 4")] {
+        for (id, script) in [
+            ("runs", "echo before; sleep 1; echo after; sleep 1000"),
+            ("ends", "echo short; exit 6"),
+            ("waits", "exit 4"),
+        ] {
             let container = runtime.create(id, world.spec(id, &["/bin/sh", "-c", script])).await.unwrap();
             if id != "waits" {
                 container.start().await.unwrap();
@@ -26,7 +30,11 @@ pub fn child(arguments: &[String]) -> ! {
 }
 
 pub async fn a_restarted_caller_finds_everything(world: World) {
-    let mut caller = Command::new("/proc/self/exe").args(["adoption-child", world.directory.to_str().unwrap(), &world.cgroup]).stdin(Stdio::null()).spawn().unwrap();
+    let mut caller = Command::new("/proc/self/exe")
+        .args(["adoption-child", world.directory.to_str().unwrap(), &world.cgroup])
+        .stdin(Stdio::null())
+        .spawn()
+        .unwrap();
     let ready = world.directory.join("ready");
     eventually("the first caller is ready", || ready.exists()).await;
     caller.kill().unwrap();
@@ -38,7 +46,8 @@ pub async fn a_restarted_caller_finds_everything(world: World) {
     let ids: Vec<String> = runtime.list().iter().map(|container| container.id().to_owned()).collect();
     assert_eq!(ids, ["ends", "runs", "waits"]);
     assert!(!world.directory.join("containers/half").exists());
-    let (runs, ends, waits) = (runtime.get("runs").unwrap(), runtime.get("ends").unwrap(), runtime.get("waits").unwrap());
+    let (runs, ends, waits) =
+        (runtime.get("runs").unwrap(), runtime.get("ends").unwrap(), runtime.get("waits").unwrap());
     assert!(matches!(runs.state(), State::Running { .. }));
     assert_eq!(ends.wait().await.code, Some(6));
     assert_eq!(printed(&ends).await.0, "short\n");
@@ -61,7 +70,8 @@ pub async fn a_killed_shim_leaves_the_container_running(world: World) {
     let container = runtime.create("one", world.spec("one", &["/bin/sleep", "1000"])).await.unwrap();
     container.start().await.unwrap();
     let pid = container.pid().unwrap();
-    let shim: serde_json::Value = serde_json::from_slice(&std::fs::read(container.directory().join("shim.json")).unwrap()).unwrap();
+    let shim: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(container.directory().join("shim.json")).unwrap()).unwrap();
     assert!(Command::new("kill").args(["-9", &shim["pid"].to_string()]).status().unwrap().success());
     tokio::time::sleep(Duration::from_millis(200)).await;
     assert!(matches!(container.state(), State::Running { .. }));
@@ -82,10 +92,12 @@ pub async fn destroy_sweeps_up(world: World) {
     let containers = world.directory.join("containers");
     let runtime = world.runtime().await;
     for id in ["one", "two"] {
-        let container = runtime.create(id, world.spec(id, &["/bin/sh", "-c", "sleep 1000 & sleep 1000"])).await.unwrap();
+        let container =
+            runtime.create(id, world.spec(id, &["/bin/sh", "-c", "sleep 1000 & sleep 1000"])).await.unwrap();
         container.start().await.unwrap();
     }
-    let shim: serde_json::Value = serde_json::from_slice(&std::fs::read(containers.join("two/shim.json")).unwrap()).unwrap();
+    let shim: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(containers.join("two/shim.json")).unwrap()).unwrap();
     assert!(Command::new("kill").args(["-9", &shim["pid"].to_string()]).status().unwrap().success());
     let cgroup = world.cgroup.clone();
     let report = tokio::task::spawn_blocking({

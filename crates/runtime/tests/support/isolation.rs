@@ -43,7 +43,14 @@ pub async fn forbidden_calls_fail(world: World) {
     let (code, out, err) = world.script("one", script, |_| {}).await;
     let lines: Vec<&str> = out.lines().collect();
     assert_eq!(code, Some(0), "{out}{err}");
-    assert!(lines.iter().filter(|line| line.contains("Operation not permitted") || line.contains("ermission denied")).count() >= 3, "{out}{err}");
+    assert!(
+        lines
+            .iter()
+            .filter(|line| line.contains("Operation not permitted") || line.contains("ermission denied"))
+            .count()
+            >= 3,
+        "{out}{err}"
+    );
     assert!(out.ends_with("0\n0\nchroot-works\n"), "{out}{err}");
     assert!(err.contains("/proc/sys/kernel/panic: Read-only"), "{err}");
 }
@@ -52,12 +59,18 @@ pub async fn the_host_is_out_of_reach(world: World) {
     let runtime = world.runtime().await;
     let container = runtime.create("one", world.spec("one", &["/bin/sleep", "1000"])).await.unwrap();
     container.start().await.unwrap();
-    let seen = text(&container.exec(shell("ls / /dev; ps -o args; ls -l /proc/self/fd | wc -l; ip link | grep -c ': '")).await.unwrap());
+    let seen = text(
+        &container
+            .exec(shell("ls / /dev; ps -o args; ls -l /proc/self/fd | wc -l; ip link | grep -c ': '"))
+            .await
+            .unwrap(),
+    );
     assert!(!seen.contains("vmlinuz") && !seen.contains("vda") && !seen.contains("longshore"), "{seen}");
     // Standard streams, the directory being listed, and the heading: nothing is inherited.
     assert!(seen.contains("\n5\n"), "{seen}");
     // The binary behind the processes that enter a container cannot be opened for writing through any of them.
-    let shim: serde_json::Value = serde_json::from_slice(&std::fs::read(container.directory().join("shim.json")).unwrap()).unwrap();
+    let shim: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(container.directory().join("shim.json")).unwrap()).unwrap();
     let executable = format!("/proc/{}/exe", shim["pid"]);
     let flags = nix::sys::statvfs::statvfs(executable.as_str()).unwrap().flags();
     assert!(flags.contains(nix::sys::statvfs::FsFlags::ST_RDONLY), "{flags:?}");

@@ -9,7 +9,9 @@ use crate::world::{World, command, eventually, printed, shell, text};
 
 pub async fn a_command_runs_and_its_end_is_told(world: World) {
     let runtime = world.runtime().await;
-    for (id, script, code, signal) in [("zero", "exit 0", 0, None), ("three", "exit 3", 3, None), ("killed", "kill -9 $$; sleep 1", 137, None)] {
+    for (id, script, code, signal) in
+        [("zero", "exit 0", 0, None), ("three", "exit 3", 3, None), ("killed", "kill -9 $$; sleep 1", 137, None)]
+    {
         let before = SystemTime::now();
         let mut spec = world.spec(id, &["/bin/sh", "-c", &format!("({script})")]);
         spec.init = id == "killed";
@@ -31,7 +33,10 @@ pub async fn created_is_not_running(world: World) {
     tokio::time::sleep(Duration::from_millis(100)).await;
     let marker = world.directory.join("writable/one/upper/ran");
     assert!(!marker.exists());
-    assert!(matches!(runtime.create("one", world.spec("one", &["/bin/true"])).await, Err(ContainerError::AlreadyExists { .. })));
+    assert!(matches!(
+        runtime.create("one", world.spec("one", &["/bin/true"])).await,
+        Err(ContainerError::AlreadyExists { .. })
+    ));
     assert!(matches!(container.exec(command(&["/bin/true"])).await, Err(ContainerError::NotRunning)));
     container.start().await.unwrap();
     container.wait().await;
@@ -56,7 +61,9 @@ pub async fn what_cannot_be_executed_is_named(world: World) {
         }
     };
     use ContainerError::{ExecFormat, ExecutableDenied, ExecutableNotFound, NoSuchGroup, NoSuchUser, WorkingDirectory};
-    assert!(matches!(make("a", &["/bin/nothing"], "", "").await, ExecutableNotFound { executable } if executable == "/bin/nothing"));
+    assert!(
+        matches!(make("a", &["/bin/nothing"], "", "").await, ExecutableNotFound { executable } if executable == "/bin/nothing")
+    );
     assert!(matches!(make("b", &["nothing"], "", "").await, ExecutableNotFound { .. }));
     assert!(matches!(make("c", &["/etc/passwd"], "", "").await, ExecutableDenied { .. }));
     assert!(matches!(make("d", &["/etc"], "", "").await, ExecutableDenied { .. }));
@@ -72,7 +79,13 @@ pub async fn what_cannot_be_executed_is_named(world: World) {
 
 pub async fn signals_and_escalation(world: World) {
     let runtime = world.runtime().await;
-    let handles = runtime.create("handles", world.spec("handles", &["/bin/sh", "-c", "trap 'exit 7' TERM; echo up; while :; do sleep 0.05; done"])).await.unwrap();
+    let handles = runtime
+        .create(
+            "handles",
+            world.spec("handles", &["/bin/sh", "-c", "trap 'exit 7' TERM; echo up; while :; do sleep 0.05; done"]),
+        )
+        .await
+        .unwrap();
     handles.start().await.unwrap();
     assert!(handles.logs().next(1).await.unwrap().is_some());
     handles.signal(15).await.unwrap();
@@ -94,9 +107,16 @@ pub async fn a_small_init_forwards_and_reaps(world: World) {
     let container = runtime.create("init", spec).await.unwrap();
     container.start().await.unwrap();
     let processes = container.exec(shell("setsid sh -c 'sleep 0.1 &'; sleep 0.5; ps -o pid,stat,args")).await.unwrap();
-    assert!(text(&processes).lines().any(|line| line.trim_start().starts_with("2 ") && line.contains("sleep 1000")), "{}", text(&processes));
+    assert!(
+        text(&processes).lines().any(|line| line.trim_start().starts_with("2 ") && line.contains("sleep 1000")),
+        "{}",
+        text(&processes)
+    );
     assert!(!text(&processes).contains(" Z "), "{}", text(&processes));
-    let status = container.exec(shell("grep -E 'Seccomp:|NoNewPrivs' /proc/1/status; readlink /proc/1/exe || echo unreadable")).await.unwrap();
+    let status = container
+        .exec(shell("grep -E 'Seccomp:|NoNewPrivs' /proc/1/status; readlink /proc/1/exe || echo unreadable"))
+        .await
+        .unwrap();
     assert!(text(&status).contains("Seccomp:\t2") && text(&status).contains("unreadable"), "{}", text(&status));
     let began = Instant::now();
     container.signal(15).await.unwrap();
@@ -113,23 +133,38 @@ pub async fn a_small_init_forwards_and_reaps(world: World) {
 
 pub async fn users_are_the_images_own(world: World) {
     for (number, (user, expected)) in
-        [("", "0 0 0"), ("app", "1000 1001 1001 50"), ("1000:0", "1000 0 0"), ("4242", "4242 0 0")].into_iter().enumerate()
+        [("", "0 0 0"), ("app", "1000 1001 1001 50"), ("1000:0", "1000 0 0"), ("4242", "4242 0 0")]
+            .into_iter()
+            .enumerate()
     {
-        let (code, out, err) = world.script(&format!("u{number}"), "echo $(id -u) $(id -g) $(id -G); echo to-stdout > /dev/stdout", |spec| user.clone_into(&mut spec.user)).await;
+        let (code, out, err) = world
+            .script(&format!("u{number}"), "echo $(id -u) $(id -g) $(id -G); echo to-stdout > /dev/stdout", |spec| {
+                user.clone_into(&mut spec.user)
+            })
+            .await;
         assert_eq!((code, out), (Some(0), format!("{expected}\nto-stdout\n")), "{user:?} {err}");
     }
 }
 
 pub async fn working_directory_environment_and_files(world: World) {
     let (code, out, err) = world
-        .script("one", "pwd; echo $HOME $GREETING $HOSTNAME $(hostname); cat /etc/hosts; echo $PATH; echo more >> /etc/hosts", |spec| {
-            spec.cwd = "/made/on/demand".to_owned();
-            spec.user = "app".to_owned();
-            spec.env = vec!["GREETING=hello world".to_owned()];
-            spec.files = vec![File { target: "/etc/hosts".to_owned(), content: "10.0.0.1 here\n".to_owned(), mode: 0o666 }];
-        })
+        .script(
+            "one",
+            "pwd; echo $HOME $GREETING $HOSTNAME $(hostname); cat /etc/hosts; echo $PATH; echo more >> /etc/hosts",
+            |spec| {
+                spec.cwd = "/made/on/demand".to_owned();
+                spec.user = "app".to_owned();
+                spec.env = vec!["GREETING=hello world".to_owned()];
+                spec.files =
+                    vec![File { target: "/etc/hosts".to_owned(), content: "10.0.0.1 here\n".to_owned(), mode: 0o666 }];
+            },
+        )
         .await;
-    assert_eq!(out, "/made/on/demand\n/home/app hello world box box\n10.0.0.1 here\n/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin\n", "{err}");
+    assert_eq!(
+        out,
+        "/made/on/demand\n/home/app hello world box box\n10.0.0.1 here\n/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin\n",
+        "{err}"
+    );
     assert_eq!(code, Some(0), "{err}");
 }
 
@@ -148,7 +183,11 @@ pub async fn mounts_tmpfs_and_read_only_root(world: World) {
                 Mount { source: data.clone(), target: "/data".to_owned(), read_only: false },
                 Mount { source: fixed.clone(), target: "/fixed".to_owned(), read_only: true },
             ];
-            spec.tmpfs = vec![Tmpfs { target: "/scratch".to_owned(), size_bytes: 4 << 20, options: vec!["mode=1777".to_owned()] }];
+            spec.tmpfs = vec![Tmpfs {
+                target: "/scratch".to_owned(),
+                size_bytes: 4 << 20,
+                options: vec!["mode=1777".to_owned()],
+            }];
         })
         .await;
     assert_eq!((code, out.as_str()), (Some(0), "fixed\nro-mount\nro-root\ntmpfs\ntmpfs-full\n1\n"), "{err}");
@@ -210,7 +249,8 @@ pub async fn namespaces_are_shared_when_asked(world: World) {
     let first = runtime.create("first", world.spec("first", &["/bin/sleep", "1000"])).await.unwrap();
     first.start().await.unwrap();
     let pid = first.pid().unwrap();
-    let mut spec = world.spec("second", &["/bin/sh", "-c", "ps -o args | grep -c '[s]leep 1000'; ip link | grep -c ': lo'"]);
+    let mut spec =
+        world.spec("second", &["/bin/sh", "-c", "ps -o args | grep -c '[s]leep 1000'; ip link | grep -c ': lo'"]);
     spec.pid_namespace_of = Some(pid);
     spec.network_namespace = Some(format!("/proc/{pid}/ns/net").into());
     let second = runtime.create("second", spec).await.unwrap();
@@ -222,7 +262,8 @@ pub async fn namespaces_are_shared_when_asked(world: World) {
 
 pub async fn a_deleted_container_leaves_nothing(world: World) {
     let runtime = world.runtime().await;
-    let container = runtime.create("one", world.spec("one", &["/bin/sh", "-c", "sleep 1000 & sleep 1000"])).await.unwrap();
+    let container =
+        runtime.create("one", world.spec("one", &["/bin/sh", "-c", "sleep 1000 & sleep 1000"])).await.unwrap();
     container.start().await.unwrap();
     let pid = container.pid().unwrap();
     container.delete().await.unwrap();
@@ -237,14 +278,21 @@ pub async fn a_deleted_container_leaves_nothing(world: World) {
     let again = runtime.create("one", world.spec("one", &["/bin/true"])).await.unwrap();
     again.start().await.unwrap();
     assert_eq!(again.wait().await.code, Some(0));
-    let shims = || fs::read_to_string(again.directory().join("shim.json")).ok().is_some_and(|text| text.contains("\"pid\""));
+    let shims =
+        || fs::read_to_string(again.directory().join("shim.json")).ok().is_some_and(|text| text.contains("\"pid\""));
     eventually("the shim's file is there", shims).await;
 }
 
 pub async fn a_released_container_goes_on_where_it_was(world: World) {
     let runtime = world.runtime().await;
     for round in 1..=3 {
-        let container = runtime.create("one", world.spec("one", &["/bin/sh", "-c", "echo x >> /log; rm -f /etc/group; wc -l < /log; ls /etc"])).await.unwrap();
+        let container = runtime
+            .create(
+                "one",
+                world.spec("one", &["/bin/sh", "-c", "echo x >> /log; rm -f /etc/group; wc -l < /log; ls /etc"]),
+            )
+            .await
+            .unwrap();
         container.start().await.unwrap();
         container.wait().await;
         assert_eq!(printed(&container).await.0, format!("{round}\nnotaprogram\npasswd\n"));
@@ -258,16 +306,22 @@ pub async fn an_image_with_nothing_but_a_program(world: World) {
     fs::copy("/bin/busybox", bare.join("busybox")).unwrap();
     let runtime = world.runtime().await;
     for (id, user, read_only) in [("root", "", false), ("user", "1234:5678", false), ("read-only", "", true)] {
-        let mut spec = world.spec(id, &["/busybox", "sh", "-c", "/busybox cat /etc/hosts; /busybox id -u; echo $HOME; /busybox ls /"]);
+        let mut spec = world
+            .spec(id, &["/busybox", "sh", "-c", "/busybox cat /etc/hosts; /busybox id -u; echo $HOME; /busybox ls /"]);
         spec.rootfs.lowers = vec![bare.clone()];
         spec.user = user.to_owned();
         spec.read_only_root = read_only;
-        spec.files = vec![File { target: "/etc/hosts".to_owned(), content: "127.0.0.1 localhost\n".to_owned(), mode: 0o644 }];
+        spec.files =
+            vec![File { target: "/etc/hosts".to_owned(), content: "127.0.0.1 localhost\n".to_owned(), mode: 0o644 }];
         let container = runtime.create(id, spec).await.unwrap();
         container.start().await.unwrap();
         assert_eq!(container.wait().await.code, Some(0));
         let uid = user.split(':').next().filter(|uid| !uid.is_empty()).unwrap_or("0");
-        assert_eq!(printed(&container).await, (format!("127.0.0.1 localhost\n{uid}\n/\nbusybox\ndev\netc\nproc\nsys\n"), String::new()), "{id}");
+        assert_eq!(
+            printed(&container).await,
+            (format!("127.0.0.1 localhost\n{uid}\n/\nbusybox\ndev\netc\nproc\nsys\n"), String::new()),
+            "{id}"
+        );
     }
 }
 

@@ -42,12 +42,21 @@ pub async fn memory(world: World) {
 pub async fn cpu_and_pids(world: World) {
     let runtime = world.runtime().await;
     let mut spec = world.spec("one", &["/bin/sleep", "1000"]);
-    spec.limits = Limits { cpu_quota_microseconds: Some(20_000), cpu_period_microseconds: Some(100_000), cpu_shares: Some(512), pids: Some(20), ..Limits::default() };
+    spec.limits = Limits {
+        cpu_quota_microseconds: Some(20_000),
+        cpu_period_microseconds: Some(100_000),
+        cpu_shares: Some(512),
+        pids: Some(20),
+        ..Limits::default()
+    };
     // Somebody has to reap what the shells leave: a zombie counts.
     spec.init = true;
     let container = runtime.create("one", spec).await.unwrap();
     container.start().await.unwrap();
-    let read = |controller: &str, file: &str| fs::read_to_string(format!("/sys/fs/cgroup/{controller}/{}/one/{file}", world.cgroup)).map(|text| text.trim().to_owned());
+    let read = |controller: &str, file: &str| {
+        fs::read_to_string(format!("/sys/fs/cgroup/{controller}/{}/one/{file}", world.cgroup))
+            .map(|text| text.trim().to_owned())
+    };
     if fs::exists("/sys/fs/cgroup/cpu").unwrap() {
         assert_eq!(read("cpu", "cpu.cfs_quota_us").unwrap(), "20000");
         assert_eq!(read("cpu", "cpu.shares").unwrap(), "512");
@@ -71,16 +80,25 @@ pub async fn ulimits_and_sysctls(world: World) {
     let (code, out, err) = world
         .script("one", script, |spec| {
             spec.ulimits = vec![Ulimit { name: "nofile".to_owned(), soft: 100, hard: 200 }];
-            spec.sysctls = [("net.core.somaxconn", "321"), ("kernel.msgmax", "4321")].map(|(k, v)| (k.to_owned(), v.to_owned())).into();
+            spec.sysctls = [("net.core.somaxconn", "321"), ("kernel.msgmax", "4321")]
+                .map(|(k, v)| (k.to_owned(), v.to_owned()))
+                .into();
         })
         .await;
     assert_eq!((code, out.as_str()), (Some(0), "100\n200\n321\n4321\n"), "{err}");
-    assert_ne!(fs::read_to_string("/proc/sys/kernel/msgmax").unwrap().trim(), "4321", "the host's parameter was changed");
+    assert_ne!(
+        fs::read_to_string("/proc/sys/kernel/msgmax").unwrap().trim(),
+        "4321",
+        "the host's parameter was changed"
+    );
 }
 
 pub async fn stats_are_read(world: World) {
     let runtime = world.runtime().await;
-    let mut spec = world.spec("one", &["/bin/sh", "-c", "x=$(head -c 8000000 /dev/zero | tr '\\0' x); echo ready; while :; do sleep 1; done"]);
+    let mut spec = world.spec(
+        "one",
+        &["/bin/sh", "-c", "x=$(head -c 8000000 /dev/zero | tr '\\0' x); echo ready; while :; do sleep 1; done"],
+    );
     spec.limits.memory_bytes = Some(64 << 20);
     let container = runtime.create("one", spec).await.unwrap();
     container.start().await.unwrap();
@@ -96,7 +114,10 @@ pub async fn a_volume_is_full_when_it_is_full(world: World) {
     let volume = EphemeralVolume::create(&image, &mount, 64 << 20).unwrap();
     assert_eq!(EphemeralVolume::adopt(&image, &mount), Some(volume.clone()));
     let runtime = world.runtime().await;
-    let mut spec = world.spec("one", &["/bin/sh", "-c", "dd if=/dev/zero of=/big bs=1M count=200 2>/dev/null || echo full; ls -l /big | wc -l"]);
+    let mut spec = world.spec(
+        "one",
+        &["/bin/sh", "-c", "dd if=/dev/zero of=/big bs=1M count=200 2>/dev/null || echo full; ls -l /big | wc -l"],
+    );
     spec.rootfs.upper = mount.join("one/upper");
     spec.rootfs.work = mount.join("one/work");
     let container = runtime.create("one", spec).await.unwrap();
@@ -106,7 +127,12 @@ pub async fn a_volume_is_full_when_it_is_full(world: World) {
     let (used, total) = volume.usage().unwrap();
     assert!(total <= 64 << 20 && used > total / 2, "{used} of {total}");
     container.delete().await.unwrap();
-    let second = EphemeralVolume::create(&world.directory.join("volumes/other.ext4"), &world.directory.join("volumes/other"), 64 << 20).unwrap();
+    let second = EphemeralVolume::create(
+        &world.directory.join("volumes/other.ext4"),
+        &world.directory.join("volumes/other"),
+        64 << 20,
+    )
+    .unwrap();
     volume.clone().remove().unwrap();
     volume.remove().unwrap();
     second.remove().unwrap();

@@ -8,7 +8,14 @@ use crate::world::{World, printed};
 
 pub async fn both_streams_in_order(world: World) {
     let runtime = world.runtime().await;
-    let container = runtime.create("one", world.spec("one", &["/bin/sh", "-c", "echo a; sleep 0.1; echo b >&2; sleep 0.1; echo c; printf no-newline"])).await.unwrap();
+    let container = runtime
+        .create(
+            "one",
+            world
+                .spec("one", &["/bin/sh", "-c", "echo a; sleep 0.1; echo b >&2; sleep 0.1; echo c; printf no-newline"]),
+        )
+        .await
+        .unwrap();
     container.start().await.unwrap();
     let mut logs = container.logs();
     let mut lines = Vec::new();
@@ -16,8 +23,10 @@ pub async fn both_streams_in_order(world: World) {
         lines.extend(more);
         logs.acknowledge().unwrap();
     }
-    let seen: Vec<(Stream, String)> = lines.iter().map(|line| (line.stream, String::from_utf8_lossy(&line.bytes).into_owned())).collect();
-    let expected = [(Stream::Stdout, "a"), (Stream::Stderr, "b"), (Stream::Stdout, "c"), (Stream::Stdout, "no-newline")];
+    let seen: Vec<(Stream, String)> =
+        lines.iter().map(|line| (line.stream, String::from_utf8_lossy(&line.bytes).into_owned())).collect();
+    let expected =
+        [(Stream::Stdout, "a"), (Stream::Stderr, "b"), (Stream::Stdout, "c"), (Stream::Stdout, "no-newline")];
     assert_eq!(seen, expected.map(|(stream, text)| (stream, text.to_owned())));
     assert!(lines.windows(2).all(|pair| pair[0].time <= pair[1].time));
 }
@@ -30,7 +39,10 @@ pub async fn a_blocking_container_waits(world: World) {
     container.start().await.unwrap();
     // Nobody reads: it must stand still, and the disk must not fill.
     assert!(tokio::time::timeout(Duration::from_secs(1), container.wait()).await.is_err());
-    let spool: u64 = std::fs::read_dir(container.directory().join("spool")).unwrap().map(|entry| entry.unwrap().metadata().unwrap().len()).sum();
+    let spool: u64 = std::fs::read_dir(container.directory().join("spool"))
+        .unwrap()
+        .map(|entry| entry.unwrap().metadata().unwrap().len())
+        .sum();
     assert!(spool <= 256 << 10, "{spool}");
     let (out, err) = printed(&container).await;
     assert_eq!(container.wait().await.code, Some(0));
@@ -45,10 +57,14 @@ pub async fn a_dropping_container_runs_on(world: World) {
     let container = runtime.create("one", spec).await.unwrap();
     let began = Instant::now();
     container.start().await.unwrap();
-    let shim: serde_json::Value = serde_json::from_slice(&std::fs::read(container.directory().join("shim.json")).unwrap()).unwrap();
+    let shim: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(container.directory().join("shim.json")).unwrap()).unwrap();
     let resident = || -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", shim["pid"])).unwrap_or_default();
-        status.lines().find_map(|line| line.strip_prefix("RssAnon:")?.split_whitespace().next()?.parse().ok()).unwrap_or(0)
+        status
+            .lines()
+            .find_map(|line| line.strip_prefix("RssAnon:")?.split_whitespace().next()?.parse().ok())
+            .unwrap_or(0)
     };
     let mut highest = 0;
     while tokio::time::timeout(Duration::from_millis(50), container.wait()).await.is_err() {
@@ -65,5 +81,9 @@ pub async fn a_dropping_container_runs_on(world: World) {
             kept += 11;
         }
     }
-    assert!(logs.dropped_bytes() + kept >= 199_900_000 && kept < 1 << 20, "{kept} kept, {} dropped", logs.dropped_bytes());
+    assert!(
+        logs.dropped_bytes() + kept >= 199_900_000 && kept < 1 << 20,
+        "{kept} kept, {} dropped",
+        logs.dropped_bytes()
+    );
 }

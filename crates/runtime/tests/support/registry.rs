@@ -53,7 +53,14 @@ impl Server {
     }
 
     pub fn count(&self, digest: &Digest) -> u32 {
-        self.content.lock().unwrap().requests.iter().filter(|(path, _)| path.ends_with(&digest.to_string())).map(|(_, count)| count).sum()
+        self.content
+            .lock()
+            .unwrap()
+            .requests
+            .iter()
+            .filter(|(path, _)| path.ends_with(&digest.to_string()))
+            .map(|(_, count)| count)
+            .sum()
     }
 
     /// Puts an image of these layers under `app:tag`; returns the digest of its manifest and those of its layers.
@@ -112,16 +119,31 @@ fn serve(stream: TcpStream, content: &Mutex<Content>) {
                 (Some((token, basic)), _, _) if plain == "/token" => {
                     assert!(path.contains("scope=repository:app:pull") && path.contains("service=here"), "{path}");
                     let good = authorization == Some(basic);
-                    (if good { 200 } else { 401 }, String::new(), format!(r#"{{"token":"{token}"}}"#).into_bytes(), None, None)
+                    (
+                        if good { 200 } else { 401 },
+                        String::new(),
+                        format!(r#"{{"token":"{token}"}}"#).into_bytes(),
+                        None,
+                        None,
+                    )
                 }
                 (Some((token, _)), _, _) if authorization != Some(format!("Bearer {token}")) => {
-                    let challenge = format!("WWW-Authenticate: Bearer realm=\"http://{}/token\",service=\"here\",scope=\"repository:app:pull\"\r\n", stream.local_addr().unwrap());
+                    let challenge = format!(
+                        "WWW-Authenticate: Bearer realm=\"http://{}/token\",service=\"here\",scope=\"repository:app:pull\"\r\n",
+                        stream.local_addr().unwrap()
+                    );
                     (401, challenge, b"who are you".to_vec(), None, None)
                 }
                 (_, Some((status, body)), _) => (status, String::new(), body.into_bytes(), None, None),
                 (_, _, Some(document)) => {
                     let status = if offset > 0 { 206 } else { 200 };
-                    (status, String::new(), document[offset..].to_vec(), content.cuts.remove(&path), content.slow.get(&path).copied())
+                    (
+                        status,
+                        String::new(),
+                        document[offset..].to_vec(),
+                        content.cuts.remove(&path),
+                        content.slow.get(&path).copied(),
+                    )
                 }
                 _ => (404, String::new(), br#"{"errors":[{"code":"NAME_UNKNOWN"}]}"#.to_vec(), None, None),
             }
@@ -188,7 +210,9 @@ pub fn layer(packing: Packing, entries: &[Entry<'_>]) -> Layer {
             encoder.read_to_end(&mut packed).unwrap();
             packed
         }
-        Packing::Zstd => ruzstd::encoding::compress_to_vec(archive.as_slice(), ruzstd::encoding::CompressionLevel::Fastest),
+        Packing::Zstd => {
+            ruzstd::encoding::compress_to_vec(archive.as_slice(), ruzstd::encoding::CompressionLevel::Fastest)
+        }
     };
     Layer { diff_id: Digest::of(&archive).to_string(), packed }
 }

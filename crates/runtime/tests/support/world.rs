@@ -50,13 +50,22 @@ impl World {
     }
 
     pub async fn runtime(&self) -> Arc<Runtime> {
-        Runtime::open(RuntimeOptions { directory: self.directory.join("containers"), helper: Helper::current().unwrap() }).await.unwrap()
+        Runtime::open(RuntimeOptions {
+            directory: self.directory.join("containers"),
+            helper: Helper::current().unwrap(),
+        })
+        .await
+        .unwrap()
     }
 
     /// A specification over the busybox image, with a writable directory named after `id`.
     pub fn spec(&self, id: &str, args: &[&str]) -> ContainerSpec {
         let writable = self.directory.join("writable").join(id);
-        let rootfs = Rootfs { lowers: vec![self.directory.join("image")], upper: writable.join("upper"), work: writable.join("work") };
+        let rootfs = Rootfs {
+            lowers: vec![self.directory.join("image")],
+            upper: writable.join("upper"),
+            work: writable.join("work"),
+        };
         let mut spec = ContainerSpec::new(rootfs, args.iter().map(|arg| (*arg).to_owned()).collect());
         spec.cgroup_parent = self.cgroup.clone();
         spec.hostname = "box".to_owned();
@@ -64,7 +73,12 @@ impl World {
     }
 
     /// A shell script in a container, to its end: exit code, standard output, standard error.
-    pub async fn script(&self, id: &str, script: &str, change: impl FnOnce(&mut ContainerSpec)) -> (Option<i32>, String, String) {
+    pub async fn script(
+        &self,
+        id: &str,
+        script: &str,
+        change: impl FnOnce(&mut ContainerSpec),
+    ) -> (Option<i32>, String, String) {
         let runtime = self.runtime().await;
         let mut spec = self.spec(id, &["/bin/sh", "-c", script]);
         change(&mut spec);
@@ -97,7 +111,14 @@ pub fn shell(script: &str) -> ExecSpec {
 }
 
 pub fn command(args: &[&str]) -> ExecSpec {
-    ExecSpec { args: args.iter().map(|arg| (*arg).to_owned()).collect(), env: None, cwd: None, user: None, timeout: Duration::from_secs(20), output_limit: 64 << 10 }
+    ExecSpec {
+        args: args.iter().map(|arg| (*arg).to_owned()).collect(),
+        env: None,
+        cwd: None,
+        user: None,
+        timeout: Duration::from_secs(20),
+        output_limit: 64 << 10,
+    }
 }
 
 pub fn text(outcome: &ExecOutcome) -> String {
@@ -122,8 +143,9 @@ pub fn image(root: &Path) {
     }
     fs::copy("/bin/busybox", root.join("bin/busybox")).unwrap();
     for name in [
-        "sh", "cat", "echo", "ls", "id", "sleep", "true", "false", "grep", "head", "dd", "touch", "mkdir", "mknod", "mount", "unshare", "ps", "kill", "pwd", "env", "wc",
-        "hostname", "stat", "df", "rm", "seq", "yes", "tr", "chroot", "od", "ulimit", "sysctl", "ip", "cut", "setsid", "readlink", "date",
+        "sh", "cat", "echo", "ls", "id", "sleep", "true", "false", "grep", "head", "dd", "touch", "mkdir", "mknod",
+        "mount", "unshare", "ps", "kill", "pwd", "env", "wc", "hostname", "stat", "df", "rm", "seq", "yes", "tr",
+        "chroot", "od", "ulimit", "sysctl", "ip", "cut", "setsid", "readlink", "date",
     ] {
         let _ = symlink("busybox", root.join("bin").join(name));
     }
