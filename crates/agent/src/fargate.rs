@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use domain::agent_protocol::payload::Task;
-use nix::sys::statfs::statfs;
+use nix::sys::statfs::{FsType, statfs};
 
 use crate::identity::Offer;
 
@@ -12,7 +12,7 @@ use crate::identity::Offer;
 pub const EXECUTION_ENVIRONMENT: &str = "AWS_ECS_FARGATE";
 
 /// The file system that network namespaces are bind-mounted from (`linux/magic.h`).
-const NSFS_MAGIC: i64 = 0x6e73_6673;
+const NSFS: FsType = FsType(0x6e73_6673);
 /// Kept for the platform itself, in MiB.
 const RESERVED_MEMORY: u64 = 256;
 
@@ -85,7 +85,7 @@ pub fn netns(platform: &str, task: &Task) -> Option<PathBuf> {
 
 /// Whether the name is a network namespace by now; a plain file is one in the making.
 pub fn is_netns(path: &Path) -> bool {
-    statfs(path).is_ok_and(|found| i64::from(found.filesystem_type().0) == NSFS_MAGIC)
+    statfs(path).is_ok_and(|found| found.filesystem_type() == NSFS)
 }
 
 /// The task's private address.

@@ -96,7 +96,7 @@ impl Identity {
         let mut ids = IdSource::from_system();
         let mut request = request(cluster, offer);
         request.container_instance_arn = Some(remembered.instance_arn.clone()).filter(|arn| !arn.is_empty());
-        let mut backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(30), 2.0, 0.2);
+        let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(5), 1.4, 0.2);
         let instance = loop {
             let outcome = match credentials.keys("ecs") {
                 Ok(keys) => client.register(&request, &keys).await,

@@ -31,7 +31,6 @@ impl Client {
         let input = ecs::DiscoverPollEndpointRequest {
             cluster: Some(cluster.to_owned()),
             container_instance: Some(instance.to_owned()),
-            ..Default::default()
         };
         let output: ecs::DiscoverPollEndpointResponse =
             self.call(&ecs::operation::DISCOVER_POLL_ENDPOINT, &input, keys).await?;

@@ -145,7 +145,10 @@ impl Driver for Made {
     }
 }
 
-fn task(containers: &[(&str, bool, &[(&str, &str)])]) -> Task {
+/// Name, whether it is essential, and what it depends on.
+type One<'a> = (&'a str, bool, &'a [(&'a str, &'a str)]);
+
+fn task(containers: &[One<'_>]) -> Task {
     let containers = containers
         .iter()
         .map(|(name, essential, on)| Container {

@@ -158,10 +158,8 @@ fn toward_stopped(record: &mut TaskRecord, in_flight: &InFlight, now: Timestamp,
                 }
                 settle(record, index, None, now);
             }
-            ContainerStatus::Running => {
-                if !in_flight.stop.contains(&index) && dependency::may_stop(record, index) {
-                    decision.actions.push(Action::Stop(index));
-                }
+            ContainerStatus::Running if !in_flight.stop.contains(&index) && dependency::may_stop(record, index) => {
+                decision.actions.push(Action::Stop(index));
             }
             _ => {}
         }

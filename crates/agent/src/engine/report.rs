@@ -24,7 +24,7 @@ pub fn collect(record: &mut TaskRecord, settled: bool) {
 
 /// Whether containers changed in a way no state change has told yet.
 pub fn changed(record: &TaskRecord) -> bool {
-    record.containers.iter().any(|container| untold(container))
+    record.containers.iter().any(untold)
 }
 
 fn untold(container: &ContainerRecord) -> bool {

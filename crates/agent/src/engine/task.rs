@@ -137,6 +137,9 @@ impl<D: Driver> Actor<D> {
                 Some(container) => (container.status, container.runtime_id.clone()),
                 None => continue,
             };
+            if !self.record.cleaned {
+                self.follow_ended(index, status).await;
+            }
             let Some(id) = id.filter(|_| matches!(status, ContainerStatus::Pulled | ContainerStatus::Running)) else {
                 continue;
             };
@@ -167,6 +170,15 @@ impl<D: Driver> Actor<D> {
             if let Err(Failure(reason)) = self.driver.provision(self.task.clone(), volume).await {
                 tracing::warn!(task = self.record.id(), reason, "the task's surroundings could not be taken over");
             }
+        }
+    }
+
+    /// What ended before the agent did may have lines that were not delivered yet.
+    async fn follow_ended(&self, index: usize, status: ContainerStatus) {
+        let Some(container) = self.record.containers.get(index) else { return };
+        let last = container.runtime_id.iter().filter(|_| status == ContainerStatus::Stopped);
+        for id in container.former_ids.iter().chain(last) {
+            self.driver.find(self.task.clone(), index, id).await;
         }
     }
 

@@ -321,7 +321,7 @@ fn turn(record: &mut TaskRecord, busy: &mut InFlight, pick: u8, fate: u8, now: i
             busy.clean_up = false;
             record.cleaned = true;
         }
-        _ if busy.stop.contains(&index) || fate % 3 == 0 => {
+        _ if busy.stop.contains(&index) || fate.is_multiple_of(3) => {
             busy.stop.remove(&index);
             exit(record, index, i32::from(fate % 2), now);
         }

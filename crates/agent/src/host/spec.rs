@@ -304,7 +304,7 @@ mod tests {
         let mut bare = image();
         bare.config.entrypoint.clear();
         bare.config.command.clear();
-        let failure = build(&settings(), &order(Container::default()), &bare).err().expect("refused");
+        let failure = build(&settings(), &order(Container::default()), &bare).expect_err("refused");
         assert_eq!(failure.0, "CannotCreateContainerError: No command specified");
     }
 }

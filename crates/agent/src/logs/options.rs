@@ -142,7 +142,7 @@ fn size(text: &str) -> Option<u64> {
     let value: f64 = digits.trim().parse().ok()?;
     let bytes = value * f64::from(1u32 << shift);
     // A terabyte of log buffer is a typing error.
-    (bytes >= 1.0 && bytes < 1e12).then_some(bytes as u64)
+    (1.0..1e12).contains(&bytes).then_some(bytes as u64)
 }
 
 /// A strftime format as a regular expression that finds such a time anywhere in a line.

@@ -190,10 +190,8 @@ pub fn task(context: &Context, record: &TaskRecord, version: u8) -> Value {
         }
     }
     set("AvailabilityZone", json!(context.availability_zone));
-    if version >= 4 {
-        if let Some(launch_type) = &task.launch_type {
-            set("LaunchType", json!(launch_type));
-        }
+    if let Some(launch_type) = task.launch_type.as_ref().filter(|_| version >= 4) {
+        set("LaunchType", json!(launch_type));
     }
     let containers: Vec<Value> =
         record.containers.iter().map(|container| self::container(record, container, version)).collect();

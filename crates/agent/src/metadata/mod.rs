@@ -18,6 +18,9 @@ use tokio::task::AbortHandle;
 use crate::engine::record::TaskRecord;
 use crate::roles::Roles;
 
+/// Reads what a container uses, by its runtime id.
+pub type Statistics = Arc<dyn Fn(&str) -> Option<runtime::Stats> + Send + Sync>;
+
 /// What a task's endpoint answers from.
 #[derive(Clone)]
 pub struct Context {
@@ -29,8 +32,8 @@ pub struct Context {
     pub roles: Arc<Roles>,
     /// The task's newest record.
     pub view: Arc<dyn Fn() -> Option<Arc<TaskRecord>> + Send + Sync>,
-    /// What a container uses, by its runtime id.
-    pub stats: Arc<dyn Fn(&str) -> Option<runtime::Stats> + Send + Sync>,
+    /// What its containers use.
+    pub stats: Statistics,
     /// Used and total bytes of the task's ephemeral storage.
     pub storage: Arc<dyn Fn() -> Option<(u64, u64)> + Send + Sync>,
 }

@@ -50,8 +50,11 @@ pub fn frame(headers: &[(String, String)], body: &str) -> String {
     text
 }
 
+/// Names and values of a frame's header block, in its order.
+pub type Headers<'a> = Vec<(&'a str, &'a str)>;
+
 /// Takes a frame apart into its headers and the envelope.
-pub fn unframe(text: &str) -> Result<(Vec<(&str, &str)>, &str), ProtocolError> {
+pub fn unframe(text: &str) -> Result<(Headers<'_>, &str), ProtocolError> {
     let (block, body) = text.split_once("\r\n\r\n").ok_or(ProtocolError::NoHeaderBlock)?;
     let headers = block
         .split("\r\n")

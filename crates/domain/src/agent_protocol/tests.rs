@@ -49,7 +49,11 @@ fn a_payload_survives_the_wire_and_skips_what_it_does_not_know() {
 fn docker_config_travels_as_strings_of_json() {
     let config = Config {
         user: "1000".into(),
-        healthcheck: Some(HealthCheck { test: vec!["CMD".into(), "true".into()], interval: 5_000_000_000, ..HealthCheck::default() }),
+        healthcheck: Some(HealthCheck {
+            test: vec!["CMD".into(), "true".into()],
+            interval: 5_000_000_000,
+            ..HealthCheck::default()
+        }),
         ..Config::default()
     };
     let packed = DockerConfig::new(&config, &HostConfig { readonly_rootfs: true, ..HostConfig::default() });
