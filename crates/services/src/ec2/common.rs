@@ -198,7 +198,7 @@ fn write_token(key: &str) -> String {
 }
 
 fn read_token(token: &str) -> Result<String, ServiceError> {
-    let bytes: Option<Vec<u8>> = (token.len() <= 512 && token.is_ascii() && token.len() % 2 == 0)
+    let bytes: Option<Vec<u8>> = (token.len() <= 512 && token.is_ascii() && token.len().is_multiple_of(2))
         .then(|| (0..token.len() / 2).map(|at| u8::from_str_radix(token.get(at * 2..at * 2 + 2)?, 16).ok()).collect())
         .flatten();
     bytes

@@ -120,3 +120,6 @@ pub fn kinds(kinds: store::Kinds) -> store::Kinds {
         .durable::<SecurityGroup>()
         .durable::<NetworkInterface>()
 }
+
+#[cfg(test)]
+mod tests;
