@@ -7,8 +7,10 @@ use std::{
 
 use store::{LogError, Revision, Write};
 
+type Content = BTreeMap<(String, String), Vec<u8>>;
+
 #[derive(Clone, Default)]
-pub struct MemoryLog(Arc<Mutex<(Revision, BTreeMap<(String, String), Vec<u8>>)>>);
+pub struct MemoryLog(Arc<Mutex<(Revision, Content)>>);
 
 impl store::Log for MemoryLog {
     fn load(&mut self, each: &mut dyn FnMut(&str, &str, &[u8])) -> Result<Revision, LogError> {

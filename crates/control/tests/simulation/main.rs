@@ -4,6 +4,8 @@
 //! What must hold after every commit is in [`World::commit`]; what must hold once everything is quiet in
 //! [`World::assert_settled`]. More seeds: `LONGSHORE_SEEDS=10000`; one seed again: `LONGSHORE_SEED=17`.
 
+#![allow(clippy::unwrap_used, reason = "a simulation that cannot go on has failed")]
+
 mod host;
 mod log;
 mod world;

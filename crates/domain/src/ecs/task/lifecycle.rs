@@ -97,14 +97,14 @@ impl Task {
         match report.status {
             None => {}
             Some(ReportedStatus::Pending) => changed |= self.forward(TaskStatus::Pending, now),
-            Some(ReportedStatus::Running) => {
-                // A task that shall stop is past RUNNING: the report is late.
-                if self.desired_status == DesiredStatus::Running && self.last_status < TaskStatus::Activating {
-                    let next =
-                        if self.load_balancers.is_empty() { TaskStatus::Running } else { TaskStatus::Activating };
-                    changed |= self.forward(next, now);
-                }
+            // A task that shall stop is past RUNNING: the report is late.
+            Some(ReportedStatus::Running)
+                if self.desired_status == DesiredStatus::Running && self.last_status < TaskStatus::Activating =>
+            {
+                let next = if self.load_balancers.is_empty() { TaskStatus::Running } else { TaskStatus::Activating };
+                changed |= self.forward(next, now);
             }
+            Some(ReportedStatus::Running) => {}
             Some(ReportedStatus::Stopped) => {
                 if self.desired_status == DesiredStatus::Running {
                     let (code, reason) = self.why_it_stopped(report.reason.as_deref());
