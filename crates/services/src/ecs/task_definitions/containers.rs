@@ -139,8 +139,9 @@ fn check_conditions(containers: &[ContainerDefinition]) -> Result<(), ServiceErr
                     )));
                 }
                 DependencyCondition::Complete | DependencyCondition::Success if other.essential => {
-                    let condition = dependency.condition.as_str();
-                    return Err(client(format!("Essential container '{name}' cannot be waited for with {condition}.")));
+                    return Err(client(
+                        "A dependency container with SUCCESS or COMPLETE condition cannot be an essential container",
+                    ));
                 }
                 _ => {}
             }

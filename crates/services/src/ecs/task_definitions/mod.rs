@@ -37,7 +37,7 @@ pub(super) fn find(view: &Snapshot, scope: &Scope, text: &str) -> Option<Arc<Sto
 pub(super) fn active(view: &Snapshot, scope: &Scope, text: &str) -> Result<Arc<Stored>, ServiceError> {
     match find(view, scope, text) {
         Some(found) if found.status == TaskDefinitionStatus::Active => Ok(found),
-        Some(_) => Err(client("TaskDefinition is inactive")),
+        Some(_) => Err(invalid("TaskDefinition is inactive")),
         None => Err(client("TaskDefinition not found.")),
     }
 }
