@@ -17,7 +17,7 @@ use super::{Accepted, Engine};
 
 /// A host where a container is nothing but a switch.
 #[derive(Default)]
-struct Made {
+pub(crate) struct Made {
     log: Mutex<Vec<String>>,
     running: Mutex<HashMap<String, watch::Sender<Option<i32>>>>,
     told: Mutex<Vec<StateChange>>,
@@ -36,7 +36,7 @@ impl Made {
         self.log.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    fn statuses(&self) -> Vec<String> {
+    pub(crate) fn statuses(&self) -> Vec<String> {
         let told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
         told.iter().map(|change| change.status.clone()).collect()
     }
@@ -49,7 +49,7 @@ impl Made {
         }
     }
 
-    async fn until(&self, what: impl Fn(&Made) -> bool) {
+    pub(crate) async fn until(&self, what: impl Fn(&Made) -> bool) {
         for _ in 0..2_000 {
             if what(self) {
                 return;
@@ -146,9 +146,9 @@ impl Driver for Made {
 }
 
 /// Name, whether it is essential, and what it depends on.
-type One<'a> = (&'a str, bool, &'a [(&'a str, &'a str)]);
+pub(crate) type One<'a> = (&'a str, bool, &'a [(&'a str, &'a str)]);
 
-fn task(containers: &[One<'_>]) -> Task {
+pub(crate) fn task(containers: &[One<'_>]) -> Task {
     let containers = containers
         .iter()
         .map(|(name, essential, on)| Container {

@@ -14,7 +14,7 @@ pub mod task;
 pub mod validate;
 
 #[cfg(test)]
-mod actor_tests;
+pub(crate) mod actor_tests;
 #[cfg(test)]
 mod tests;
 

@@ -4,6 +4,8 @@
 //! a growing pause otherwise, an own close after half an hour, and giving up on a silent server.
 
 pub mod acs;
+#[cfg(test)]
+mod acs_tests;
 mod backoff;
 mod connection;
 pub mod tcs;
