@@ -161,19 +161,32 @@ def test_r83_skopeo_copies_between_repositories(named, docker):
     assert json.loads(skopeo("list-tags", *one, f"docker://{target}"))["Tags"] == ["v2"]
 
 
-def test_r83_podman_pushes_and_pulls(named, docker, tmp_path):
+@pytest.fixture
+def podman():
+    """Runs podman with a storage of its own, which must have a short path."""
+    directory = tempfile.mkdtemp(prefix="ls-pod-")
+    at = lambda name: os.path.join(directory, name)
+    environment = {**os.environ, "REGISTRY_AUTH_FILE": at("auth.json")}
+
+    def run(*arguments, **more):
+        command = ["podman", "--root", at("root"), "--runroot", at("run"), "--storage-driver", "vfs", *arguments]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=120, env=environment, **more)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    yield run
+    for mounted in pathlib.Path("/proc/self/mounts").read_text().splitlines():
+        point = mounted.split()[1]
+        if point.startswith(directory):
+            subprocess.run(["umount", "--lazy", point], check=False)
+    shutil.rmtree(directory, ignore_errors=True)
+
+
+def test_r83_podman_pushes_and_pulls(named, docker, podman):
     uri = make(named, "team/podman")
     docker.run("login", "--username", "AWS", "--password-stdin", named.registry(), input=password(named))
     docker.build(f"{uri}:v1", 100_000)
     docker.run("push", f"{uri}:v1")
-    base = ["podman", "--root", str(tmp_path / "root"), "--runroot", str(tmp_path / "run"), "--storage-driver", "vfs"]
-    environment = {**os.environ, "REGISTRY_AUTH_FILE": str(tmp_path / "auth.json")}
-
-    def podman(*arguments, **more):
-        done = subprocess.run([*base, *arguments], capture_output=True, text=True, timeout=120, env=environment, **more)
-        assert done.returncode == 0, done.stderr
-        return done.stdout
-
     podman("login", "--tls-verify=false", "--username", "AWS", "--password-stdin", named.registry(), input=password(named))
     podman("pull", "--tls-verify=false", f"{uri}:v1")
     podman("tag", f"{uri}:v1", f"{uri}:v2")
