@@ -10,6 +10,8 @@
 mod adoption;
 #[path = "support/images.rs"]
 mod images;
+#[path = "support/independent.rs"]
+mod independent;
 #[path = "support/isolation.rs"]
 mod isolation;
 #[path = "support/lifecycle.rs"]
@@ -77,6 +79,7 @@ const TESTS: &[Test] = tests![
     images::unused_images_are_collected,
     images::a_full_disk_is_told,
     images::a_pull_stays_in_its_network,
+    independent::debians_registry,
 ];
 
 fn main() {

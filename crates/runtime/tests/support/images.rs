@@ -17,9 +17,9 @@ use tar::EntryType::{Char, Directory, Link, Regular, Symlink};
 use crate::registry::{Entry, Packing, Server, layer};
 use crate::world::{World, printed};
 
-const HOST: (&str, &str) = ("linux", if cfg!(target_arch = "x86_64") { "amd64" } else { "arm64" });
+pub const HOST: (&str, &str) = ("linux", if cfg!(target_arch = "x86_64") { "amd64" } else { "arm64" });
 
-fn store(root: &Path) -> Arc<ImageStore> {
+pub fn store(root: &Path) -> Arc<ImageStore> {
     ImageStore::open(StoreOptions {
         root: root.to_path_buf(),
         helper: Helper::current().unwrap(),
@@ -28,13 +28,13 @@ fn store(root: &Path) -> Arc<ImageStore> {
     .unwrap()
 }
 
-fn request(name: &str) -> PullRequest {
+pub fn request(name: &str) -> PullRequest {
     let mut request = PullRequest::new(name.parse().unwrap());
     request.connect_timeout = Duration::from_secs(2);
     request
 }
 
-async fn pull(store: &ImageStore, request: PullRequest) -> Result<Image, ImageError> {
+pub async fn pull(store: &ImageStore, request: PullRequest) -> Result<Image, ImageError> {
     store.pull(request, Arc::new(|_| {})).await
 }
 
