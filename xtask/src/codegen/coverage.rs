@@ -83,16 +83,18 @@ fn rust_files(folder: &Path, out: &mut Vec<PathBuf>) -> Result<(), String> {
     Ok(())
 }
 
-/// Whether a file defines the method, as `fn run_task(` or as a line `run_task(…) -> …` of a macro.
+/// Whether a file defines the method: as `fn run_task(`, or as a line of a macro that names its types,
+/// `run_task(…) -> …` or `run_task: … => …`.
 fn has_handler(source: &str, operation: &str) -> bool {
     let method = names::field(operation);
     source.lines().map(str::trim_start).any(|line| {
         let line = line.strip_prefix("async ").unwrap_or(line);
-        let (line, by_macro) = match line.strip_prefix("fn ") {
-            Some(rest) => (rest, false),
-            None => (line, true),
-        };
-        line.strip_prefix(&method).is_some_and(|rest| rest.starts_with('(') && (!by_macro || rest.contains(") -> ")))
+        if let Some(rest) = line.strip_prefix("fn ") {
+            return rest.strip_prefix(&method).is_some_and(|rest| rest.starts_with('('));
+        }
+        line.strip_prefix(&method).is_some_and(|rest| {
+            (rest.starts_with('(') && rest.contains(") -> ")) || (rest.starts_with(':') && rest.contains(" => "))
+        })
     })
 }
 
@@ -103,10 +105,12 @@ mod tests {
     #[test]
     fn handlers_are_found_as_methods_and_in_macros() {
         let source = "impl api::ecs::Ecs for Ecs {\n    async fn run_task(\n  &self,\n}\n\
-                      operations! {\n    stop_task(StopTaskRequest) -> StopTaskResponse = tasks::stop;\n}\n\
+                      operations! {\n    stop_task(StopTaskRequest) -> StopTaskResponse = tasks::stop;\n\
+                      delete_cluster: DeleteClusterRequest => DeleteClusterResponse = clusters::delete;\n}\n\
                       list_tasks(call, input).await\n";
         assert!(has_handler(source, "RunTask"));
         assert!(has_handler(source, "StopTask"));
+        assert!(has_handler(source, "DeleteCluster"));
         assert!(!has_handler(source, "ListTasks"));
         assert!(!has_handler(source, "Run"));
     }
