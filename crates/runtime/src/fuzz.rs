@@ -49,6 +49,17 @@ mod tests {
         builder.into_inner().unwrap()
     }
 
+    /// What the fuzzers start from, and what they once found.
+    #[test]
+    fn the_corpora_pass() {
+        for (directory, target) in [("layer", layer as fn(&[u8])), ("manifest", manifest)] {
+            let directory = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus").join(directory);
+            let files: Vec<_> = std::fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path()).collect();
+            assert!(files.len() > 5);
+            files.iter().for_each(|file| target(&std::fs::read(file).unwrap()));
+        }
+    }
+
     proptest! {
         #[test]
         fn noise_is_refused_not_a_panic(bytes in proptest::collection::vec(any::<u8>(), 0..2000)) {
