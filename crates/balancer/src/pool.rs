@@ -74,7 +74,18 @@ pub struct Pool {
     shared: RefCell<Option<http2::SendRequest<RequestBody>>>,
     tasks: RefCell<HashMap<u64, AbortHandle>>,
     next_task: Cell<u64>,
-    closed: Cell<bool>,
+    state: Cell<State>,
+}
+
+/// What the routing says of the target.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    /// It may get requests.
+    Used,
+    /// Nothing leads to it any more: running requests finish, nothing is kept.
+    Retired,
+    /// It is no longer registered: nothing goes on.
+    Closed,
 }
 
 impl Pool {
@@ -87,7 +98,7 @@ impl Pool {
             shared: RefCell::default(),
             tasks: RefCell::default(),
             next_task: Cell::new(0),
-            closed: Cell::new(false),
+            state: Cell::new(State::Used),
         })
     }
 
@@ -151,7 +162,7 @@ impl Pool {
             let _ = task.await;
             pool.tasks.borrow_mut().remove(&id);
         });
-        if self.closed.get() {
+        if self.state.get() == State::Closed {
             handle.abort();
         } else {
             self.tasks.borrow_mut().insert(id, handle.abort_handle());
@@ -160,7 +171,7 @@ impl Pool {
 
     /// Keeps a connection for the next request.
     fn keep(&self, sender: http1::SendRequest<RequestBody>) {
-        if !self.closed.get() && !sender.is_closed() {
+        if self.state.get() == State::Used && !sender.is_closed() {
             self.idle.borrow_mut().push((sender, Instant::now()));
         }
     }
@@ -170,11 +181,17 @@ impl Pool {
         self.idle.borrow_mut().retain(|(sender, since)| !sender.is_closed() && since.elapsed() < timeout);
     }
 
-    /// The target is gone: all its connections and tunnels are cut.
-    pub fn close(&self) {
-        self.closed.set(true);
+    /// No rule leads to the target's group any more: what runs may finish.
+    pub fn retire(&self) {
+        self.state.set(State::Retired);
         self.idle.borrow_mut().clear();
         *self.shared.borrow_mut() = None;
+    }
+
+    /// The target is gone: all its connections and tunnels are cut.
+    pub fn close(&self) {
+        self.retire();
+        self.state.set(State::Closed);
         for (_, task) in self.tasks.borrow_mut().drain() {
             task.abort();
         }

@@ -93,7 +93,8 @@ impl Worker {
         state.wrapping_mul(0x2545_F491_4F6C_DD1D)
     }
 
-    /// Puts a routing in force. Targets that stay keep their connections; those that went have theirs cut.
+    /// Puts a routing in force. Targets that stay keep their connections; those that went from their group have theirs
+    /// cut; those whose whole group is no longer used finish what they have.
     fn install(&self, routing: Arc<Routing>) {
         let previous = self.table();
         let mut kept: HashMap<(&str, SocketAddr, ProtocolVersion), Rc<Pool>> = HashMap::new();
@@ -110,8 +111,12 @@ impl Worker {
             group.targets.iter().map(pool).collect()
         });
         let pools = pools.collect();
-        for pool in kept.into_values() {
-            pool.close();
+        for ((group, ..), pool) in kept {
+            if routing.groups.iter().any(|stays| stays.arn == group) {
+                pool.close();
+            } else {
+                pool.retire();
+            }
         }
         *self.table.borrow_mut() = Rc::new(Table { routing, pools });
     }

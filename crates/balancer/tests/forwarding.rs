@@ -261,6 +261,23 @@ fn a_draining_target_finishes_what_it_has_and_is_cut_when_it_goes() {
 }
 
 #[test]
+fn a_request_under_way_finishes_when_its_rule_changes() {
+    let (address, requests) = scripted();
+    let mut setup = Setup::forwarding_to(&[address]);
+    setup.attributes.idle_timeout_seconds = 10;
+    let plane = Plane::start(&setup);
+    let mut client = plane.connect();
+    client.write_all(b"GET / HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n").unwrap();
+    let (mut far, _) = requests.recv().unwrap();
+    setup.groups = vec![group("other", &[echo("other")])];
+    setup.default_action = forward(&[("other", 1)]);
+    plane.change(&setup);
+    eventually(|| plane.get("/").contains("server: other"));
+    far.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").unwrap();
+    assert!(read_all(&mut client).ends_with("ok"));
+}
+
+#[test]
 fn a_listener_that_goes_is_closed_and_one_that_comes_is_open() {
     let mut setup = Setup::forwarding_to(&[echo("a")]);
     let plane = Plane::start(&setup);
