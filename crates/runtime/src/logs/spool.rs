@@ -11,6 +11,9 @@ use super::record::{self, HEADER, Header, Kind, MAXIMUM};
 use crate::container::{LogLimits, WhenFull};
 use crate::files;
 
+/// What a record takes beside its content, with the records of gaps that may come before it.
+const RESERVE: usize = 3 * HEADER + 16;
+
 /// Whether output should be read from the container now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Room {
@@ -50,12 +53,13 @@ impl Spool {
         Ok(spool)
     }
 
-    /// With blocking writes, whether a chunk fits. A spool that drops always has room.
+    /// With blocking writes, whether a chunk of each stream fits. A spool that drops always has room.
     pub(crate) fn room(&mut self) -> Room {
         if self.when_full == WhenFull::Drop {
             return Room::Yes;
         }
-        self.full = !self.fits(HEADER + MAXIMUM);
+        // One chunk of each stream may be read before this is asked again.
+        self.full = !self.fits(2 * (MAXIMUM + RESERVE));
         if self.full { Room::No } else { Room::Yes }
     }
 
@@ -84,7 +88,7 @@ impl Spool {
 
     fn keep(&mut self, stream: Stream, part: &[u8], nanoseconds: u64) -> bool {
         // Room for a gap's record is always left.
-        if !self.fits(part.len() + 3 * HEADER + 16) || !self.tell_gaps(nanoseconds) {
+        if !self.fits(part.len() + RESERVE) || !self.tell_gaps(nanoseconds) {
             return false;
         }
         self.write(Header { kind: Kind::Data(stream), length: part.len(), nanoseconds }, part).is_ok()

@@ -82,6 +82,26 @@ async fn a_blocking_spool_is_bounded_and_loses_nothing() {
 }
 
 #[tokio::test]
+async fn a_blocking_spool_with_room_takes_a_chunk_of_each_stream() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut spool = Spool::create(directory.path(), &limits(256 << 10, WhenFull::Block)).unwrap();
+    let mut reader = LogReader::open(directory.path(), None);
+    let chunk = [vec![b'x'; (64 << 10) - 1], vec![b'\n']].concat();
+    for odd in 0..200 {
+        while spool.room() == Room::No {
+            reader.next(1).await.unwrap();
+            reader.acknowledge().unwrap();
+        }
+        // Of any size, so that every remainder of the space is met.
+        spool.append(Stream::Stdout, &chunk[odd * 7..], 1);
+        spool.append(Stream::Stderr, &chunk, 1);
+    }
+    spool.finish();
+    while reader.next(usize::MAX).await.unwrap().is_some() {}
+    assert_eq!(reader.dropped_bytes(), 0);
+}
+
+#[tokio::test]
 async fn a_dropping_spool_drops_whole_lines_and_counts_them() {
     let directory = tempfile::tempdir().unwrap();
     let mut spool = Spool::create(directory.path(), &limits(256 << 10, WhenFull::Drop)).unwrap();
