@@ -11,7 +11,7 @@ use store::{Snapshot, Transaction};
 
 use crate::{
     Hasher, Manifest, Registry, RegistryError, blocking,
-    layers::{detached, is_referenced, repository},
+    layers::{detached, is_referenced, repository, settled},
 };
 
 /// How an image is named within its repository.
@@ -148,11 +148,18 @@ impl Registry {
         digest: Digest,
     ) -> Result<Put, RegistryError> {
         let manifest_size = put.manifest.len() as u64;
-        let _pin = self.pins.hold(&digest);
+        let pin = self.pins.hold(&digest);
         if !is_referenced(&self.snapshot(), &digest) {
             let staged = self.stage(put.manifest).await?;
             let (blobs, wanted) = (self.blobs.clone(), digest.clone());
-            blocking(move || blobs.adopt(&staged, &wanted)).await?;
+            blocking(move || {
+                let adopted = blobs.adopt(&staged, &wanted);
+                if adopted.is_err() {
+                    crate::disk::found(std::fs::remove_file(&staged))?;
+                }
+                adopted
+            })
+            .await?;
         }
         let pushed = self.clock.now();
         let tag = put.tag;
@@ -192,7 +199,7 @@ impl Registry {
             }
             Ok(Put { image, existed })
         };
-        Ok(self.store.transact(commit).await?)
+        settled(pin, self.store.transact(commit).await)
     }
 
     /// Deletes what a reference means, see [`delete`].

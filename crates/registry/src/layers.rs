@@ -8,7 +8,7 @@ use domain::{
 };
 use store::{Snapshot, Transaction};
 
-use crate::{Blob, Registry, RegistryError, UploadId, Uploads, blocking, now, uploads::Staged};
+use crate::{Blob, Registry, RegistryError, UploadId, Uploads, blocking, now, pins::Pin, uploads::Staged};
 
 /// The repository with this name.
 pub fn repository(snapshot: &Snapshot, scope: &Scope, name: &str) -> Result<Arc<Repository>, RegistryError> {
@@ -70,16 +70,18 @@ impl Registry {
 
     async fn commit_layer(&self, scope: &Scope, name: &str, staged: Staged) -> Result<(Layer, bool), RegistryError> {
         let Staged { path, digest, size } = staged;
-        let _pin = self.pins.hold(&digest);
+        let pin = self.pins.hold(&digest);
         let referenced = is_referenced(&self.snapshot(), &digest);
         let (blobs, wanted) = (self.blobs.clone(), digest.clone());
         blocking(move || {
             // A blob that nothing refers to may be the rest of a crash or about to go: it is written again.
-            if referenced && blobs.size(&wanted)? == Some(size) {
-                std::fs::remove_file(path)
-            } else {
-                blobs.adopt(&path, &wanted)
+            let known = referenced && blobs.size(&wanted)? == Some(size);
+            let adopted = if known { Ok(()) } else { blobs.adopt(&path, &wanted) };
+            // Its bytes are in the blob, or of no use: on a full disk they must not stay.
+            if known || adopted.is_err() {
+                crate::disk::found(std::fs::remove_file(&path))?;
             }
+            adopted
         })
         .await?;
         let layer = Layer { scope: scope.clone(), repository: name.to_owned(), digest, size, linked: self.clock.now() };
@@ -95,8 +97,8 @@ impl Registry {
                 }
                 Ok::<_, RegistryError>(existed)
             })
-            .await?;
-        Ok((layer, existed))
+            .await;
+        Ok((layer, settled(pin, existed)?))
     }
 
     /// Gives a repository a layer of another one of the same registry, without copying. `None` when that one has it
@@ -149,6 +151,18 @@ impl Registry {
     pub(crate) fn touched(&self) -> std::sync::MutexGuard<'_, HashMap<String, Instant>> {
         self.touched.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// The outcome of the transaction that a pin was held for. A write whose failure was reported may show up after all
+/// when the store reads its log again: its blob must be there then.
+pub(crate) fn settled<T>(
+    pin: Pin,
+    outcome: Result<T, store::TransactError<RegistryError>>,
+) -> Result<T, RegistryError> {
+    if matches!(outcome, Err(store::TransactError::NotDurable(_) | store::TransactError::Closed)) {
+        pin.keep();
+    }
+    Ok(outcome?)
 }
 
 /// Runs what must not stop half-way when the client goes away: a blob stays pinned until its reference is durable.

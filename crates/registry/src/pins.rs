@@ -19,6 +19,13 @@ pub(crate) struct Pin {
     digest: Digest,
 }
 
+impl Pin {
+    /// Keeps the blob as long as the process lives: nobody knows whether its reference was saved.
+    pub(crate) fn keep(self) {
+        std::mem::forget(self);
+    }
+}
+
 impl Pins {
     pub(crate) fn hold(&self, digest: &Digest) -> Pin {
         *self.lock().entry(digest.clone()).or_default() += 1;

@@ -111,7 +111,11 @@ impl Uploads {
             }
             open.insert(name, Arc::new(tokio::sync::Mutex::new(state)));
         }
-        blocking(move || OpenOptions::new().write(true).create_new(true).open(path).map(drop)).await?;
+        let made = blocking(move || OpenOptions::new().write(true).create_new(true).open(path).map(drop)).await;
+        if made.is_err() {
+            self.lock().remove(&file_name(repository, &id));
+        }
+        made?;
         Ok(id)
     }
 

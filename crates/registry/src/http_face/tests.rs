@@ -1,5 +1,6 @@
 //! The face from outside, by the specification's own list: pull, push, discovery, management, and what is refused.
 
+mod faults;
 mod management;
 mod pull;
 mod push;
@@ -54,9 +55,12 @@ impl Reply {
     }
 }
 
+fn kinds() -> Kinds {
+    Kinds::new().durable::<Repository>().durable::<Image>().durable::<ImageTag>().durable::<Layer>()
+}
+
 fn open(directory: &Path) -> Arc<Registry> {
-    let kinds = Kinds::new().durable::<Repository>().durable::<Image>().durable::<ImageTag>().durable::<Layer>();
-    let store = Store::open(store::embedded::open(&directory.join("store")).unwrap(), kinds).unwrap();
+    let store = Store::open(store::embedded::open(&directory.join("store")).unwrap(), kinds()).unwrap();
     Registry::open(&directory.join("blobs"), store, Clock::system()).unwrap()
 }
 
@@ -67,12 +71,16 @@ impl Fixture {
 
     async fn with(mutability: TagMutability) -> Self {
         let directory = tempfile::tempdir().unwrap();
+        let registry = open(directory.path());
+        Self::on(directory, registry, mutability).await
+    }
+
+    async fn on(directory: tempfile::TempDir, registry: Arc<Registry>, mutability: TagMutability) -> Self {
         let scope = Scope { account: "123456789012".parse().unwrap(), region: "us-east-1".parse().unwrap() };
         let key = AccessKey { access_key_id: "AKIAROOT".into(), secret_access_key: "secret".into() };
         let authority = Authority::new(scope.account.clone(), key.clone(), key, SealingKey::new(&[7; 32]).unwrap());
         let principal = Principal::Root { account: scope.account.clone() };
         let (token, _) = authority.issue_registry_token(&principal, &scope.account, Clock::system().now()).unwrap();
-        let registry = open(directory.path());
         for name in ["demo", "other/repo"] {
             let repository = Repository {
                 scope: scope.clone(),
