@@ -5,7 +5,7 @@
 use std::{
     collections::BTreeMap,
     fs, io,
-    os::unix::process::CommandExt,
+    os::unix::{fs::MetadataExt, process::CommandExt},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     thread,
@@ -186,6 +186,10 @@ impl Balancer {
 }
 
 fn start(arn: &str, namespace: &Path, config: &Config, directory: &Path) -> io::Result<Running> {
+    if let Some(process) = unrecorded(arn, namespace) {
+        record(&process, directory)?;
+        return Ok(Running { process, child: None, since: Instant::now() });
+    }
     let child = netns::within(namespace, || {
         // This thread's flag, inherited by what it starts: nothing in there can ever gain privileges.
         prctl::set_no_new_privs()?;
@@ -203,10 +207,28 @@ fn start(arn: &str, namespace: &Path, config: &Config, directory: &Path) -> io::
     let pid = i32::try_from(child.id()).map_err(io::Error::other)?;
     let started = start_time(pid).ok_or_else(|| io::Error::other("it ended at once"))?;
     let process = Process { arn: arn.to_owned(), pid, started };
-    let temporary = directory.join("new.tmp");
-    fs::write(&temporary, serde_json::to_vec(&process)?)?;
-    fs::rename(&temporary, file(directory, arn))?;
+    record(&process, directory)?;
     Ok(Running { process, child: Some(child), since: Instant::now() })
+}
+
+fn record(process: &Process, directory: &Path) -> io::Result<()> {
+    let temporary = directory.join("new.tmp");
+    fs::write(&temporary, serde_json::to_vec(process)?)?;
+    fs::rename(&temporary, file(directory, &process.arn))
+}
+
+/// A process of this load balancer that runs in its namespace and is in no file: an earlier `host` was killed between
+/// starting and recording it.
+fn unrecorded(arn: &str, namespace: &Path) -> Option<Process> {
+    let home = fs::metadata(namespace).ok()?.ino();
+    let arguments = format!("\0balancer\0--load-balancer\0{arn}\0");
+    fs::read_dir("/proc").ok()?.flatten().find_map(|entry| {
+        let pid: i32 = entry.file_name().to_str()?.parse().ok()?;
+        let command = fs::read(entry.path().join("cmdline")).ok()?;
+        let is_it = command.ends_with(arguments.as_bytes())
+            && fs::metadata(entry.path().join("ns/net")).is_ok_and(|own| own.ino() == home);
+        is_it.then(|| Some(Process { arn: arn.to_owned(), pid, started: start_time(pid)? })).flatten()
+    })
 }
 
 /// Asks a process to end, then makes it.

@@ -20,6 +20,8 @@ mod netlink;
 mod netns;
 mod nft;
 mod outside;
+#[cfg(test)]
+mod process_tests;
 mod reconcile;
 mod router;
 mod ruleset;
