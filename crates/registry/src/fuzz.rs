@@ -25,3 +25,34 @@ pub fn request(bytes: &[u8]) {
         crate::http_face::fuzz(text);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// What the fuzzers start from, and what they once found.
+    #[test]
+    fn the_corpora_pass() {
+        for (directory, target) in [("manifest", manifest as fn(&[u8])), ("request", request)] {
+            let directory = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus").join(directory);
+            let files: Vec<_> = std::fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path()).collect();
+            assert!(files.len() > 5);
+            files.iter().for_each(|file| target(&std::fs::read(file).unwrap()));
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_request_is_read_or_refused(text in "(/v2/)?[a-z0-9/:._%=&-]{0,80}") {
+            request(text.as_bytes());
+        }
+
+        #[test]
+        fn ranges_with_huge_numbers_are_read_or_refused(first in any::<u64>(), last in any::<u64>()) {
+            request(format!("bytes={first}-{last}").as_bytes());
+            request(format!("{first}-{last}").as_bytes());
+        }
+    }
+}
