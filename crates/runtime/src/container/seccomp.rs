@@ -115,4 +115,60 @@ mod tests {
         }
         assert!(without[&libc::SYS_clone].len() == 1 && with[&libc::SYS_clone].is_empty());
     }
+
+    /// Makes a call under the profile, in a thread of its own: a filter holds for one thread.
+    fn under(capabilities: &[&str], devices: bool, call: impl FnOnce() -> i64 + Send + 'static) -> Result<i64, i32> {
+        let programs = filters(&names(capabilities), devices).unwrap();
+        let thread = std::thread::spawn(move || {
+            for program in &programs {
+                seccompiler::apply_filter(program).unwrap();
+            }
+            let result = call();
+            if result < 0 { Err(std::io::Error::last_os_error().raw_os_error().unwrap()) } else { Ok(result) }
+        });
+        thread.join().unwrap()
+    }
+
+    fn call(number: i64, first: i64, second: i64, third: i64) -> i64 {
+        // SAFETY: the calls of these tests take numbers and no addresses, or addresses that are refused unseen.
+        unsafe { libc::syscall(number, first, second, third) }
+    }
+
+    #[test]
+    fn the_kernel_answers_as_under_docker() {
+        assert_eq!(under(&[], true, || call(libc::SYS_unshare, libc::CLONE_NEWNS.into(), 0, 0)), Err(libc::EPERM));
+        assert_eq!(under(&[], true, || call(libc::SYS_clone3, 0, 0, 0)), Err(libc::ENOSYS));
+        assert_eq!(under(&["CAP_SYS_ADMIN"], true, || call(libc::SYS_clone3, 0, 0, 0)), Err(libc::EINVAL));
+        assert_eq!(under(&[], true, || call(libc::SYS_personality, 0x0040_0000, 0, 0)), Err(libc::EPERM));
+        assert_eq!(under(&[], true, || call(libc::SYS_personality, 0, 0, 0)), Ok(0));
+        assert_eq!(
+            under(&[], true, || call(libc::SYS_socket, libc::AF_VSOCK.into(), libc::SOCK_STREAM.into(), 0)),
+            Err(libc::EPERM)
+        );
+        assert_eq!(under(&[], true, || call(libc::SYS_keyctl, 0, 0, 0)), Err(libc::EPERM));
+        assert!(under(&[], true, || call(libc::SYS_getpid, 0, 0, 0)).is_ok());
+    }
+
+    #[test]
+    fn device_nodes_are_refused_where_nothing_else_guards_them() {
+        let make = |devices: bool, kind: u32| {
+            let directory = tempfile::tempdir().unwrap();
+            let path = std::ffi::CString::new(directory.path().join("node").as_os_str().as_encoded_bytes()).unwrap();
+            let made = under(&[], devices, move || {
+                // SAFETY: the path is a valid C string that lives through the call.
+                unsafe {
+                    libc::syscall(libc::SYS_mknodat, libc::AT_FDCWD, path.as_ptr(), kind | 0o600, libc::makedev(1, 3))
+                }
+            });
+            made.map(drop)
+        };
+        assert_eq!(make(false, libc::S_IFCHR), Err(libc::EPERM));
+        assert_eq!(make(false, libc::S_IFBLK), Err(libc::EPERM));
+        for harmless in [libc::S_IFIFO, libc::S_IFREG, libc::S_IFSOCK, 0] {
+            assert_eq!(make(false, harmless), Ok(()));
+        }
+        if nix::unistd::geteuid().is_root() {
+            assert_eq!(make(true, libc::S_IFCHR), Ok(()));
+        }
+    }
 }

@@ -344,3 +344,44 @@ fn refused(path: &Path) -> impl FnOnce(nix::Error) -> Refusal {
         error => Refusal::Io(io::Error::new(io::Error::from(error).kind(), format!("{}: {error}", path.display()))),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::os::unix::fs::MetadataExt;
+
+    use super::*;
+    use crate::files;
+
+    #[test]
+    fn capabilities_and_setuid_survive_the_change_of_owner() {
+        if !nix::unistd::geteuid().is_root() {
+            return;
+        }
+        let temporary = tempfile::tempdir_in("/var/tmp").unwrap();
+        let mut directory = Directory::new(files::open_directory(temporary.path()).unwrap(), Vec::new());
+        // Version 2, effective: CAP_NET_RAW permitted.
+        let capability =
+            [1u32 | 0x0200_0000, 1 << 13, 0, 0, 0].iter().flat_map(|word| word.to_le_bytes()).collect::<Vec<u8>>();
+        let attributes = BTreeMap::from([("security.capability".to_owned(), capability.clone())]);
+        let metadata = Metadata { uid: 1234, gid: 5678, mode: 0o4755, modified: 77, attributes };
+        directory.file(Path::new("a/b"), &metadata, &mut &b"content"[..]).unwrap();
+        // A later entry of the same name counts.
+        directory.file(Path::new("a/b"), &metadata, &mut &b"newer"[..]).unwrap();
+        directory.opaque(Path::new("o")).unwrap();
+        assert_eq!(directory.finish().unwrap(), [PathBuf::from("o")]);
+        let path = temporary.path().join("a/b");
+        let made = std::fs::metadata(&path).unwrap();
+        assert_eq!(
+            (made.uid(), made.gid(), made.mode() & 0o7777, made.mtime(), made.len()),
+            (1234, 5678, 0o4755, 77, 5)
+        );
+        let name = std::ffi::CString::new(path.as_os_str().as_encoded_bytes()).unwrap();
+        let mut value = [0u8; 64];
+        // SAFETY: both names are valid C strings, and the buffer is as long as we say.
+        let length = unsafe {
+            libc::getxattr(name.as_ptr(), c"security.capability".as_ptr(), value.as_mut_ptr().cast(), value.len())
+        };
+        assert_eq!(value.get(..usize::try_from(length).unwrap()), Some(capability.as_slice()));
+    }
+}
