@@ -21,7 +21,7 @@ impl ImageStore {
     /// # Errors
     /// The kinds of [`ImageError`].
     pub async fn pull(&self, request: PullRequest, progress: Progress) -> Result<Image, ImageError> {
-        let _content = self.content.read().await;
+        let content = self.content.read().await;
         if request.missing_only
             && let Some(image) = self.lookup(&request.reference)
         {
@@ -34,14 +34,26 @@ impl ImageStore {
             return Ok(image);
         }
         let patience = request.timeout;
-        let timed_out = ImageError::Timeout {
-            reference: request.reference.to_string(),
-            url: request.reference.to_string(),
-            detail: format!("not complete after {} seconds", patience.as_secs()),
+        let reference = request.reference.to_string();
+        let image = match tokio::time::timeout(patience, self.pull_through(request, progress)).await {
+            Ok(outcome) => outcome?,
+            Err(_) => {
+                let detail = format!("not complete after {} seconds", patience.as_secs());
+                return Err(ImageError::Timeout { url: reference.clone(), reference, detail });
+            }
         };
-        match tokio::time::timeout(patience, self.pull_through(request, progress)).await {
-            Ok(outcome) => outcome,
-            Err(_) => Err(timed_out),
+        drop(content);
+        self.forget_packed_layers(&image.digest);
+        Ok(image)
+    }
+
+    /// Unpacked layers are not kept packed as well, unless another pull may be about to unpack them over other layers.
+    fn forget_packed_layers(&self, digest: &Digest) {
+        let Ok(_content) = self.content.try_write() else { return };
+        let Ok((manifest, _)) = self.describe(digest) else { return };
+        for layer in manifest.layers {
+            // What is left, the next collection removes.
+            let _ = fs::remove_file(self.blobs().path(&layer.digest));
         }
     }
 

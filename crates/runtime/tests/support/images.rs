@@ -142,6 +142,8 @@ pub async fn an_image_is_pulled_and_run(world: World) {
     container.wait().await;
     let (out, err) = printed(&container).await;
     assert_eq!(out, "/etc:\npasswd\n\n/old:\nc\nadded\nadded\nusr/bin\n", "{err}");
+    let kept = fs::read_dir(world.directory.join("store/blobs")).unwrap().count();
+    assert_eq!(kept, 2, "manifest and configuration; layers are not kept twice");
     // Again: nothing is downloaded that is here.
     let before = server
         .content
