@@ -41,8 +41,19 @@ pub fn mount_overlay(rootfs: &Rootfs, target: &Path) -> Result<(), RootfsError> 
     let name = |fd: &OwnedFd| format!("/proc/self/fd/{}", fd.as_raw_fd());
     let names: Vec<String> = lowers.iter().map(name).collect();
     let options = format!("lowerdir={},upperdir={},workdir={}", names.join(":"), name(&upper), name(&work));
-    mount(Some("overlay"), target, Some("overlay"), MsFlags::MS_NODEV, Some(options.as_str()))
-        .map_err(RootfsError::mount(target))
+    // What a container writes does not outlive the host's next start, so nothing waits for the disk: neither its `fsync` nor the
+    // unmount. The kernel leaves a mark against mounting it again after a crash, and containers do not survive one.
+    match fs::remove_dir_all(rootfs.work.join("work/incompat")) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(RootfsError::at(&rootfs.work)(error)),
+        _ => {}
+    }
+    let mount = |options: &str| mount(Some("overlay"), target, Some("overlay"), MsFlags::MS_NODEV, Some(options));
+    match mount(&format!("{options},volatile")) {
+        // Before Linux 5.10.
+        Err(nix::Error::EINVAL) => mount(&options),
+        other => other,
+    }
+    .map_err(RootfsError::mount(target))
 }
 
 /// Unmounts everything at or below `directory`, the newest first, even if it is in use; says how many it was.
