@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
 """The registry against Debian's docker-registry: one client pushes and pulls ready-made blobs on both, in one run.
 
-    tests/bench/registry.py --ours 127.0.0.1:4580 --password "$(aws ecr get-login-password)" --repository bench
+    tests/bench/registry.py --ours 127.0.0.1:4580 --password "$(aws ecr get-login-password)" --repository bench [--docker]
 
 Prints a table with both sides and the ratio (above 1: ours is faster). Needs no module beyond the standard library and
 `docker-registry` on PATH. Both keep their data on the same file system. The client costs as little as it can (sendfile,
-large receives), and costs both sides the same. A push is what engines do: POST, PATCH with the bytes, PUT.
+large receives), and costs both sides the same. A push is what engines do: POST, PATCH with the bytes, PUT. With `--docker` a
+Docker Engine of its own pushes and pulls an image of a quarter of the size, which is bound by its own compression.
 """
 import argparse
 import base64
@@ -16,6 +17,7 @@ import socket
 import statistics
 import subprocess
 import sys
+import tarfile
 import tempfile
 import threading
 import time
@@ -166,6 +168,44 @@ def measure(side, big, big_digest, big_length, small):
     return results
 
 
+class Docker:
+    """A Docker Engine of our own, which needs root."""
+
+    def __init__(self, directory):
+        self.directory = directory
+        self.environment = {**os.environ, "DOCKER_HOST": f"unix://{directory}/docker.sock", "DOCKER_CONFIG": f"{directory}/config"}
+        dockerd = shutil.which("dockerd", path=os.environ["PATH"] + ":/usr/sbin")
+        self.process = subprocess.Popen(
+            [dockerd, "--data-root", f"{directory}/docker", "--exec-root", f"{directory}/exec", "--pidfile", f"{directory}/pid",
+             "--host", self.environment["DOCKER_HOST"], "--iptables=false", "--bridge=none"],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        for _ in range(300):
+            if subprocess.run(["docker", "version"], env=self.environment, capture_output=True).returncode == 0:
+                return
+            time.sleep(0.1)
+        raise RuntimeError("dockerd did not start")
+
+    def run(self, *arguments, **more):
+        subprocess.run(["docker", *arguments], env=self.environment, check=True, capture_output=True, **more)
+
+    def measure(self, side, password, archive, megabytes):
+        if side.authorization:
+            self.run("login", "--username", "AWS", "--password-stdin", side.address, input=password.encode())
+        name = f"{side.address}/{side.repository}:docker"
+        self.run("import", archive, name)
+        results = {f"docker push {megabytes} MB": timed(lambda: self.run("push", name))}
+        self.run("rmi", name)
+        results[f"docker pull {megabytes} MB"] = timed(lambda: self.run("pull", name))
+        self.run("rmi", name)
+        return results
+
+    def stop(self):
+        self.process.terminate()
+        self.process.wait()
+
+
 def free_port():
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -204,6 +244,7 @@ def main():
     parser.add_argument("--megabytes", type=int, default=500)
     parser.add_argument("--small", type=int, default=1000, help="how many small blobs")
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--docker", action="store_true", help="measure docker push and pull too (as root)")
     parser.add_argument("--directory", default=None, help="where the blobs and docker-registry's data go")
     options = parser.parse_args()
     password = sys.stdin.readline().strip() if options.password == "-" else options.password
@@ -211,9 +252,10 @@ def main():
         sys.exit("docker-registry is missing: apt-get install docker-registry")
 
     directory = tempfile.mkdtemp(prefix="registry-bench-", dir=options.directory)
-    process = None
+    process = docker = None
     try:
         process, address = start_reference(directory)
+        docker = Docker(directory) if options.docker else None
         authorization = "Basic " + base64.b64encode(f"AWS:{password}".encode()).decode()
         ours = Side("longshore", options.ours, authorization, options.repository, options.ours_pid)
         reference = Side("docker-registry", address, None, "bench", process.pid)
@@ -237,14 +279,26 @@ def main():
                 os.sync()
                 with open(path, "rb") as big:
                     big_digest = "sha256:" + hasher.hexdigest()
-                    for name, seconds in measure(side, big, big_digest, length, small).items():
-                        times.setdefault(name, {}).setdefault(side.name, []).append(seconds)
+                    results = measure(side, big, big_digest, length, small)
+                if docker:
+                    archive = os.path.join(directory, f"{side.name}.tar")
+                    with tarfile.open(archive, "w") as tar:
+                        # Other content for each side: what the engine has pushed to one it would mount on the other.
+                        entry = tarfile.TarInfo(f"{side.name}-{round_number}")
+                        entry.size = length // 4
+                        with open(path, "rb") as big:
+                            tar.addfile(entry, big)
+                    results |= docker.measure(side, password, archive, entry.size // 1_000_000)
+                for name, seconds in results.items():
+                    times.setdefault(name, {}).setdefault(side.name, []).append(seconds)
         print(f"{'':32}{'longshore':>12}{'docker-registry':>18}{'ratio':>8}   (median of {options.rounds})")
         for name, both in times.items():
             mine, theirs = (statistics.median(both[side.name]) for side in (ours, reference))
             print(f"{name:32}{mine:>10.3f} s{theirs:>16.3f} s{theirs / mine:>7.2f}x")
         print(f"{'peak memory':32}{ours.peak_memory():>8.1f} MiB{reference.peak_memory():>14.1f} MiB")
     finally:
+        if docker is not None:
+            docker.stop()
         if process is not None:
             process.terminate()
             process.wait()

@@ -119,6 +119,11 @@ def test_r83_docker_pushes_and_pulls(named, docker):
     image = docker.build(f"{uri}:v1", 30_000_000)
     docker.run("push", f"{uri}:v1")
     assert "Layer already exists" in docker.run("push", f"{uri}:v1").stdout
+    # What one repository has, another one gets without its bytes being sent again.
+    other = make(named, "team/mounted")
+    docker.run("tag", f"{uri}:v1", f"{other}:v1")
+    assert "Mounted from team/docker" in docker.run("push", f"{other}:v1").stdout
+    docker.run("rmi", f"{other}:v1")
     docker.run("rmi", f"{uri}:v1")
     docker.run("pull", f"{uri}:v1")
     assert docker.run("images", "--quiet", "--no-trunc", f"{uri}:v1").stdout.strip() == image
