@@ -58,6 +58,7 @@ const TESTS: &[Test] = tests![
     isolation::capabilities_follow_the_specification,
     isolation::forbidden_calls_fail,
     isolation::the_host_is_out_of_reach,
+    isolation::disks_cannot_be_read,
     limits::memory,
     limits::cpu_and_pids,
     limits::ulimits_and_sysctls,

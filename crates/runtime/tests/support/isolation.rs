@@ -78,3 +78,22 @@ pub async fn the_host_is_out_of_reach(world: World) {
     let made = container.exec(shell("mknod /null c 1 3; echo x > /null; echo $?")).await.unwrap();
     assert!(text(&made).contains("ermission denied"), "{}", text(&made));
 }
+
+pub async fn disks_cannot_be_read(world: World) {
+    let partitions = std::fs::read_to_string("/proc/partitions").unwrap();
+    let first = partitions.lines().skip(2).find(|line| !line.contains("loop")).expect("a disk").to_owned();
+    let mut fields = first.split_whitespace();
+    let (major, minor) = (fields.next().unwrap(), fields.next().unwrap());
+    let script = format!(
+        "for at in / /dev/ /dev/shm/ /tmp/; do mknod ${{at}}disk b {major} {minor} && head -c 512 ${{at}}disk | wc -c; done 2>/dev/null; \
+         head -c 3 /dev/zero | wc -c; echo x > /dev/null && head -c 2 /dev/urandom | wc -c"
+    );
+    let runtime = world.runtime().await;
+    let container = runtime.create("one", world.spec("one", &["/bin/sleep", "1000"])).await.unwrap();
+    container.start().await.unwrap();
+    let read = text(&container.exec(shell(&script)).await.unwrap());
+    let numbers: Vec<&str> = read.split_whitespace().collect();
+    let (disk, ordinary) = numbers.split_at(numbers.len().saturating_sub(2));
+    assert!(disk.iter().all(|count| *count == "0"), "a disk of the host was read: {read}");
+    assert_eq!(ordinary, ["3", "2"], "{read}");
+}
