@@ -3,7 +3,7 @@
 use std::io::Write;
 
 use http::{HeaderMap, HeaderValue, Method};
-use wire::{Reflect, Request, ServiceError};
+use wire::{Protocol, Reflect, Request, ServiceError};
 
 fn headers(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
     pairs.iter().map(|(name, value)| (name.parse().expect("name"), HeaderValue::from_static(value))).collect()
@@ -180,6 +180,21 @@ fn versions_tell_the_load_balancers_apart() {
     assert_eq!(which("2015-12-01").ok(), Some("elbv2"));
     assert_eq!(which("2012-06-01").ok(), Some("elb"));
     assert!(which("1999-01-01").is_err());
+}
+
+#[test]
+fn unsigned_requests_are_answered_in_their_own_protocol() {
+    let face = |pairs: &[(&'static str, &'static str)], body: &str| {
+        let headers = headers(pairs);
+        let request = Request { method: &Method::POST, path: "/", query: "", headers: &headers, body: body.as_bytes() };
+        wire::face(api::SERVICES, &request, "").protocol
+    };
+    let form = ("content-type", "application/x-www-form-urlencoded");
+    assert_eq!(face(&[form], "Action=DescribeVpcs&Version=2016-11-15"), Protocol::Ec2);
+    assert_eq!(face(&[form], "Action=ListRoles&Version=2010-05-08"), Protocol::Query);
+    assert_eq!(face(&[form], "%"), Protocol::Query);
+    assert_eq!(face(&[("x-amz-target", TARGET)], "{}"), Protocol::Json11);
+    assert_eq!(face(&[("smithy-protocol", "rpc-v2-cbor")], ""), Protocol::Cbor);
 }
 
 #[test]

@@ -39,7 +39,10 @@ pub struct Face {
 /// How the caller expects an error to look, from the request alone. `signing_name` is the service of
 /// the credential scope; pass an empty text when there is none.
 pub fn face(services: &[&'static Service], request: &Request<'_>, signing_name: &str) -> Face {
-    let service = services.iter().copied().find(|service| service.signing_name == signing_name);
+    let service = match signing_name {
+        "" => by_version(services, request),
+        name => services.iter().copied().find(|service| service.signing_name == name),
+    };
     let protocol = if request.headers.contains_key("smithy-protocol") || request.content_type() == "application/cbor" {
         Protocol::Cbor
     } else if request.headers.contains_key("x-amz-target") {
@@ -54,6 +57,16 @@ pub fn face(services: &[&'static Service], request: &Request<'_>, signing_name: 
         }
     };
     Face { protocol, service }
+}
+
+/// The service that an unsigned form is for: EC2's errors look unlike the other query services'.
+fn by_version(services: &[&'static Service], request: &Request<'_>) -> Option<&'static Service> {
+    if !is_form(request) {
+        return None;
+    }
+    let form = form(request).ok()?;
+    let (version, action) = (form.get("Version")?, form.get("Action")?);
+    services.iter().copied().find(|service| service.version == version && service.operation(action).is_some())
 }
 
 /// The operation a request means.
