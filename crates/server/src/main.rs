@@ -9,6 +9,7 @@ mod commands;
 mod data_directory;
 mod demo;
 mod front_door;
+mod launcher;
 mod logging;
 mod platform;
 mod publish;

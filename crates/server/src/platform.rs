@@ -84,7 +84,8 @@ impl ControlPlane {
             // `host` is root, load balancers run as we do.
             user == 0 || user == crate::data_directory::SERVICE_USER
         })?);
-        let control = control::start(store, clock, Arc::new(services::ecs::network::Interfaces));
+        tokio::spawn(control::targets::run(store.clone(), clock));
+        let control = control::start(store, clock, Arc::new(crate::launcher::Launcher), IdSource::from_system());
         let control_plane = Arc::new(Self { platform, control, publisher });
         control_plane.prepare(&control_plane.default_scope()).await?;
         Ok(control_plane)
@@ -108,9 +109,10 @@ impl ControlPlane {
                 services::iam::ensure_account(tx, &scope.account, &mut ids, now);
                 tx.put(Prepared { key: account, at: now });
             }
+            services::ec2::configure(tx, &platform.options.instance_id, None);
             let region = scope.prefix();
             if !tx.contains::<Prepared>(&region) {
-                services::ec2::default_vpc::ensure_region(tx, scope, &mut ids, now);
+                services::ec2::ensure_region(tx, scope, &mut ids);
                 tx.put(Prepared { key: region, at: now });
             }
             Ok(())

@@ -57,6 +57,11 @@ impl Call {
         resources.iter().try_for_each(|resource| decide(resource.as_ref()))
     }
 
+    /// The state before anything was authorised: only to find out which resource is meant.
+    pub(crate) fn unchecked_snapshot(&self) -> store::Snapshot {
+        self.platform.store.snapshot()
+    }
+
     /// An ARN in the call's account and region: `arn:aws:{service}:{region}:{account}:{resource}`.
     pub fn arn(&self, service: &str, resource: &str) -> domain::Arn {
         self.scope.arn(service, resource)

@@ -3,7 +3,11 @@
 use std::sync::Arc;
 
 use http::{HeaderValue, Request, Response, StatusCode, header};
-use hyper::body::Incoming;
+use hyper::{
+    body::Incoming,
+    upgrade::{OnUpgrade, Upgraded},
+};
+use hyper_util::rt::TokioIo;
 use services::ecs::agent_endpoints;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use wire::sigv4;
@@ -50,20 +54,16 @@ pub async fn connect(front_door: &Arc<FrontDoor>, session: Session, mut request:
     let accept = derive_accept_key(key.as_bytes());
     let upgrade = hyper::upgrade::on(&mut request);
     let query = uri.query().unwrap_or_default().to_owned();
+    let (principal, scope) = (&caller.principal, &caller.scope);
     let begun = match session {
-        Session::Acs => agent_endpoints::acs::begin(&platform, &caller.principal, &caller.scope, &query),
-        Session::Tcs => agent_endpoints::tcs::begin(&platform, &caller.principal, &caller.scope, &query),
+        Session::Acs => agent_endpoints::acs::begin(&platform, principal, scope, &query)
+            .map(|begun| tokio::spawn(go_on(upgrade, |io| begun.serve(io)))),
+        Session::Tcs => agent_endpoints::tcs::begin(&platform, principal, scope, &query)
+            .map(|begun| tokio::spawn(go_on(upgrade, |io| begun.serve(io)))),
     };
-    let begun = match begun {
-        Ok(begun) => begun,
-        Err(error) => return refusal(StatusCode::BAD_REQUEST, error.code(), error.message()),
-    };
-    tokio::spawn(async move {
-        match upgrade.await {
-            Ok(upgraded) => begun.serve(hyper_util::rt::TokioIo::new(upgraded)).await,
-            Err(error) => tracing::debug!(%error, "an agent did not finish its handshake"),
-        }
-    });
+    if let Err(error) = begun {
+        return refusal(StatusCode::BAD_REQUEST, error.code(), error.message());
+    }
     let mut response = Response::new(body::full(""));
     *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
     let headers = response.headers_mut();
@@ -73,6 +73,14 @@ pub async fn connect(front_door: &Arc<FrontDoor>, session: Session, mut request:
         headers.insert(header::SEC_WEBSOCKET_ACCEPT, accept);
     }
     response
+}
+
+/// Serves the session once the connection has changed its protocol.
+async fn go_on<F: Future<Output = ()>>(upgrade: OnUpgrade, serve: impl FnOnce(TokioIo<Upgraded>) -> F) {
+    match upgrade.await {
+        Ok(upgraded) => serve(TokioIo::new(upgraded)).await,
+        Err(error) => tracing::debug!(%error, "an agent did not finish its handshake"),
+    }
 }
 
 /// Refusals have the form that Amazon's agent reads: `{"<ErrorType>":"<text>"}`.

@@ -33,16 +33,10 @@ impl FrontDoor {
         let request_id = self.control_plane.platform.ids().uuid();
         let (parts, body) = request.into_parts();
         let limit = wire::body_limit(SERVICES, &parts.headers);
-        let read = body::read(body, limit).await;
-        let body = match &read {
-            Ok(body) => body.as_ref(),
-            Err(_) => &[],
-        };
-        let request = borrow(&parts, body);
-        let answer = match read {
-            Ok(_) => self.answer(peer, &request, &request_id).await,
+        let answer = match body::read(body, limit).await {
+            Ok(body) => self.answer(peer, &borrow(&parts, &body), &request_id).await,
             Err(error) => {
-                let face = wire::face(SERVICES, &request, "");
+                let face = wire::face(SERVICES, &borrow(&parts, &[]), "");
                 wire::encode_error(&face, &unreadable(&error, limit), &request_id)
             }
         };

@@ -53,7 +53,7 @@ impl Child {
                     tracing::info!(role = self.role, pid = adopted.pid, "going on with a running process");
                     tokio::select! {
                         () = ended(&adopted) => {}
-                        _ = stop.wait_for(|stop| *stop) => return terminate(&adopted).await,
+                        () = told_to(&mut stop) => return terminate(&adopted).await,
                     }
                 }
                 None => match self.start() {
@@ -63,7 +63,7 @@ impl Child {
                                 let status = status.map_or_else(|error| error.to_string(), |status| status.to_string());
                                 tracing::warn!(role = self.role, status, "a process has ended: starting it again");
                             }
-                            _ = stop.wait_for(|stop| *stop) => {
+                            () = told_to(&mut stop) => {
                                 if let Some(running) = PidFile::read(&self.pid_path()) {
                                     running.signal(Signal::SIGTERM);
                                 }
@@ -85,7 +85,7 @@ impl Child {
             pause = if started.elapsed() > BACKOFF.2 { BACKOFF.0 } else { pause };
             tokio::select! {
                 () = tokio::time::sleep(pause) => {}
-                _ = stop.wait_for(|stop| *stop) => return,
+                () = told_to(&mut stop) => return,
             }
             pause = (pause * 2).min(BACKOFF.1);
         }
@@ -147,6 +147,12 @@ pub async fn terminate(process: &PidFile) {
         process.signal(Signal::SIGKILL);
         ended(process).await;
     }
+}
+
+/// Returns when the supervisor stops, or is gone.
+async fn told_to(stop: &mut watch::Receiver<bool>) {
+    // The guard that `wait_for` gives must not live on: it belongs to this thread.
+    let _ = stop.wait_for(|stop| *stop).await.map(drop);
 }
 
 async fn ended(process: &PidFile) {

@@ -18,7 +18,7 @@ use super::child::{Child, pid_path, terminate};
 use crate::{
     aws,
     cli::UpArgs,
-    data_directory::{DataDirectory, DataError, Settings},
+    data_directory::{DataDirectory, Settings},
     supervisor::PidFile,
 };
 
