@@ -24,6 +24,7 @@ pub(crate) struct Made {
     saved: Mutex<HashMap<String, TaskRecord>>,
     next: AtomicU64,
     pull_fails: bool,
+    start_fails: bool,
     ignores_term: bool,
 }
 
@@ -80,6 +81,9 @@ impl Driver for Made {
     async fn start(&self, order: StartOrder) -> Result<Timestamp, Failure> {
         let name = &order.task.containers[order.index].name;
         self.note(format!("start {name}"));
+        if self.start_fails {
+            return Err(Failure("CannotStartContainerError: no".into()));
+        }
         let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
         running.insert(order.runtime_id.clone(), watch::Sender::new(None));
         running.insert(format!("{name} {}", order.runtime_id), watch::Sender::new(None));
@@ -221,6 +225,19 @@ async fn a_failed_pull_is_told_with_its_reason() {
     assert_eq!(host.statuses(), ["STOPPED"]);
     let told = host.told.lock().unwrap_or_else(PoisonError::into_inner);
     assert_eq!(told[0].reason, "CannotPullContainerError: no");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_failed_start_is_told_before_the_task_is_forgotten() {
+    let host = Arc::new(Made { start_fails: true, ..Made::default() });
+    let engine = Engine::new(host.clone());
+    engine.accept(task(&[("web", true, &[]), ("side", false, &[])]));
+    host.until(|host| host.log().contains(&"forget".to_owned())).await;
+    assert_eq!(host.statuses().last().map(String::as_str), Some("STOPPED"));
+    let told = host.told.lock().unwrap_or_else(PoisonError::into_inner);
+    let last = told.last().expect("a change");
+    assert_eq!(last.reason, "Task failed to start");
+    assert!(last.containers.iter().all(|one| one.reason.as_deref() == Some("CannotStartContainerError: no")));
 }
 
 #[tokio::test(start_paused = true)]

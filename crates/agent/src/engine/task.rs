@@ -14,7 +14,7 @@ use tokio::task::AbortHandle;
 use super::driver::{Driver, Found, StartOrder};
 use super::health::{Check, Outcome};
 use super::machine::{self, Action, Ended, Failure, InFlight, Pulled};
-use super::record::{ContainerStatus, Desired, TaskRecord, docker_config};
+use super::record::{ContainerStatus, Desired, TaskRecord, TaskStatus, docker_config};
 use super::report;
 
 /// How long changes of single containers wait for others to go with them.
@@ -111,7 +111,8 @@ impl<D: Driver> Actor<D> {
             report::collect(&mut self.record, self.settled);
             self.remember();
             self.submit_next();
-            if self.record.cleaned && self.record.outbox.is_empty() && !self.submitting {
+            let all_told = self.record.told == TaskStatus::Stopped && self.record.outbox.is_empty();
+            if self.record.cleaned && all_told && !self.submitting {
                 self.driver.forget(&self.record);
                 return;
             }
@@ -254,23 +255,34 @@ impl<D: Driver> Actor<D> {
             Event::Stop => self.record.desired = Desired::Stopped,
             Event::Provisioned(outcome) => {
                 self.busy.provision = false;
+                if let Err(Failure(reason)) = &outcome {
+                    tracing::info!(task = self.record.id(), reason, "a task's surroundings were not made");
+                }
                 machine::provisioned(&mut self.record, outcome);
             }
             Event::Resolved(index, digest) => machine::resolved(&mut self.record, index, digest),
             Event::Pulled(index, outcome) => {
                 self.busy.pull.remove(&index);
                 self.pulls.remove(&index);
+                if let Err(Failure(reason)) = &outcome {
+                    tracing::info!(task = self.record.id(), reason, "an image was not pulled");
+                }
                 machine::pulled(&mut self.record, index, outcome, now);
             }
             Event::Started(index, outcome) => {
                 self.busy.start.remove(&index);
                 let started = outcome.is_ok();
+                if let Err(Failure(reason)) = &outcome {
+                    tracing::info!(task = self.record.id(), reason, "a container did not start");
+                }
                 machine::started(&mut self.record, index, outcome, now);
                 let id = self.record.containers.get(index).and_then(|container| container.runtime_id.clone());
                 if let (true, Some(id)) = (started, id) {
                     self.watch(index, id);
                 }
-                self.unsettle(None);
+                if !self.record.all_stopped() {
+                    self.unsettle(None);
+                }
             }
             Event::Ended(index, id, ended) => self.ended(index, id, &ended),
             Event::StopTried(index) => {

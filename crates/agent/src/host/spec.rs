@@ -2,6 +2,7 @@
 
 use domain::agent_protocol::docker::HostConfig;
 use domain::agent_protocol::payload::{Container, LinuxParameters, Task};
+use nix::sys::resource::{Resource, getrlimit};
 use runtime::{ContainerSpec, File, Image, Limits, LogLimits, Rootfs, Tmpfs, Ulimit, WhenFull};
 
 use super::Settings;
@@ -142,7 +143,9 @@ fn ulimits(host: &HostConfig) -> Vec<Ulimit> {
         .map(|limit| Ulimit { name: limit.name.clone(), soft: bound(limit.soft), hard: bound(limit.hard) })
         .collect();
     if !ulimits.iter().any(|limit| limit.name == "nofile") {
-        ulimits.push(Ulimit { name: "nofile".to_owned(), soft: NOFILE, hard: NOFILE });
+        // A host whose root may not raise limits (itself a container, say) gives what it has.
+        let most = getrlimit(Resource::RLIMIT_NOFILE).map_or(NOFILE, |(_, hard)| hard).min(NOFILE);
+        ulimits.push(Ulimit { name: "nofile".to_owned(), soft: most, hard: most });
     }
     ulimits
 }
