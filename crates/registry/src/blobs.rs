@@ -30,6 +30,11 @@ pub trait Blob: Send + Sync {
     /// How many bytes it has.
     fn size(&self) -> u64;
 
-    /// `length` bytes from `offset` on, fewer only at the end.
-    fn read(&self, offset: u64, length: usize) -> io::Result<Vec<u8>>;
+    /// Fills `buffer` with the bytes from `offset` on, and returns how many they are: fewer only at the end. Blocks.
+    fn read(&self, offset: u64, buffer: &mut [u8]) -> io::Result<usize>;
+
+    /// As [`Blob::read`], but only with what is at hand without waiting; `None` when that is nothing.
+    fn read_at_hand(&self, _offset: u64, _buffer: &mut [u8]) -> Option<usize> {
+        None
+    }
 }

@@ -217,7 +217,13 @@ impl Registry {
     pub async fn manifest(&self, image: &Image) -> Result<Bytes, RegistryError> {
         let blob = self.open_blob(&image.digest).await?;
         let size = usize::try_from(image.manifest_size).unwrap_or(usize::MAX).min(crate::MAX_MANIFEST_BYTES);
-        Ok(blocking(move || blob.read(0, size)).await?.into())
+        let read = move || {
+            let mut manifest = vec![0; size];
+            let count = blob.read(0, &mut manifest)?;
+            manifest.truncate(count);
+            Ok(manifest)
+        };
+        Ok(blocking(read).await?.into())
     }
 
     async fn stage(&self, bytes: Bytes) -> Result<std::path::PathBuf, RegistryError> {
