@@ -12,7 +12,7 @@ import pytest
 
 from conftest import Image, busybox, eventually, register, wait_for
 
-SERVER = ["sh", "-c", "mkdir -p /www && echo web > /www/index.html && exec httpd -f -p 8080 -h /www"]
+SERVER = ["httpd", "-f", "-p", "8080", "-h", "/www"]
 
 
 class Network:
@@ -22,7 +22,7 @@ class Network:
         self.platform = platform
         self.ec2, self.ecs = platform.client("ec2"), platform.client("ecs")
         self.ecs.create_cluster(clusterName="default")
-        self.image = Image(platform, "net", files=busybox()).uri
+        self.image = Image(platform, "net", files={**busybox(), "www/index.html": (b"web\n", 0o644)}).uri
         self.vpc = self.ec2.describe_vpcs(Filters=[{"Name": "is-default", "Values": ["true"]}])["Vpcs"][0]["VpcId"]
         self.subnet = self.ec2.describe_subnets(Filters=[{"Name": "default-for-az", "Values": ["true"]}])["Subnets"][0]["SubnetId"]
 
