@@ -5,6 +5,7 @@
 //! whether it was sent matters to Amazon's semantics; a handler checks what it needs.
 
 pub mod client;
+pub mod fuzz;
 mod services;
 
 pub use services::*;

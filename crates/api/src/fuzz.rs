@@ -1,0 +1,74 @@
+//! Entry points for `cargo xtask fuzz`: hostile bytes in, no panic and no broken promise out.
+//!
+//! One target per codec, each on an operation with nested structures, lists, maps and timestamps. What
+//! they start from is in `corpus/`, one folder per target.
+
+use wire::{Operation, Protocol, Reflect, fuzz};
+
+/// Every target by the name of its corpus.
+pub const TARGETS: &[(&str, fn(&[u8]))] = &[
+    ("json", json),
+    ("cbor", cbor),
+    ("query", query),
+    ("ec2", ec2),
+    ("rest-json", rest_json),
+    ("answer", answer),
+    ("request", request),
+];
+
+fn codec<I: Reflect + Default>(operation: &'static Operation, protocol: Protocol, bytes: &[u8]) {
+    fuzz::decode(operation, protocol, bytes, || Box::new(I::default()));
+}
+
+/// RegisterTaskDefinition in awsJson.
+pub fn json(bytes: &[u8]) {
+    use crate::ecs;
+    codec::<ecs::RegisterTaskDefinitionRequest>(&ecs::operation::REGISTER_TASK_DEFINITION, Protocol::Json11, bytes);
+}
+
+/// PutMetricData in rpc-v2-CBOR.
+pub fn cbor(bytes: &[u8]) {
+    use crate::cloudwatch;
+    codec::<cloudwatch::PutMetricDataInput>(&cloudwatch::operation::PUT_METRIC_DATA, Protocol::Cbor, bytes);
+}
+
+/// PutScheduledUpdateGroupAction and CreateRule in awsQuery: scalars and times, then nested lists.
+pub fn query(bytes: &[u8]) {
+    use crate::{autoscaling, elbv2};
+    codec::<autoscaling::PutScheduledUpdateGroupActionType>(
+        &autoscaling::operation::PUT_SCHEDULED_UPDATE_GROUP_ACTION,
+        Protocol::Query,
+        bytes,
+    );
+    codec::<elbv2::CreateRuleInput>(&elbv2::operation::CREATE_RULE, Protocol::Query, bytes);
+}
+
+/// RunInstances in ec2Query.
+pub fn ec2(bytes: &[u8]) {
+    use crate::ec2;
+    codec::<ec2::RunInstancesRequest>(&ec2::operation::RUN_INSTANCES, Protocol::Ec2, bytes);
+}
+
+/// CreateAccessPoint in restJson.
+pub fn rest_json(bytes: &[u8]) {
+    use crate::efs;
+    codec::<efs::CreateAccessPointRequest>(&efs::operation::CREATE_ACCESS_POINT, Protocol::RestJson, bytes);
+}
+
+/// Answers as our client reads them, in every form.
+pub fn answer(bytes: &[u8]) {
+    use crate::{ec2, ecs};
+    for media in ["application/x-amz-json-1.1", "application/cbor"] {
+        fuzz::decode_answer(&ecs::operation::DESCRIBE_TASKS, media, bytes, &mut ecs::DescribeTasksResponse::default());
+    }
+    let mut vpcs = ec2::DescribeVpcsResult::default();
+    fuzz::decode_answer(&ec2::operation::DESCRIBE_VPCS, "text/xml", bytes, &mut vpcs);
+}
+
+/// A request's first line, headers and, after an empty line, its body: routing and SigV4.
+pub fn request(bytes: &[u8]) {
+    let Ok(text) = std::str::from_utf8(bytes) else { return };
+    let (head, body) = text.split_once("\n\n").unwrap_or((text, ""));
+    fuzz::route(crate::SERVICES, head, body.as_bytes());
+    fuzz::signature(head, body.as_bytes());
+}
