@@ -5,6 +5,7 @@ import os
 import pathlib
 import shutil
 import signal
+import socket
 import subprocess
 import tarfile
 import tempfile
@@ -19,7 +20,10 @@ def named():
     """A platform whose registry's names resolve on this host."""
     platform = Platform(hosts=True)
     try:
-        yield platform.start()
+        platform.start()
+        # The names come to /etc/hosts a moment after the API is ready.
+        eventually(lambda: socket.gethostbyname(platform.registry("eu-west-1").split(":")[0]))
+        yield platform
         assert platform.stop() == 0, platform.log()[-4000:]
     finally:
         platform.purge()
