@@ -1,8 +1,6 @@
 """r20: a service defines how many tasks run; r21: it feeds its target groups; r23: a load balancer cannot be added later;
 r91: to scale, change the number of tasks."""
 
-import json
-import urllib.request
 import uuid
 
 import botocore.exceptions
@@ -259,3 +257,23 @@ def test_r23_a_load_balancer_cannot_be_added_later(platform, ecs, image, name, t
     assert service(platform, name)["loadBalancers"] == []
     # Repeating what is there is no change.
     ecs.update_service(service=name, loadBalancers=[])
+
+
+def test_r23_unless_the_operator_allows_it(own_platform):
+    platform = own_platform("--allow-load-balancer-updates")
+    ecs, elb = platform.client("ecs"), platform.client("elbv2")
+    ecs.create_cluster()
+    register(platform, "web", {"name": "app", "image": "i", "portMappings": [{"containerPort": 80}]})
+    create(platform, "web", 0)
+    vpc = platform.client("ec2").describe_vpcs()["Vpcs"][0]["VpcId"]
+    group = elb.create_target_group(Name="tg", Protocol="HTTP", Port=80, VpcId=vpc, TargetType="ip")["TargetGroups"][0]["TargetGroupArn"]
+    balancers = [{"targetGroupArn": group, "containerName": "app", "containerPort": 80}]
+    with pytest.raises(ecs.exceptions.InvalidParameterException, match="does not have an associated load balancer."):
+        ecs.update_service(service="web", loadBalancers=balancers)
+    subnets = [subnet["SubnetId"] for subnet in platform.client("ec2").describe_subnets()["Subnets"]]
+    made = elb.create_load_balancer(Name="lb", Subnets=subnets)["LoadBalancers"][0]["LoadBalancerArn"]
+    forward = [{"Type": "forward", "TargetGroupArn": group}]
+    elb.create_listener(LoadBalancerArn=made, Protocol="HTTP", Port=80, DefaultActions=forward)
+    updated = ecs.update_service(service="web", loadBalancers=balancers)["service"]
+    assert updated["loadBalancers"] == balancers
+    assert [deployment["status"] for deployment in updated["deployments"]] == ["PRIMARY", "ACTIVE"]
