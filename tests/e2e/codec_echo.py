@@ -25,8 +25,9 @@ def binary():
     if named:
         return named
     target = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
+    # Selected as `cargo test --workspace` selects it, so that CI does not build its dependencies twice.
     subprocess.run(
-        ["cargo", "build", "--quiet", "--release", "--package", "api", "--example", "codec-echo"],
+        ["cargo", "build", "--quiet", "--release", "--workspace", "--example", "codec-echo"],
         cwd=ROOT,
         check=True,
     )

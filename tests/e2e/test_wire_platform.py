@@ -106,7 +106,7 @@ def test_r10_requests_have_ids_of_their_own(platform):
         ("ecr", lambda client: client.describe_repositories(), "InvalidSignatureException", 400),
         ("logs", lambda client: client.describe_log_groups(), "InvalidSignatureException", 400),
         ("elbv2", lambda client: client.describe_load_balancers(), "SignatureDoesNotMatch", 403),
-        ("ec2", lambda client: client.describe_vpcs(), "SignatureDoesNotMatch", 403),
+        ("ec2", lambda client: client.describe_vpcs(), "AuthFailure", 401),
     ],
 )
 def test_r93_a_wrong_secret_is_refused_in_the_services_words(platform, service, call, code, status):

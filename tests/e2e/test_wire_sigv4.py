@@ -108,7 +108,7 @@ def test_r93_clock_skew_is_five_minutes_either_way(echo):
     [
         ("ecs", 400, '"__type":"InvalidSignatureException"'),
         ("iam", 403, "<Code>SignatureDoesNotMatch</Code>"),
-        ("ec2", 403, "<Code>SignatureDoesNotMatch</Code>"),
+        ("ec2", 401, "<Code>AuthFailure</Code>"),
         ("elasticfilesystem", 403, "does not match the signature you provided"),
     ],
 )
