@@ -93,10 +93,12 @@ impl Error {
             Error::Incomplete(text) => ServiceError::new("IncompleteSignature", text),
             Error::Time(_) | Error::ExpiredToken => ServiceError::new("RequestExpired", "Request has expired."),
             Error::Unsupported(text) => ServiceError::new("AuthFailure", text).status(401),
-            Error::Invalid(_) | Error::Mismatch | Error::BodyMismatch => {
+            Error::Invalid(_) | Error::BodyMismatch => {
                 ServiceError::new("SignatureDoesNotMatch", self.to_string()).status(403)
             }
-            Error::UnknownKey | Error::InvalidToken => ServiceError::new("AuthFailure", refused).status(401),
+            Error::Mismatch | Error::UnknownKey | Error::InvalidToken => {
+                ServiceError::new("AuthFailure", refused).status(401)
+            }
         }
     }
 }
