@@ -4,7 +4,7 @@
 
 use std::{
     collections::BTreeMap,
-    fs, io,
+    env, fs, io,
     os::unix::{fs::MetadataExt, process::CommandExt},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
@@ -193,10 +193,17 @@ fn start(arn: &str, namespace: &Path, config: &Config, directory: &Path) -> io::
     let child = netns::within(namespace, || {
         // This thread's flag, inherited by what it starts: nothing in there can ever gain privileges.
         prctl::set_no_new_privs()?;
-        let mut command = Command::new(&config.executable);
-        command.args(["balancer", "--load-balancer", arn]).current_dir(&config.data_dir).env_clear();
+        // Once it is another user, it may not be able to look up the executable or the directory by their paths: they can
+        // lie below directories that only root may enter. Our own executable and our own directory need no looking up.
+        let own_program = env::current_exe().is_ok_and(|own| own == config.executable);
+        let program = if own_program { Path::new("/proc/self/exe") } else { &config.executable };
+        let mut command = Command::new(program);
+        command.arg0(&config.executable).args(["balancer", "--load-balancer", arn]).env_clear();
+        if env::current_dir().ok().as_ref() != Some(&config.data_dir) {
+            command.current_dir(&config.data_dir);
+        }
         for name in ["LONGSHORE_LOG", "RUST_LOG", "RUST_BACKTRACE"] {
-            if let Some(value) = std::env::var_os(name) {
+            if let Some(value) = env::var_os(name) {
                 command.env(name, value);
             }
         }
