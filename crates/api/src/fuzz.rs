@@ -5,8 +5,11 @@
 
 use wire::{Operation, Protocol, Reflect, fuzz};
 
+/// A fuzz target.
+pub type Target = fn(&[u8]);
+
 /// Every target by the name of its corpus.
-pub const TARGETS: &[(&str, fn(&[u8]))] = &[
+pub const TARGETS: &[(&str, Target)] = &[
     ("json", json),
     ("cbor", cbor),
     ("query", query),
