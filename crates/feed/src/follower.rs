@@ -308,4 +308,3 @@ async fn write<T: Serialize + Send + Sync + 'static>(
         tracing::warn!(%error, "the slice cannot be written to disk");
     }
 }
-

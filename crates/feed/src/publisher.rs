@@ -137,8 +137,7 @@ impl Publisher {
         fs::set_permissions(path, fs::Permissions::from_mode(0o666))?;
         let (reports, incoming) = mpsc::channel(MAX_REPORTS);
         let epoch = fs::read_to_string("/proc/sys/kernel/random/uuid")?.trim().to_owned();
-        let shared =
-            Arc::new(Shared { epoch, topics: Mutex::default(), reports, allowed: Box::new(allowed) });
+        let shared = Arc::new(Shared { epoch, topics: Mutex::default(), reports, allowed: Box::new(allowed) });
         let accepting = tokio::spawn(accept(listener, shared.clone()));
         Ok(Self { shared, incoming: tokio::sync::Mutex::new(incoming), accepting })
     }

@@ -242,7 +242,8 @@ async fn ask_outside(query: &[u8], tcp: bool) -> Option<Vec<u8>> {
                 write_message(&mut stream, query).await?;
                 return read_message(&mut stream).await;
             }
-            let any: IpAddr = if server.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { std::net::Ipv6Addr::UNSPECIFIED.into() };
+            let any: IpAddr =
+                if server.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { std::net::Ipv6Addr::UNSPECIFIED.into() };
             // A port of its own for every question: an answer cannot be guessed from outside.
             let socket = UdpSocket::bind((any, 0)).await?;
             socket.connect(server).await?;

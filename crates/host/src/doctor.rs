@@ -37,7 +37,8 @@ fn check(name: &'static str, outcome: Result<String, String>, mend: &'static str
 }
 
 fn root() -> Check {
-    let outcome = if nix::unistd::geteuid().is_root() { Ok("running as root".into()) } else { Err("not running as root".into()) };
+    let outcome =
+        if nix::unistd::geteuid().is_root() { Ok("running as root".into()) } else { Err("not running as root".into()) };
     check("root", outcome, "run it with sudo")
 }
 

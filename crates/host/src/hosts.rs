@@ -33,15 +33,13 @@ fn is_name(text: &str) -> bool {
 }
 
 /// Makes the platform's block have these names; no names, no block. Returns whether the file was another one before.
-pub(crate) fn update(
-    file: &Path,
-    platform: &str,
-    names: &BTreeMap<String, BTreeSet<Ipv4Addr>>,
-) -> io::Result<bool> {
+pub(crate) fn update(file: &Path, platform: &str, names: &BTreeMap<String, BTreeSet<Ipv4Addr>>) -> io::Result<bool> {
     let lock = File::create(LOCK)?;
     lock.lock()?;
     let old = match fs::metadata(file) {
-        Ok(metadata) if metadata.len() > MAX_SIZE => return Err(io::Error::other("it is too large to be a hosts file")),
+        Ok(metadata) if metadata.len() > MAX_SIZE => {
+            return Err(io::Error::other("it is too large to be a hosts file"));
+        }
         Ok(_) => fs::read_to_string(file)?,
         Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
         Err(error) => return Err(error),

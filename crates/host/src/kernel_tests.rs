@@ -182,8 +182,7 @@ fn what_an_earlier_process_made_is_adopted_and_what_is_too_much_removed() {
         let mut items = three();
         reconcile(&mut reconciler(), &items);
         let listener = netns::within(&path(B), || TcpListener::bind((Ipv4Addr::UNSPECIFIED, 80))).unwrap();
-        let mut client =
-            netns::within(&path(A), || TcpStream::connect((Ipv4Addr::new(10, 0, 0, 11), 80))).unwrap();
+        let mut client = netns::within(&path(A), || TcpStream::connect((Ipv4Addr::new(10, 0, 0, 11), 80))).unwrap();
         let (mut server, _) = listener.accept().unwrap();
         let link = |id: &str| netns::within(&path(id), || Netlink::open()?.link("eth0")).unwrap().unwrap();
         let (before, inode) = (link(A), std::fs::metadata(path(A)).unwrap());
@@ -193,14 +192,18 @@ fn what_an_earlier_process_made_is_adopted_and_what_is_too_much_removed() {
         // The process dies again, and its sockets with it.
         outcome.listeners.clear();
         assert_eq!(link(A), before);
-        assert_eq!(std::os::unix::fs::MetadataExt::ino(&std::fs::metadata(path(A)).unwrap()), std::os::unix::fs::MetadataExt::ino(&inode));
+        assert_eq!(
+            std::os::unix::fs::MetadataExt::ino(&std::fs::metadata(path(A)).unwrap()),
+            std::os::unix::fs::MetadataExt::ino(&inode)
+        );
         client.write_all(b"still").unwrap();
         let mut buffer = [0; 5];
         server.read_exact(&mut buffer).unwrap();
         assert!(!path(C).exists());
-        let attached = outcome.reports.iter().filter(|(_, report)| {
-            matches!(report, HostReport::Interface { state: InterfaceState::Attached, .. })
-        });
+        let attached = outcome
+            .reports
+            .iter()
+            .filter(|(_, report)| matches!(report, HostReport::Interface { state: InterfaceState::Attached, .. }));
         assert_eq!(attached.count(), 2, "what is adopted is reported too");
 
         // An interface that comes back with the same address is a new one.
@@ -234,7 +237,8 @@ fn internet() {
     netns::on_thread(|| {
         netns::enter_new()?;
         let mut beyond = Netlink::open()?;
-        let (here, there) = (End { name: "i0", mac: [10, 1, 0, 0, 0, 1] }, End { name: "wan0", mac: [10, 1, 0, 0, 0, 2] });
+        let (here, there) =
+            (End { name: "i0", mac: [10, 1, 0, 0, 0, 1] }, End { name: "wan0", mac: [10, 1, 0, 0, 0, 2] });
         beyond.add_pair(&here, &there, std::os::fd::AsFd::as_fd(&host))?;
         let link = beyond.link("i0")?.expect("i0").index;
         beyond.add_address(link, Ipv4Addr::new(203, 0, 113, 2), 24)?;
@@ -340,7 +344,9 @@ fn the_platform_and_the_resolver_are_reached_whatever_the_groups_say() {
     world(|| {
         let mut items = three();
         for group in ["sg-0a", "sg-0b", "sg-0c"] {
-            let HostItem::SecurityGroup(mut item) = HostItem::clone(&items.0[&format!("sg/{group}")]) else { unreachable!() };
+            let HostItem::SecurityGroup(mut item) = HostItem::clone(&items.0[&format!("sg/{group}")]) else {
+                unreachable!()
+            };
             item.rules.clear();
             items.add(HostItem::SecurityGroup(item));
         }

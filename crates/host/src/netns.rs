@@ -105,7 +105,8 @@ pub(crate) fn list(prefix: &str) -> io::Result<Vec<String>> {
 /// namespaces that were copied from ours: a container's copy would otherwise keep the network namespace alive.
 pub(crate) fn prepare_directory() -> io::Result<()> {
     fs::create_dir_all(NETNS_DIRECTORY)?;
-    let share = || mount(None::<&str>, NETNS_DIRECTORY, None::<&str>, MsFlags::MS_SHARED | MsFlags::MS_REC, None::<&str>);
+    let share =
+        || mount(None::<&str>, NETNS_DIRECTORY, None::<&str>, MsFlags::MS_SHARED | MsFlags::MS_REC, None::<&str>);
     if share().is_err() {
         let bind = MsFlags::MS_BIND | MsFlags::MS_REC;
         mount(Some(NETNS_DIRECTORY), NETNS_DIRECTORY, None::<&str>, bind, None::<&str>)?;

@@ -17,7 +17,9 @@ pub(crate) fn apply(script: &str) -> io::Result<()> {
         .stdout(Stdio::null())
         .stderr(Stdio::piped())
         .spawn()
-        .map_err(|error| io::Error::new(error.kind(), format!("nft cannot be run (is nftables installed?): {error}")))?;
+        .map_err(|error| {
+            io::Error::new(error.kind(), format!("nft cannot be run (is nftables installed?): {error}"))
+        })?;
     if let Some(mut input) = child.stdin.take() {
         // `nft` reads all of its input before it says anything, so neither side waits for the other.
         input.write_all(script.as_bytes())?;

@@ -101,7 +101,10 @@ fn accept_forwarded(platform: &str) -> io::Result<()> {
         if iptables(&check)?.is_none() {
             check[0] = "-I";
             if iptables(&check)?.is_none() {
-                return Err(io::Error::other(format!("the iptables chain {chain} takes no rule for {}", rule.join(" "))));
+                return Err(io::Error::other(format!(
+                    "the iptables chain {chain} takes no rule for {}",
+                    rule.join(" ")
+                )));
             }
         }
     }

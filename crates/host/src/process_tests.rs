@@ -175,7 +175,8 @@ fn it_follows_its_slice_and_outlives_its_own_death() {
         let node = crate::testing::path(NODE);
         let mut items = items();
         runtime.block_on(async {
-            let publisher = Publisher::bind(&path.join("feed.sock"), |consumer, user| consumer == CONSUMER && user == 0).unwrap();
+            let publisher =
+                Publisher::bind(&path.join("feed.sock"), |consumer, user| consumer == CONSUMER && user == 0).unwrap();
             publisher.publish(CONSUMER, &items.0).unwrap();
             let mut attached = 0;
             let first = report(&publisher, |report| match report {
@@ -190,7 +191,9 @@ fn it_follows_its_slice_and_outlives_its_own_death() {
             assert_eq!(attached, 2);
             answers(first);
             let status = fs::read_to_string(format!("/proc/{first}/status")).unwrap();
-            for line in ["Uid:\t64580\t64580\t64580\t64580", "CapEff:\t0000000000000000", "NoNewPrivs:\t1", "Groups:\t \n"] {
+            for line in
+                ["Uid:\t64580\t64580\t64580\t64580", "CapEff:\t0000000000000000", "NoNewPrivs:\t1", "Groups:\t \n"]
+            {
                 assert!(status.contains(line), "{line:?} in {status}");
             }
             let namespace = fs::metadata(format!("/proc/{first}/ns/net")).unwrap();

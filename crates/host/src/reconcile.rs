@@ -220,8 +220,7 @@ impl Reconciler {
                     (InterfaceState::Failed, Some(error.to_string()))
                 }
             };
-            let report =
-                HostReport::Interface { interface_id: item.interface_id.clone(), state, reason, milliseconds };
+            let report = HostReport::Interface { interface_id: item.interface_id.clone(), state, reason, milliseconds };
             outcome.reports.push((format!("eni/{}", item.interface_id), report));
         }
     }

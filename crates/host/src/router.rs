@@ -111,13 +111,7 @@ fn ensure_addresses(router: &mut Netlink, vpc: &VpcItem) -> io::Result<()> {
 }
 
 /// The pair of links between host and router, and what each must know of the other.
-fn ensure_uplink(
-    platform: &str,
-    vpc: &VpcItem,
-    uplink: Uplink,
-    router: &mut Netlink,
-    host: &File,
-) -> io::Result<()> {
+fn ensure_uplink(platform: &str, vpc: &VpcItem, uplink: Uplink, router: &mut Netlink, host: &File) -> io::Result<()> {
     let name = names::vpc_link(platform, &vpc.vpc_id);
     if router.link(UPLINK)?.is_none() {
         let here = End { name: UPLINK, mac: ROUTER_MAC };

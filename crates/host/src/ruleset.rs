@@ -59,8 +59,7 @@ pub(crate) fn compile<'a>(
     interfaces: impl IntoIterator<Item = &'a InterfaceItem>,
     endpoint_port: u16,
 ) -> Ruleset {
-    let mut rules =
-        Ruleset { resolver: vpc.dns_support.then_some(vpc.resolver), endpoint_port, ..Ruleset::default() };
+    let mut rules = Ruleset { resolver: vpc.dns_support.then_some(vpc.resolver), endpoint_port, ..Ruleset::default() };
     for group in groups {
         if !is_id(&group.group_id, "sg-") {
             continue;
@@ -116,10 +115,10 @@ fn combination_name(groups: &[String]) -> String {
         [] => "none".to_owned(),
         [one] => one.clone(),
         several => {
-            let hash = several.iter().flat_map(|group| group.bytes().chain([b' '])).fold(
-                0xcbf2_9ce4_8422_2325_u64,
-                |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3),
-            );
+            let hash = several
+                .iter()
+                .flat_map(|group| group.bytes().chain([b' ']))
+                .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
             format!("x{hash:016x}")
         }
     }
@@ -237,8 +236,7 @@ impl Ruleset {
         }
         for (group, (inwards, outwards)) in &next.groups {
             let old = self.groups.get(group);
-            for (name, rules, old) in
-                [("in", inwards, old.map(|old| &old.0)), ("out", outwards, old.map(|old| &old.1))]
+            for (name, rules, old) in [("in", inwards, old.map(|old| &old.0)), ("out", outwards, old.map(|old| &old.1))]
             {
                 script.chain(&format!("g{name}_{group}"), rules.iter().cloned(), old.is_some(), old == Some(rules));
             }
@@ -265,7 +263,8 @@ impl Ruleset {
         }
         let texts = |map: &BTreeMap<Ipv4Addr, Ipv4Addr>| map.iter().map(|(from, to)| (*from, to.to_string())).collect();
         script.mappings("public_of", &texts(&self.public_of), &texts(&next.public_of));
-        let reversed = |map: &BTreeMap<Ipv4Addr, Ipv4Addr>| map.iter().map(|(from, to)| (*to, from.to_string())).collect();
+        let reversed =
+            |map: &BTreeMap<Ipv4Addr, Ipv4Addr>| map.iter().map(|(from, to)| (*to, from.to_string())).collect();
         script.mappings("private_of", &reversed(&self.public_of), &reversed(&next.public_of));
         script.mappings("nat_of", &texts(&self.nat_of), &texts(&next.nat_of));
         script.elements("outbound", &self.outbound(), &next.outbound());

@@ -160,11 +160,13 @@ impl Host {
         if self.problems.is_empty()
             && let Some(mut reconciler) = self.reconciler.take()
         {
-            self.reconciler = Some(blocking(move || {
-                reconciler.distrust();
-                reconciler
-            })
-            .await?);
+            self.reconciler = Some(
+                blocking(move || {
+                    reconciler.distrust();
+                    reconciler
+                })
+                .await?,
+            );
         }
         self.since = Instant::now();
         self.reconcile(follower).await
@@ -246,9 +248,8 @@ impl Host {
             });
         }
         self.ledger.set(permits);
-        self.reported.retain(|key, _| {
-            key.strip_prefix("lb/").is_some_and(|arn| self.desired.load_balancers.contains_key(arn))
-        });
+        self.reported
+            .retain(|key, _| key.strip_prefix("lb/").is_some_and(|arn| self.desired.load_balancers.contains_key(arn)));
         for (key, report) in &mut self.reported {
             let HostReport::LoadBalancer { arn, refused_listeners, .. } = report else { continue };
             let refused = self.ledger.refused(arn);

@@ -38,7 +38,9 @@ fn rules_become_statements() {
 
 #[test]
 fn nothing_of_another_form_becomes_part_of_a_script() {
-    for wrong in ["sg-0; flush ruleset", "sg-", "sg-0A", "sg-0-1", "eni-0", "sg-0\n", "", "sg-000000000000000000000000000000001"] {
+    for wrong in
+        ["sg-0; flush ruleset", "sg-", "sg-0A", "sg-0-1", "eni-0", "sg-0\n", "", "sg-000000000000000000000000000000001"]
+    {
         assert!(!is_id(wrong, "sg-"), "{wrong:?}");
     }
     check(Protocol::All, Peer::Group("sg-0 } accept".into()), false, None);

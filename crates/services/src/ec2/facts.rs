@@ -18,9 +18,23 @@ use crate::Call;
 
 /// Regions that every account has at Amazon; here any other comes into being when it is used.
 const REGIONS: [&str; 17] = [
-    "ap-northeast-1", "ap-northeast-2", "ap-northeast-3", "ap-south-1", "ap-southeast-1", "ap-southeast-2",
-    "ca-central-1", "eu-central-1", "eu-north-1", "eu-west-1", "eu-west-2", "eu-west-3", "sa-east-1", "us-east-1",
-    "us-east-2", "us-west-1", "us-west-2",
+    "ap-northeast-1",
+    "ap-northeast-2",
+    "ap-northeast-3",
+    "ap-south-1",
+    "ap-southeast-1",
+    "ap-southeast-2",
+    "ca-central-1",
+    "eu-central-1",
+    "eu-north-1",
+    "eu-west-1",
+    "eu-west-2",
+    "eu-west-3",
+    "sa-east-1",
+    "us-east-1",
+    "us-east-2",
+    "us-west-1",
+    "us-west-2",
 ];
 
 /// A zone's id in Amazon's form: `use1-az1` for `us-east-1a`.
@@ -49,7 +63,9 @@ pub(super) async fn regions(call: Call, input: DescribeRegionsRequest) -> Result
     check_filters(&filters, &["endpoint", "opt-in-status", "region-name"])?;
     let in_use = auth.snapshot();
     let mut names: BTreeSet<String> = REGIONS.iter().map(|name| (*name).to_owned()).collect();
-    names.extend(in_use.list::<DhcpOptions>(&format!("{}/", call.scope.account)).map(|one| one.scope.region.to_string()));
+    names.extend(
+        in_use.list::<DhcpOptions>(&format!("{}/", call.scope.account)).map(|one| one.scope.region.to_string()),
+    );
     names.insert(call.scope.region.to_string());
     let wanted = input.region_names.unwrap_or_default();
     if let Some(unknown) = wanted.iter().find(|name| !names.contains(*name)) {
@@ -197,9 +213,8 @@ pub(super) async fn network_acls(
     let view = auth.snapshot();
     let mut filters = input.filters.unwrap_or_default();
     if let Some(ids) = input.network_acl_ids.filter(|ids| !ids.is_empty()) {
-        let unknown = ids.iter().find(|id| {
-            !view.list::<Vpc>(&call.scope.prefix()).any(|vpc| vpc.network_acl_id == **id)
-        });
+        let unknown =
+            ids.iter().find(|id| !view.list::<Vpc>(&call.scope.prefix()).any(|vpc| vpc.network_acl_id == **id));
         if let Some(id) = unknown {
             let text = format!("The networkAcl ID '{id:.64}' does not exist");
             return Err(ServiceError::new("InvalidNetworkAclID.NotFound", text));

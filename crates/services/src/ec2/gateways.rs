@@ -27,7 +27,8 @@ use crate::Call;
 const SHOWN_AFTER_DELETION: std::time::Duration = std::time::Duration::from_secs(3600);
 
 fn gateway_shape(gateway: &InternetGateway) -> api::ec2::InternetGateway {
-    let attachment = |vpc: &String| InternetGatewayAttachment { state: Some("available".into()), vpc_id: Some(vpc.clone()) };
+    let attachment =
+        |vpc: &String| InternetGatewayAttachment { state: Some("available".into()), vpc_id: Some(vpc.clone()) };
     api::ec2::InternetGateway {
         internet_gateway_id: Some(gateway.internet_gateway_id.clone()),
         owner_id: Some(gateway.scope.account.to_string()),
@@ -309,10 +310,8 @@ pub(super) fn parse_address(text: &str, name: &str) -> Result<std::net::Ipv4Addr
 }
 
 fn address_shape(view: &Snapshot, address: &Address) -> api::ec2::Address {
-    let interface = address
-        .network_interface_id
-        .as_ref()
-        .and_then(|id| view.get::<NetworkInterface>(&address.scope.key(id)));
+    let interface =
+        address.network_interface_id.as_ref().and_then(|id| view.get::<NetworkInterface>(&address.scope.key(id)));
     api::ec2::Address {
         allocation_id: Some(address.allocation_id.clone()),
         public_ip: Some(address.public_address.to_string()),
@@ -492,7 +491,14 @@ pub(super) async fn list_addresses(
     }
     let query = Query { ids: input.allocation_ids, filters: Some(filters), ..Query::default() };
     let filters: Filterable<Address> = Filterable {
-        names: &["allocation-id", "association-id", "public-ip", "network-interface-id", "domain", "private-ip-address"],
+        names: &[
+            "allocation-id",
+            "association-id",
+            "public-ip",
+            "network-interface-id",
+            "domain",
+            "private-ip-address",
+        ],
         values: |view, address, name| match name {
             "association-id" => address.association_id.iter().cloned().collect(),
             "network-interface-id" => address.network_interface_id.iter().cloned().collect(),
@@ -504,5 +510,7 @@ pub(super) async fn list_addresses(
     };
     let view = auth.snapshot();
     let (addresses, _) = describe(&call, &view, query, &filters)?;
-    Ok(DescribeAddressesResult { addresses: Some(addresses.iter().map(|address| address_shape(&view, address)).collect()) })
+    Ok(DescribeAddressesResult {
+        addresses: Some(addresses.iter().map(|address| address_shape(&view, address)).collect()),
+    })
 }

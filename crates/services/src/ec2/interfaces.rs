@@ -22,11 +22,30 @@ use crate::Call;
 
 const FILTERS: Filterable<NetworkInterface> = Filterable {
     names: &[
-        "network-interface-id", "subnet-id", "vpc-id", "availability-zone", "description", "group-id", "group-name",
-        "interface-type", "mac-address", "private-dns-name", "private-ip-address", "addresses.private-ip-address",
-        "addresses.primary", "addresses.association.public-ip", "association.public-ip", "association.allocation-id",
-        "association.association-id", "requester-id", "requester-managed", "source-dest-check", "status",
-        "attachment.attachment-id", "attachment.status", "attachment.instance-owner-id",
+        "network-interface-id",
+        "subnet-id",
+        "vpc-id",
+        "availability-zone",
+        "description",
+        "group-id",
+        "group-name",
+        "interface-type",
+        "mac-address",
+        "private-dns-name",
+        "private-ip-address",
+        "addresses.private-ip-address",
+        "addresses.primary",
+        "addresses.association.public-ip",
+        "association.public-ip",
+        "association.allocation-id",
+        "association.association-id",
+        "requester-id",
+        "requester-managed",
+        "source-dest-check",
+        "status",
+        "attachment.attachment-id",
+        "attachment.status",
+        "attachment.instance-owner-id",
     ],
     values: |view, interface, name| {
         let shape = shape(view, interface);
@@ -63,8 +82,7 @@ const FILTERS: Filterable<NetworkInterface> = Filterable {
 
 fn shape(view: &Snapshot, interface: &NetworkInterface) -> api::ec2::NetworkInterface {
     let region = &interface.scope.region;
-    let hostnames =
-        view.get::<Vpc>(&interface.scope.key(&interface.vpc_id)).is_some_and(|vpc| vpc.dns_hostnames);
+    let hostnames = view.get::<Vpc>(&interface.scope.key(&interface.vpc_id)).is_some_and(|vpc| vpc.dns_hostnames);
     let association = interface.public_address.as_ref().map(|public| NetworkInterfaceAssociation {
         public_ip: Some(public.address.to_string()),
         public_dns_name: Some(if hostnames { names::public_dns_name(region, public.address) } else { String::new() }),
@@ -113,7 +131,10 @@ fn shape(view: &Snapshot, interface: &NetworkInterface) -> api::ec2::NetworkInte
         mac_address: Some(interface.mac_address.clone()),
         owner_id: Some(interface.scope.account.to_string()),
         private_dns_name: Some(private_dns_name.clone()),
-        public_dns_name: association.as_ref().and_then(|one| one.public_dns_name.clone()).filter(|name| !name.is_empty()),
+        public_dns_name: association
+            .as_ref()
+            .and_then(|one| one.public_dns_name.clone())
+            .filter(|name| !name.is_empty()),
         private_ip_address: Some(interface.private_address.to_string()),
         private_ip_addresses: Some(vec![NetworkInterfacePrivateIpAddress {
             association: association.clone(),
@@ -147,7 +168,9 @@ pub(super) async fn create(
     let mut wanted = input.private_ip_address;
     match input.private_ip_addresses.as_deref() {
         None | Some([]) => {}
-        Some([one]) if wanted.is_none() || wanted == one.private_ip_address => wanted.clone_from(&one.private_ip_address),
+        Some([one]) if wanted.is_none() || wanted == one.private_ip_address => {
+            wanted.clone_from(&one.private_ip_address)
+        }
         Some(_) => return Err(unsupported("private_ip_addresses")),
     }
     let subnet_id = required(input.subnet_id, "subnetId")?;

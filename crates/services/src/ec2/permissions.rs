@@ -83,7 +83,12 @@ fn malformed(text: &str) -> ServiceError {
 }
 
 /// Another group named by a rule: by id, or by name within the same VPC.
-pub(super) fn group(call: &Call, view: &Snapshot, own: &SecurityGroup, pair: &UserIdGroupPair) -> Result<Peer, ServiceError> {
+pub(super) fn group(
+    call: &Call,
+    view: &Snapshot,
+    own: &SecurityGroup,
+    pair: &UserIdGroupPair,
+) -> Result<Peer, ServiceError> {
     for (set, name) in [
         (pair.vpc_peering_connection_id.is_some(), "vpc_peering_connection_id"),
         (pair.user_id.as_deref().is_some_and(|user| user != call.scope.account.as_str()), "user_id"),

@@ -4,9 +4,8 @@
 use api::ec2::{
     AssociateRouteTableRequest, AssociateRouteTableResult, CreateRouteRequest, CreateRouteResult,
     CreateRouteTableRequest, CreateRouteTableResult, DeleteRouteRequest, DeleteRouteTableRequest,
-    DescribeRouteTablesRequest, DescribeRouteTablesResult, DisassociateRouteTableRequest,
-    ReplaceRouteRequest, ReplaceRouteTableAssociationRequest, ReplaceRouteTableAssociationResult,
-    RouteTableAssociationState,
+    DescribeRouteTablesRequest, DescribeRouteTablesResult, DisassociateRouteTableRequest, ReplaceRouteRequest,
+    ReplaceRouteTableAssociationRequest, ReplaceRouteTableAssociationResult, RouteTableAssociationState,
 };
 use domain::network::{
     Cidr, InternetGateway, NatGateway, NatGatewayState, Route, RouteTable, RouteTableAssociation, RouteTarget, Subnet,
@@ -23,9 +22,17 @@ use crate::Call;
 
 const FILTERS: Filterable<RouteTable> = Filterable {
     names: &[
-        "route-table-id", "vpc-id", "association.main", "association.route-table-association-id",
-        "association.route-table-id", "association.subnet-id", "route.destination-cidr-block", "route.gateway-id",
-        "route.nat-gateway-id", "route.origin", "route.state",
+        "route-table-id",
+        "vpc-id",
+        "association.main",
+        "association.route-table-association-id",
+        "association.route-table-id",
+        "association.subnet-id",
+        "route.destination-cidr-block",
+        "route.gateway-id",
+        "route.nat-gateway-id",
+        "route.origin",
+        "route.state",
     ],
     values: |view, table, name| {
         let associations = table.associations.iter();
@@ -190,7 +197,10 @@ fn target(
         (Some(id), None) if id.starts_with("igw-") => {
             let gateway = find::<InternetGateway>(call, view, &id)?;
             if gateway.vpc_id.as_ref() != Some(&table.vpc_id) {
-                let text = format!("route table {} and network gateway {id} belong to different networks", table.route_table_id);
+                let text = format!(
+                    "route table {} and network gateway {id} belong to different networks",
+                    table.route_table_id
+                );
                 return Err(ServiceError::new("InvalidParameterValue", text));
             }
             Ok(RouteTarget::InternetGateway(id))

@@ -40,7 +40,12 @@ struct Change {
 }
 
 /// The old form of a request, with the one permission's parts as its own parameters.
-fn flat(protocol: Option<String>, from_port: Option<i32>, to_port: Option<i32>, cidr: Option<String>) -> Option<IpPermission> {
+fn flat(
+    protocol: Option<String>,
+    from_port: Option<i32>,
+    to_port: Option<i32>,
+    cidr: Option<String>,
+) -> Option<IpPermission> {
     let ranges = cidr.map(|cidr| vec![IpRange { cidr_ip: Some(cidr), ..Default::default() }]);
     let given = protocol.is_some() || ranges.is_some();
     given.then(|| IpPermission { ip_protocol: protocol, from_port, to_port, ip_ranges: ranges, ..Default::default() })
@@ -62,7 +67,8 @@ pub(super) async fn authorise_ingress(
     let mut flat = flat(input.ip_protocol, input.from_port, input.to_port, input.cidr_ip);
     if let Some(name) = input.source_security_group_name {
         let pair = UserIdGroupPair { group_name: Some(name), ..Default::default() };
-        let permission = flat.get_or_insert_with(|| IpPermission { ip_protocol: Some("-1".into()), ..Default::default() });
+        let permission =
+            flat.get_or_insert_with(|| IpPermission { ip_protocol: Some("-1".into()), ..Default::default() });
         permission.user_id_group_pairs = Some(vec![pair]);
     }
     let change = Change {
@@ -296,7 +302,8 @@ pub(super) async fn modify(
             let rule_id = required(update.security_group_rule_id, "securityGroupRuleId")?;
             let wanted = required(update.security_group_rule, "securityGroupRule")?;
             let permission = read_one(&call, tx, &group, &wanted)?;
-            let at = group.rules.iter().position(|rule| rule.rule_id == rule_id).ok_or_else(|| rule_not_found(&rule_id))?;
+            let at =
+                group.rules.iter().position(|rule| rule.rule_id == rule_id).ok_or_else(|| rule_not_found(&rule_id))?;
             let duplicate = group.rules.iter().enumerate().any(|(other, rule)| {
                 other != at && group.rules.get(at).is_some_and(|this| permission.is(rule, this.egress))
             });

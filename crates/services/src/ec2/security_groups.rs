@@ -19,9 +19,19 @@ const MAX_GROUPS: usize = 2500;
 
 const FILTERS: Filterable<SecurityGroup> = Filterable {
     names: &[
-        "group-id", "group-name", "vpc-id", "description", "ip-permission.cidr", "ip-permission.group-id",
-        "ip-permission.protocol", "ip-permission.from-port", "ip-permission.to-port", "egress.ip-permission.cidr",
-        "egress.ip-permission.group-id", "egress.ip-permission.protocol", "egress.ip-permission.from-port",
+        "group-id",
+        "group-name",
+        "vpc-id",
+        "description",
+        "ip-permission.cidr",
+        "ip-permission.group-id",
+        "ip-permission.protocol",
+        "ip-permission.from-port",
+        "ip-permission.to-port",
+        "egress.ip-permission.cidr",
+        "egress.ip-permission.group-id",
+        "egress.ip-permission.protocol",
+        "egress.ip-permission.from-port",
         "egress.ip-permission.to-port",
     ],
     values: |_, group, name| {

@@ -19,9 +19,22 @@ use crate::Call;
 
 const FILTERS: Filterable<Subnet> = Filterable {
     names: &[
-        "subnet-id", "vpc-id", "cidr", "cidrBlock", "cidr-block", "availabilityZone", "availability-zone",
-        "availabilityZoneId", "availability-zone-id", "default-for-az", "defaultForAz", "state", "subnet-arn",
-        "map-public-ip-on-launch", "available-ip-address-count", "ipv6-native",
+        "subnet-id",
+        "vpc-id",
+        "cidr",
+        "cidrBlock",
+        "cidr-block",
+        "availabilityZone",
+        "availability-zone",
+        "availabilityZoneId",
+        "availability-zone-id",
+        "default-for-az",
+        "defaultForAz",
+        "state",
+        "subnet-arn",
+        "map-public-ip-on-launch",
+        "available-ip-address-count",
+        "ipv6-native",
     ],
     values: |view, subnet, name| {
         vec![match name {
@@ -88,7 +101,10 @@ pub(super) async fn create(call: Call, input: CreateSubnetRequest) -> Result<Cre
             .ok_or_else(|| invalid_value(&id, "availabilityZoneId", "There is no such availability zone."))?,
         (None, None) => zones.into_iter().next().unwrap_or_default(),
         (Some(zone), _) => {
-            let why = format!("Subnets can currently only be created in the following availability zones: {}.", zones.join(", "));
+            let why = format!(
+                "Subnets can currently only be created in the following availability zones: {}.",
+                zones.join(", ")
+            );
             return Err(invalid_value(&zone, "availabilityZone", &why));
         }
     };
@@ -130,8 +146,10 @@ pub(super) async fn delete(call: Call, input: DeleteSubnetRequest) -> Result<(),
             let text = format!("The subnet '{id}' has dependencies and cannot be deleted.");
             return Err(ServiceError::new("DependencyViolation", text));
         }
-        let tables: Vec<String> =
-            tx.find::<RouteTable>("vpc", subnet.vpc_id.as_str()).map(|table| call.scope.key(&table.route_table_id)).collect();
+        let tables: Vec<String> = tx
+            .find::<RouteTable>("vpc", subnet.vpc_id.as_str())
+            .map(|table| call.scope.key(&table.route_table_id))
+            .collect();
         for key in tables {
             let names = tx.get::<RouteTable>(&key).is_some_and(|table| {
                 table.associations.iter().any(|association| association.subnet_id.as_deref() == Some(id.as_str()))

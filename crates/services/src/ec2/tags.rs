@@ -1,7 +1,8 @@
 //! Tags: in every Create call as tag specifications, and by themselves.
 
 use api::ec2::{
-    CreateTagsRequest, DeleteTagsRequest, DescribeTagsRequest, DescribeTagsResult, Tag, TagDescription, TagSpecification,
+    CreateTagsRequest, DeleteTagsRequest, DescribeTagsRequest, DescribeTagsResult, Tag, TagDescription,
+    TagSpecification,
 };
 use domain::{
     Tags,
@@ -24,14 +25,15 @@ fn refused(error: impl std::fmt::Display) -> ServiceError {
 }
 
 /// The tags a Create call gives to what it makes. A specification for another type of resource is refused.
-pub(super) fn specified(specifications: Option<Vec<TagSpecification>>, resource_type: &str) -> Result<Tags, ServiceError> {
+pub(super) fn specified(
+    specifications: Option<Vec<TagSpecification>>,
+    resource_type: &str,
+) -> Result<Tags, ServiceError> {
     let mut all = Vec::new();
     for specification in specifications.unwrap_or_default() {
         let named = specification.resource_type.unwrap_or_default();
         if named != resource_type {
-            return Err(refused(format!(
-                "'{named:.64}' is not a valid taggable resource type for this operation."
-            )));
+            return Err(refused(format!("'{named:.64}' is not a valid taggable resource type for this operation.")));
         }
         all.extend(pairs(&specification.tags.unwrap_or_default()));
     }

@@ -91,7 +91,8 @@ async fn addresses_are_given_once_and_given_back() {
         let full = allocate_network_interface(tx, &scope(), new_interface(&subnet.subnet_id, false), ids, Timestamp(0));
         assert_eq!(full.unwrap_err(), NetworkError::SubnetFull);
         release_network_interface(tx, &scope(), &made[4].network_interface_id);
-        let again = allocate_network_interface(tx, &scope(), new_interface(&subnet.subnet_id, false), ids, Timestamp(0));
+        let again =
+            allocate_network_interface(tx, &scope(), new_interface(&subnet.subnet_id, false), ids, Timestamp(0));
         assert_eq!(again.unwrap().private_address, made[4].private_address);
     })
     .await;
@@ -130,10 +131,11 @@ async fn the_host_is_told_of_interfaces_in_use_and_their_way_out() {
         (task.unwrap(), user.unwrap())
     })
     .await;
-    let egress = |store: &Store| match host_slice(&store.snapshot(), []).get(&format!("eni/{}", task.network_interface_id)) {
-        Some(HostItem::Interface(item)) => item.egress,
-        other => panic!("{other:?}"),
-    };
+    let egress =
+        |store: &Store| match host_slice(&store.snapshot(), []).get(&format!("eni/{}", task.network_interface_id)) {
+            Some(HostItem::Interface(item)) => item.egress,
+            other => panic!("{other:?}"),
+        };
     let slice = host_slice(&store.snapshot(), []);
     let kinds: Vec<&str> = slice.keys().filter_map(|key| key.split('/').next()).collect();
     assert_eq!(kinds, ["eni", "platform", "sg", "vpc"]);

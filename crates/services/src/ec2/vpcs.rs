@@ -2,9 +2,9 @@
 
 use api::ec2::{
     AttributeBooleanValue, AttributeValue, CreateDefaultVpcRequest, CreateDefaultVpcResult, CreateVpcRequest,
-    CreateVpcResult, DeleteVpcRequest, DescribeDhcpOptionsRequest, DescribeDhcpOptionsResult, DescribeVpcAttributeRequest,
-    DescribeVpcAttributeResult, DescribeVpcsRequest, DescribeVpcsResult, DhcpConfiguration, ModifyVpcAttributeRequest,
-    VpcCidrBlockAssociation, VpcCidrBlockState,
+    CreateVpcResult, DeleteVpcRequest, DescribeDhcpOptionsRequest, DescribeDhcpOptionsResult,
+    DescribeVpcAttributeRequest, DescribeVpcAttributeResult, DescribeVpcsRequest, DescribeVpcsResult,
+    DhcpConfiguration, ModifyVpcAttributeRequest, VpcCidrBlockAssociation, VpcCidrBlockState,
 };
 use domain::network::{
     Cidr, DhcpOptions, InternetGateway, NatGateway, NetworkInterface, RouteTable, SecurityGroup, Subnet, Vpc, names,
@@ -19,8 +19,16 @@ use crate::Call;
 
 const FILTERS: Filterable<Vpc> = Filterable {
     names: &[
-        "vpc-id", "cidr", "cidr-block", "isDefault", "is-default", "state", "dhcp-options-id",
-        "cidr-block-association.cidr-block", "cidr-block-association.association-id", "cidr-block-association.state",
+        "vpc-id",
+        "cidr",
+        "cidr-block",
+        "isDefault",
+        "is-default",
+        "state",
+        "dhcp-options-id",
+        "cidr-block-association.cidr-block",
+        "cidr-block-association.association-id",
+        "cidr-block-association.state",
     ],
     values: |_, vpc, name| {
         vec![match name {
@@ -57,8 +65,8 @@ pub(super) fn shape(vpc: &Vpc) -> api::ec2::Vpc {
 
 /// A VPC's or a subnet's block: /16 to /28.
 pub(super) fn parse_block(text: &str, code: &str) -> Result<Cidr, ServiceError> {
-    let block = Cidr::parse_lenient(text)
-        .map_err(|_| invalid_value(text, "cidrBlock", "This is not a valid CIDR block."))?;
+    let block =
+        Cidr::parse_lenient(text).map_err(|_| invalid_value(text, "cidrBlock", "This is not a valid CIDR block."))?;
     if (16..=28).contains(&block.prefix()) {
         return Ok(block);
     }
