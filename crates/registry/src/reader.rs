@@ -156,7 +156,7 @@ mod tests {
         fn read_at_hand(&self, offset: u64, buffer: &mut [u8]) -> Option<usize> {
             // Less than was asked for, as the page cache may give.
             let half = buffer.len().div_ceil(2);
-            (offset % 2 == 0).then(|| self.read(offset, &mut buffer[..half]).unwrap()).filter(|count| *count > 0)
+            offset.is_multiple_of(2).then(|| self.read(offset, &mut buffer[..half]).unwrap()).filter(|count| *count > 0)
         }
     }
 
