@@ -89,11 +89,11 @@ def test_r92_security_groups_drop_real_packets_between_tasks(network):
     assert interface["Groups"] == [{"GroupId": servers, "GroupName": "servers"}]
     assert interface["Status"] == "in-use" and interface["RequesterManaged"] is True
     address = interface["PrivateIpAddress"]
-    ask = f"wget -q -T 3 -O - http://{address}:8080/"
+    ask = f"printf 'GET / HTTP/1.0\\r\\n\\r\\n' | nc -w 3 {address} 8080 | grep -q web"
     assert network.ends("allowed", [clients], ask) == 0
     assert network.ends("refused", [servers], ask) == 1
     # The task sees the address and the hardware address that EC2 shows.
-    own = network.run("own", ["sh", "-c", "sleep 60"], [clients])
+    own = network.run("own", ["sh", "-c", "trap exit TERM; while :; do sleep 0.2; done"], [clients])
     task = wait_for(network.platform, own, "RUNNING")
     shown = network.interface(task)
     path = f"/run/netns/ls-{instance(network.platform)}-{shown['NetworkInterfaceId']}"
