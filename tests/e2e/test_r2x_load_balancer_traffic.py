@@ -140,6 +140,7 @@ def web(stack):
     group = stack.target_group("a", "b")
     listener = stack.elbv2.create_listener(LoadBalancerArn=made["LoadBalancerArn"], Protocol="HTTP", Port=80, DefaultActions=forward((group, 1)))
     stack.until_healthy(group, 2)
+    eventually(lambda: not refuses(made["DNSName"]), timeout=20)
     return made["DNSName"], group, listener["Listeners"][0]["ListenerArn"], made["LoadBalancerArn"]
 
 
@@ -269,7 +270,7 @@ def test_r22_failures_have_amazons_statuses(stack):
     listen = lambda port, group: stack.elbv2.create_listener(LoadBalancerArn=arn, Protocol="HTTP", Port=port, DefaultActions=forward((group, 1)))
     listen(80, empty), listen(81, tunnel)
     stack.until_healthy(tunnel, 1)
-    eventually(lambda: request(host)[0] == 503, timeout=10)
+    eventually(lambda: not refuses(host) and not refuses(host, 81), timeout=10)
     status, headers, body = request(host)
     server = {key.lower(): value for key, value in headers.items()}["server"]
     assert server == "awselb/2.0" and "<h1>503 Service Temporarily Unavailable</h1>" in body
@@ -283,7 +284,7 @@ def test_r22_failures_have_amazons_statuses(stack):
 
 def refuses(host, port=80):
     try:
-        request(host, port=port, timeout=2)
+        socket.create_connection((host, port), timeout=2).close()
         return False
     except OSError:
         return True
@@ -295,6 +296,7 @@ def test_r22_websockets_are_tunnelled(stack, web):
     listener = stack.elbv2.create_listener(LoadBalancerArn=arn, Protocol="HTTP", Port=90, DefaultActions=forward((group, 1)))["Listeners"][0]
     try:
         stack.until_healthy(group, 1)
+        eventually(lambda: not refuses(host, 90), timeout=20)
         with socket.create_connection((host, 90), timeout=10) as tunnel:
             tunnel.sendall(f"GET /chat HTTP/1.1\r\nHost: {host}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Key: x\r\nSec-WebSocket-Version: 13\r\n\r\n".encode())
             head = b""

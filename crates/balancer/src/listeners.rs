@@ -52,8 +52,8 @@ impl Listeners {
         Self { workers, provider, limit, open: BTreeMap::new(), refused: BTreeMap::new() }
     }
 
-    /// Closes what is not wanted and opens what is.
-    pub async fn settle(&mut self, wanted: &BTreeSet<Place>) {
+    /// Closes what is not wanted and opens what is. Only with `last_word` is what `host` refuses taken as decided.
+    pub async fn settle(&mut self, wanted: &BTreeSet<Place>, last_word: bool) {
         self.open.retain(|place, task| {
             let keep = wanted.contains(place);
             if !keep {
@@ -71,7 +71,10 @@ impl Listeners {
         // `host` answers at most so many at once.
         for places in foreign.chunks(sockets::MAX_PLACES) {
             for (place, socket) in self.ask(places.to_vec()).await {
-                self.take(place, socket);
+                self.take(
+                    place,
+                    socket.map_err(|refusal| Refusal { pending: refusal.pending || !last_word, ..refusal }),
+                );
             }
         }
     }
@@ -138,7 +141,12 @@ impl Listeners {
                 self.open.insert(place, tokio::spawn(task).abort_handle());
             }
             Err(refusal) => {
-                tracing::warn!(place = %place.place, address = %place.address, reason = refusal.reason, "cannot listen");
+                let (address, reason) = (place.address, &refusal.reason);
+                if refusal.pending {
+                    tracing::debug!(place = place.place, %address, reason, "cannot listen yet");
+                } else {
+                    tracing::warn!(place = place.place, %address, reason, "cannot listen");
+                }
                 self.refused.insert(place, refusal);
             }
         }

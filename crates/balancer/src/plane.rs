@@ -11,7 +11,10 @@ use std::{
 
 use domain::balancing::slice::{BalancerReport, SliceItem, TargetGroupItem};
 use feed::sockets::Place;
-use tokio::sync::{mpsc, watch};
+use tokio::{
+    sync::{mpsc, watch},
+    time::Instant,
+};
 
 use crate::{
     health::Checks,
@@ -20,8 +23,8 @@ use crate::{
     worker::Workers,
 };
 
-/// How long until sockets that could not be opened are tried again.
-const RETRY: Duration = Duration::from_secs(1);
+/// How long until sockets that could not be opened are tried again: doubling from the first to the last.
+const RETRY: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
 
 /// The items of a slice.
 pub type Items = Arc<Vec<Arc<SliceItem>>>;
@@ -54,6 +57,8 @@ pub async fn run(
     let mut routing: Option<Arc<Routing>> = None;
     let mut reported: Option<BalancerReport> = None;
     let mut work = Work { checks: true, routing: true, sockets: true };
+    let mut retry = RETRY.0;
+    let mut retry_at = Instant::now();
     loop {
         if work.checks {
             checks.settle(groups(&items));
@@ -66,7 +71,9 @@ pub async fn run(
         }
         // After the routing, so that the first connection of a new listener finds it.
         if work.sockets {
-            listeners.settle(&wanted(&items, surroundings.bind)).await;
+            // `host` may learn of a new listener a moment later than we do: what it refuses at first is not decided.
+            listeners.settle(&wanted(&items, surroundings.bind), retry == RETRY.1).await;
+            retry_at = Instant::now() + retry;
         }
         let report =
             BalancerReport { listening: listeners.listening(), refused: listeners.refused(), targets: checks.report() };
@@ -82,12 +89,16 @@ pub async fn run(
                     return Ok(());
                 }
                 items = slices.borrow_and_update().clone();
+                retry = RETRY.0;
                 Work { checks: true, routing: true, sockets: true }
             }
             Some((key, outcome)) = checks.next() => {
                 Work { routing: checks.observe(&key, outcome), ..Work::default() }
             }
-            () = tokio::time::sleep(RETRY), if listeners.incomplete() => Work { sockets: true, ..Work::default() },
+            () = tokio::time::sleep_until(retry_at), if listeners.incomplete() => {
+                retry = (retry * 2).min(RETRY.1);
+                Work { sockets: true, ..Work::default() }
+            }
         };
     }
 }
