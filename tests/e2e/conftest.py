@@ -114,7 +114,8 @@ class Platform:
             service,
             region_name=region,
             endpoint_url=self.endpoint,
-            config=botocore.config.Config(retries={"max_attempts": 0}),
+            # What the SDK would refuse by itself is the platform's to refuse.
+            config=botocore.config.Config(retries={"max_attempts": 0}, parameter_validation=False),
             **credentials,
         )
 

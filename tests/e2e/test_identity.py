@@ -105,11 +105,11 @@ def refused_or_none(call):
 
 def test_what_a_session_cannot_do_yet_is_refused_by_name(platform, role):
     sts = platform.client("sts")
-    error = refused(sts.assume_role, RoleArn=role["Arn"], RoleSessionName="s", Policy="{}")
+    error = refused(sts.assume_role, RoleArn=role["Arn"], RoleSessionName="session", Policy="{}")
     assert error["Code"] == "ValidationError" and "Policy" in error["Message"]
-    error = refused(sts.assume_role, RoleArn=role["Arn"], RoleSessionName="s", DurationSeconds=7200)
+    error = refused(sts.assume_role, RoleArn=role["Arn"], RoleSessionName="session", DurationSeconds=7200)
     assert error["Code"] == "ValidationError" and "DurationSeconds" in error["Message"]
-    error = refused(sts.assume_role, RoleArn=f"arn:aws:iam::{ACCOUNT}:role/nobody", RoleSessionName="s")
+    error = refused(sts.assume_role, RoleArn=f"arn:aws:iam::{ACCOUNT}:role/nobody", RoleSessionName="session")
     assert error["Code"] == "AccessDenied"
 
 

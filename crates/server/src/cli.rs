@@ -78,7 +78,7 @@ pub struct UpArgs {
     #[arg(long)]
     pub allow_reset: bool,
     /// Run the control plane's time this many times faster: for test suites.
-    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub clock_rate: u32,
     /// Let UpdateService add a load balancer to an existing service, as Amazon does today.
     #[arg(long)]

@@ -1,0 +1,155 @@
+//! What every IAM call needs: names, paths, pages, policy documents, and the roles they are about.
+
+use std::sync::Arc;
+
+use api::iam::error;
+use domain::{
+    Arn, Tags,
+    identity::{DEFAULT_PATH, Role, role_key},
+};
+use store::Snapshot;
+use wire::ServiceError;
+
+use crate::Call;
+
+/// The largest page, and the one given when none is asked for.
+const PAGE: usize = 100;
+
+/// A required member: the model's validation has refused requests without it.
+pub(super) fn required(member: Option<String>, name: &str) -> Result<String, ServiceError> {
+    member
+        .ok_or_else(|| ServiceError::new("ValidationError", format!("1 validation error detected: {name} is required")))
+}
+
+/// The ARN of something of the caller's account: `{kind}{path}{name}`, the path beginning and ending with `/`.
+pub(super) fn arn(call: &Call, kind: &str, path: &str, name: &str) -> Arn {
+    Arn::global(&call.scope.account, "iam", &format!("{kind}{path}{name}"))
+}
+
+pub(super) fn path(path: Option<String>) -> Result<String, ServiceError> {
+    let path = path.unwrap_or_else(|| DEFAULT_PATH.to_owned());
+    if path.starts_with('/') && path.ends_with('/') {
+        return Ok(path);
+    }
+    Err(ServiceError::new(
+        "ValidationError",
+        "The specified value for path is invalid. It must begin and end with / and contain only alphanumeric characters and/or / characters.",
+    ))
+}
+
+/// A role of the caller's account.
+pub(super) fn role(call: &Call, snapshot: &Snapshot, name: &str) -> Result<Arc<Role>, ServiceError> {
+    snapshot.get::<Role>(&role_key(&call.scope.account, name)).ok_or_else(|| no_role(name))
+}
+
+pub(super) fn no_role(name: &str) -> ServiceError {
+    error::no_such_entity_exception(format!("The role with name {name} cannot be found."))
+}
+
+/// The ARN to authorise against: the role's own if it exists, else the one it would have.
+pub(super) fn role_arn(call: &Call, name: &str) -> Arn {
+    let role = call.unchecked_snapshot().get::<Role>(&role_key(&call.scope.account, name));
+    role.map_or_else(|| arn(call, "role", DEFAULT_PATH, name), |role| role.arn.clone())
+}
+
+/// A policy document must be a JSON object with at least one statement. What it decides is not looked at here.
+pub(super) fn check_document(document: &str) -> Result<(), ServiceError> {
+    let malformed = |text: &str| Err(error::malformed_policy_document_exception(text));
+    match serde_json::from_str::<serde_json::Value>(document) {
+        Err(_) => malformed("This policy contains invalid Json"),
+        Ok(value)
+            if !matches!(value.get("Statement"), Some(serde_json::Value::Object(_) | serde_json::Value::Array(_))) =>
+        {
+            malformed("Syntax errors in policy.")
+        }
+        Ok(_) => Ok(()),
+    }
+}
+
+/// Documents come back URL-encoded (RFC 3986), as IAM gives them.
+pub(super) fn encode_document(document: &str) -> String {
+    document.bytes().fold(String::with_capacity(document.len() * 2), |mut encoded, byte| {
+        match byte {
+            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => encoded.push(char::from(byte)),
+            byte => encoded.push_str(&format!("%{byte:02X}")),
+        }
+        encoded
+    })
+}
+
+pub(super) fn tags(tags: Option<Vec<api::iam::Tag>>) -> Result<Tags, ServiceError> {
+    let pairs =
+        tags.unwrap_or_default().into_iter().map(|tag| (tag.key.unwrap_or_default(), tag.value.unwrap_or_default()));
+    Tags::from_request(pairs).map_err(|error| error::invalid_input_exception(error.to_string()))
+}
+
+/// One page of a list in key order. The marker is the last key of the page before, in hexadecimal so that nobody reads
+/// it as a name.
+pub(super) struct Page<T> {
+    pub(super) items: Vec<T>,
+    pub(super) is_truncated: bool,
+    pub(super) marker: Option<String>,
+}
+
+pub(super) fn page<T, S>(
+    items: impl Iterator<Item = S>,
+    marker: Option<&str>,
+    max_items: Option<i32>,
+    key: impl Fn(&S) -> String,
+    shape: impl Fn(S) -> T,
+) -> Result<Page<T>, ServiceError> {
+    let after = marker.map(decode_marker).transpose()?;
+    let size = max_items.and_then(|max| usize::try_from(max).ok()).unwrap_or(PAGE);
+    let mut rest = items.skip_while(|item| after.as_ref().is_some_and(|after| key(item) <= *after)).peekable();
+    let mut page = Page { items: Vec::new(), is_truncated: false, marker: None };
+    let mut last = None;
+    while page.items.len() < size {
+        let Some(item) = rest.next() else { return Ok(page) };
+        last = Some(key(&item));
+        page.items.push(shape(item));
+    }
+    page.is_truncated = rest.peek().is_some();
+    if page.is_truncated {
+        page.marker = last.map(|key| key.bytes().map(|byte| format!("{byte:02x}")).collect());
+    }
+    Ok(page)
+}
+
+fn decode_marker(marker: &str) -> Result<String, ServiceError> {
+    let invalid = || {
+        ServiceError::new("ValidationError", format!("Invalid Marker: {}", marker.chars().take(64).collect::<String>()))
+    };
+    let byte = |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok();
+    let bytes: Option<Vec<u8>> = marker.as_bytes().chunks(2).map(byte).collect();
+    bytes.and_then(|bytes| String::from_utf8(bytes).ok()).ok_or_else(invalid)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pages_follow_each_other_without_loss() {
+        let names: Vec<String> = (0..250).map(|n| format!("r{n:03}")).collect();
+        let mut seen = Vec::new();
+        let mut marker = None;
+        loop {
+            let page = page(names.iter(), marker.as_deref(), None, |name| (*name).clone(), String::clone).unwrap();
+            seen.extend(page.items);
+            marker = page.marker;
+            if !page.is_truncated {
+                break;
+            }
+        }
+        assert_eq!(seen, names);
+        assert!(page(names.iter(), Some("zz"), None, |name| (*name).clone(), String::clone).is_err());
+    }
+
+    #[test]
+    fn documents_are_checked_for_form_and_given_back_encoded() {
+        assert_eq!(check_document("{").unwrap_err().message(), "This policy contains invalid Json");
+        assert_eq!(check_document("{}").unwrap_err().message(), "Syntax errors in policy.");
+        assert!(check_document(&domain::identity::service_trust_policy("ec2.amazonaws.com")).is_ok());
+        assert_eq!(encode_document("{\"a\": 1}"), "%7B%22a%22%3A%201%7D");
+    }
+}
