@@ -29,7 +29,8 @@ def name(ecs):
 
 
 def container(image, script="sleep 600", **more):
-    return {"name": "app", "image": image, "entryPoint": ["/bin/sh", "-c"], "command": [script], **more}
+    # A shell as process 1 ignores SIGTERM.
+    return {"name": "app", "image": image, "entryPoint": ["/bin/sh", "-c"], "command": [script], "stopTimeout": 2, **more}
 
 
 def create(platform, name, count, **more):

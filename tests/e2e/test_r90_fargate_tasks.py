@@ -21,7 +21,8 @@ def family():
 
 
 def shell(image, script, **more):
-    return {"name": "app", "image": image, "entryPoint": ["/bin/sh", "-c"], "command": [script], **more}
+    # A shell as process 1 ignores SIGTERM unless it traps it.
+    return {"name": "app", "image": image, "entryPoint": ["/bin/sh", "-c"], "command": [script], "stopTimeout": 2, **more}
 
 
 def test_r90_a_task_lives_from_provisioning_to_stopped(platform, ecs, image, family):
