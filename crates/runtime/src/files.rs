@@ -4,14 +4,21 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2};
 use nix::sys::stat::Mode;
 
+/// A name beside `path` that no other writer has: neither another process nor another task of this one.
+fn temporary_beside(path: &Path) -> PathBuf {
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    path.with_extension(format!("tmp{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed)))
+}
+
 /// Replaces `path` in one step: a reader sees the old content or the new, never a part.
 pub(crate) fn replace(path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
-    let temporary = path.with_extension(format!("tmp{}", std::process::id()));
+    let temporary = temporary_beside(path);
     let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(mode).open(&temporary)?;
     // Exactly these permissions, whatever the process masks.
     file.set_permissions(fs::Permissions::from_mode(mode))?;
@@ -22,7 +29,7 @@ pub(crate) fn replace(path: &Path, content: &[u8], mode: u32) -> io::Result<()> 
 
 /// As [`replace`], and on the disk when it returns.
 pub(crate) fn replace_durably(path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
-    let temporary = path.with_extension(format!("tmp{}", std::process::id()));
+    let temporary = temporary_beside(path);
     let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(mode).open(&temporary)?;
     file.write_all(content)?;
     file.sync_all()?;
@@ -66,4 +73,27 @@ pub(crate) fn now_nanoseconds() -> u64 {
 /// The reverse of [`now_nanoseconds`].
 pub(crate) fn from_nanoseconds(nanoseconds: u64) -> std::time::SystemTime {
     std::time::UNIX_EPOCH + std::time::Duration::from_nanos(nanoseconds)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn many_writers_of_one_file_do_not_disturb_each_other() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("record.json");
+        std::thread::scope(|scope| {
+            for writer in 0..4 {
+                let path = &path;
+                scope.spawn(move || {
+                    for _ in 0..100 {
+                        replace(path, format!("{writer}").as_bytes(), 0o600).expect("replaced");
+                    }
+                });
+            }
+        });
+        assert_eq!(fs::read_to_string(&path).expect("readable").len(), 1);
+        assert_eq!(fs::read_dir(directory.path()).expect("listed").count(), 1);
+    }
 }
