@@ -90,7 +90,7 @@ impl<T: Serialize + DeserializeOwned + Send + Sync + 'static> Follower<T> {
             match cache::load::<T>(path) {
                 Ok(Some(cached)) => {
                     epoch = cached.epoch;
-                    slice = Slice { revision: cached.revision, known: true, items: cached.items };
+                    slice = Slice { revision: cached.revision, known: true, confirmed: false, items: cached.items };
                 }
                 Ok(None) => {}
                 Err(error) => tracing::warn!(path = %path.display(), %error, "the slice on disk cannot be read"),
@@ -260,7 +260,12 @@ fn take<T: DeserializeOwned>(
         FromPublisher::End { revision } => {
             if let Some(done) = step.take() {
                 *epoch = Some(done.epoch);
-                shared.slice.send_replace(Arc::new(Slice { revision, known: true, items: done.items }));
+                shared.slice.send_replace(Arc::new(Slice {
+                    revision,
+                    known: true,
+                    confirmed: true,
+                    items: done.items,
+                }));
                 return true;
             }
         }

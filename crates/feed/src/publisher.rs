@@ -324,6 +324,8 @@ async fn converse(
 ) -> Result<(), LineError> {
     let (confirm, mut confirmed) = mpsc::unbounded_channel();
     changes.mark_changed();
+    // Who has the newest state already is told so once, by an empty step.
+    let mut confirmed_once = false;
     loop {
         tokio::select! {
             changed = changes.changed() => {
@@ -331,9 +333,10 @@ async fn converse(
                 let step = shared.topics().get(consumer).map(|topic| topic.step(have));
                 if let Some(step) = step
                     && step.revision > 0
-                    && have != Some(step.revision)
+                    && (have != Some(step.revision) || !confirmed_once)
                 {
                     have = Some(step.revision);
+                    confirmed_once = true;
                     timeout(STALLED, send_step(&mut writer, &shared.epoch, step)).await.map_err(|_| LineError::Closed)??;
                 }
             }

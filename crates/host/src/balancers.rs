@@ -90,14 +90,16 @@ impl Balancers {
         self.balancers.get_mut(arn).is_some_and(|balancer| std::mem::take(&mut balancer.changed))
     }
 
-    /// Makes a process run for each of these load balancers whose interface is ready, and none for others. Returns what
-    /// has changed.
+    /// Makes a process run for each of these load balancers whose interface is ready, and none for others unless the server
+    /// has not `confirmed` yet that there are no others. Returns what has changed.
     pub(crate) fn reconcile(
         &mut self,
         wanted: &BTreeMap<String, LoadBalancerItem>,
+        confirmed: bool,
         config: &Config,
     ) -> Vec<(String, HostReport)> {
-        let gone: Vec<String> = self.balancers.keys().filter(|arn| !wanted.contains_key(*arn)).cloned().collect();
+        let gone: Vec<String> =
+            self.balancers.keys().filter(|arn| confirmed && !wanted.contains_key(*arn)).cloned().collect();
         for arn in gone {
             if let Some(running) = self.balancers.remove(&arn).and_then(|balancer| balancer.running) {
                 let file = file(&self.directory, &arn);

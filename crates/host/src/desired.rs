@@ -39,6 +39,8 @@ impl DesiredVpc {
 /// Everything that must be on this machine.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Desired {
+    /// Whether the server has said so since this process started; what only the disk says removes nothing.
+    pub(crate) confirmed: bool,
     pub(crate) block: Option<Cidr>,
     pub(crate) vpcs: BTreeMap<String, DesiredVpc>,
     pub(crate) load_balancers: BTreeMap<String, LoadBalancerItem>,
@@ -51,7 +53,7 @@ pub(crate) struct Desired {
 
 /// Sorts a slice.
 pub(crate) fn sort(slice: &Slice<HostItem>) -> Desired {
-    let mut desired = Desired::default();
+    let mut desired = Desired { confirmed: slice.confirmed, ..Desired::default() };
     for item in slice.items.values() {
         if let HostItem::Vpc(vpc) = item.as_ref() {
             if is_id(&vpc.vpc_id, "vpc-") {

@@ -96,13 +96,21 @@ impl Reconciler {
             if !desired.vpcs.is_empty() {
                 outcome.problems.push("the platform's public address block is not known".to_owned());
             }
-            self.remove_others(&Desired::default(), &mut outcome);
+            if desired.confirmed {
+                self.remove_others(&Desired::default(), &mut outcome);
+            }
             return outcome;
         };
+        let adopting = !desired.confirmed && self.has_routers();
         for (vpc_id, vpc) in &desired.vpcs {
             if let Err(error) = self.ensure_router(vpc_id, vpc, uplink, &mut outcome) {
                 outcome.problems.push(format!("the router of {vpc_id}: {error}"));
             }
+        }
+        if adopting {
+            // What runs was made from a slice at least as new as the one on the disk: nothing of it is touched before the
+            // server has spoken. Routers answer again, and that is all.
+            return outcome;
         }
         if let Err(error) = self.ensure_outside(desired, block, uplink) {
             self.outside = None;
@@ -111,8 +119,16 @@ impl Reconciler {
         for (vpc_id, vpc) in &desired.vpcs {
             self.reconcile_vpc(vpc_id, vpc, desired, since, &mut outcome);
         }
-        self.remove_others(desired, &mut outcome);
+        if desired.confirmed {
+            self.remove_others(desired, &mut outcome);
+        }
         outcome
+    }
+
+    /// Whether an earlier process has left routers.
+    fn has_routers(&self) -> bool {
+        let prefix = format!("{}vpc-", names::netns_prefix(&self.platform));
+        netns::list(&prefix).is_ok_and(|routers| !routers.is_empty())
     }
 
     fn ensure_router(

@@ -216,7 +216,7 @@ impl Host {
     }
 
     fn update_hosts(&mut self) -> io::Result<()> {
-        let Some(file) = &self.config.hosts_file else { return Ok(()) };
+        let Some(file) = self.config.hosts_file.as_ref().filter(|_| self.desired.confirmed) else { return Ok(()) };
         let names = hosts::names_of(&self.desired.names);
         if self.hosts.as_ref() != Some(&names) {
             hosts::update(file, &self.config.platform, &names)?;
@@ -229,7 +229,9 @@ impl Host {
         if !self.started {
             return;
         }
-        for (key, report) in self.balancers.reconcile(&self.desired.load_balancers, &self.config) {
+        for (key, report) in
+            self.balancers.reconcile(&self.desired.load_balancers, self.desired.confirmed, &self.config)
+        {
             self.reported.insert(key, report);
         }
         let mut permits = Vec::new();

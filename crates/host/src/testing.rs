@@ -123,7 +123,7 @@ impl Items {
     }
 
     pub(crate) fn desired(&self) -> desired::Desired {
-        desired::sort(&Slice { revision: 1, known: true, items: self.0.clone() })
+        desired::sort(&Slice { revision: 1, known: true, confirmed: true, items: self.0.clone() })
     }
 }
 
