@@ -50,7 +50,7 @@ fn changes(view: &Snapshot, load_balancer: &str, report: &BalancerReport) -> Cha
         let Ok(target_group) = target.target_group.parse() else { continue };
         let key = TargetRegistration::key_of(&target_group, target.address, target.port);
         // A report may be older than a deregistration.
-        if !view.get::<TargetRegistration>(&key).is_some_and(|known| known.draining_until.is_none()) {
+        if view.get::<TargetRegistration>(&key).is_none_or(|known| known.draining_until.is_some()) {
             continue;
         }
         let observed =
