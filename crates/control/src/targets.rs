@@ -134,7 +134,7 @@ mod tests {
         let soon = (clock.now() + Duration::from_millis(50)).millis();
         let store = store(&directory, vec![target(1, None), target(2, Some(0)), target(3, Some(soon))]).await;
         let running = tokio::spawn(run(store.clone(), clock));
-        while store.snapshot().len::<TargetRegistration>() > 1 {
+        while store.snapshot().count_all::<TargetRegistration>() > 1 {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
         assert!(store.snapshot().contains::<TargetRegistration>(&target(1, None).key()));
