@@ -197,3 +197,24 @@ def test_r95_a_missing_group_is_created_when_the_definition_says_so(platform, im
     arn = run_task(platform, definition)
     wait_for(platform, arn, "STOPPED")
     assert eventually(lambda: log_lines(platform, logs, stream(arn))) == ["hello"]
+
+
+def test_r95_a_flood_of_lines_is_dropped_or_slowed_and_the_agent_stays_small(platform, image):
+    logs = group(platform)
+
+    def resident():
+        status = open(f"/proc/{platform.child('agent')}/status").read()
+        return int(re.search(r"VmRSS:\s+(\d+)", status)[1]) // 1024
+
+    for mode in ("non-blocking", "blocking"):
+        script = "busybox yes 'a line that says nothing at all, very fast' & sleep 3; kill $!"
+        definition = register(platform, named("flood"), container(image, script, logConfiguration=logging(logs, mode=mode)))
+        arn = run_task(platform, definition)
+        wait_for(platform, arn, "RUNNING")
+        most = 0
+        for _ in range(30):
+            most = max(most, resident())
+            time.sleep(0.1)
+        assert most < 100, f"{mode}: {most} MiB"
+        assert wait_for(platform, arn, "STOPPED")["containers"][0]["exitCode"] == 0
+    assert "lines were dropped" in platform.log()
