@@ -162,17 +162,21 @@ impl ControlPlane {
         let count = |number: usize| number as f64;
         vec![
             ("longshore_store_revision", "Batches made durable so far.", snapshot.revision() as f64),
-            ("longshore_tasks", "Tasks known, stopped ones included.", count(snapshot.len::<domain::ecs::Task>())),
-            ("longshore_services", "Services known.", count(snapshot.len::<domain::ecs::Service>())),
+            (
+                "longshore_tasks",
+                "Tasks known, stopped ones included.",
+                count(snapshot.count_all::<domain::ecs::Task>()),
+            ),
+            ("longshore_services", "Services known.", count(snapshot.count_all::<domain::ecs::Service>())),
             (
                 "longshore_task_definitions",
                 "Task definition revisions known.",
-                count(snapshot.len::<domain::ecs::TaskDefinition>()),
+                count(snapshot.count_all::<domain::ecs::TaskDefinition>()),
             ),
             (
                 "longshore_network_interfaces",
                 "Network interfaces known.",
-                count(snapshot.len::<domain::network::NetworkInterface>()),
+                count(snapshot.count_all::<domain::network::NetworkInterface>()),
             ),
         ]
     }

@@ -11,8 +11,11 @@ use domain::Resource;
 /// A resource whose type is known only by its kind.
 pub(crate) type Value = Arc<dyn Any + Send + Sync>;
 
+/// Index entries of a value: index name and the value found there.
+pub(crate) type Entries = Vec<(&'static str, String)>;
+
 /// A function from JSON to a value with its index entries.
-type Read = fn(&[u8]) -> Result<(Value, Vec<(&'static str, String)>), serde_json::Error>;
+type Read = fn(&[u8]) -> Result<(Value, Entries), serde_json::Error>;
 
 /// One kind.
 #[derive(Clone)]
@@ -64,7 +67,7 @@ impl Kinds {
     }
 }
 
-fn read<T: Resource>(json: &[u8]) -> Result<(Value, Vec<(&'static str, String)>), serde_json::Error> {
+fn read<T: Resource>(json: &[u8]) -> Result<(Value, Entries), serde_json::Error> {
     let value: T = serde_json::from_slice(json)?;
     let indexes = value.indexes();
     Ok((Arc::new(value), indexes))

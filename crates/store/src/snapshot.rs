@@ -7,7 +7,7 @@ use imbl::{OrdMap, OrdSet};
 
 use crate::{
     Revision,
-    kinds::{Kind, Kinds, Value},
+    kinds::{Entries, Kind, Kinds, Value},
 };
 
 /// Resources and index entries of one kind.
@@ -23,19 +23,13 @@ impl Table {
         self.values.get(key)
     }
 
-    pub(crate) fn insert(
-        &mut self,
-        key: &str,
-        value: Value,
-        old: Vec<(&'static str, String)>,
-        new: Vec<(&'static str, String)>,
-    ) {
+    pub(crate) fn insert(&mut self, key: &str, value: Value, old: Entries, new: Entries) {
         let key: Arc<str> = key.into();
         self.reindex(&key, old, new);
         self.values.insert(key, value);
     }
 
-    pub(crate) fn remove(&mut self, key: &str, old: Vec<(&'static str, String)>) {
+    pub(crate) fn remove(&mut self, key: &str, old: Entries) {
         self.reindex(&key.into(), old, Vec::new());
         self.values.remove(key);
     }
@@ -44,7 +38,7 @@ impl Table {
         self.values.into_iter().map(|(key, _)| key.to_string())
     }
 
-    fn reindex(&mut self, key: &Arc<str>, old: Vec<(&'static str, String)>, new: Vec<(&'static str, String)>) {
+    fn reindex(&mut self, key: &Arc<str>, old: Entries, new: Entries) {
         for entry in &old {
             if !new.contains(entry) {
                 let emptied = self.indexes.get_mut(entry).is_some_and(|keys| {
@@ -156,7 +150,7 @@ impl Snapshot {
     }
 
     /// How many resources of a kind there are.
-    pub fn len<T: Resource>(&self) -> usize {
+    pub fn count_all<T: Resource>(&self) -> usize {
         self.table::<T>().map_or(0, |table| table.values.len())
     }
 

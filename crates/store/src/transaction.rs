@@ -6,6 +6,7 @@ use domain::Resource;
 
 use crate::{
     Batch, Change, Snapshot, Write,
+    kinds::Entries,
     snapshot::{Table, typed},
 };
 
@@ -83,8 +84,7 @@ impl Transaction {
         (self.view, self.batch, self.changes)
     }
 
-    #[allow(clippy::type_complexity, reason = "used twice, just above")]
-    fn table<T: Resource>(&mut self, key: &str) -> Option<(bool, Vec<(&'static str, String)>, &mut Table)> {
+    fn table<T: Resource>(&mut self, key: &str) -> Option<(bool, Entries, &mut Table)> {
         let index = self.view.kinds.index_of::<T>();
         debug_assert!(index.is_some(), "the kind {} was not given to the store", T::KIND);
         let index = index?;

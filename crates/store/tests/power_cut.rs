@@ -1,6 +1,6 @@
 //! Acknowledged means durable: whatever was acknowledged is there after a power cut at any moment, and what was not
 //! is there whole or not at all.
-#![allow(missing_docs)]
+#![allow(missing_docs, clippy::unwrap_used)]
 
 mod common;
 
@@ -11,7 +11,7 @@ use store::{Store, embedded::open_on};
 async fn sail_until_dark(disk: &ForgetfulDisk) -> (usize, usize) {
     let Ok(log) = open_on(disk.clone()) else { return (0, 0) };
     let Ok(store) = Store::open(log, kinds()) else { return (0, 0) };
-    let start = store.snapshot().len::<Boat>() / 2;
+    let start = store.snapshot().count_all::<Boat>() / 2;
     let mut acknowledged = start;
     for number in start + 1..start + 40 {
         let work = store.transact(|tx| {
@@ -63,7 +63,7 @@ async fn the_disk_of_these_tests_does_forget_a_directory_that_was_not_synced() {
     store.transact(|tx| Ok::<_, ()>(tx.put(boat("lost", "a")))).await.unwrap();
     let found = disk.after_power_cut(1);
     let store = Store::open(open_on(found.clone()).unwrap(), kinds()).unwrap();
-    assert_eq!(store.snapshot().len::<Boat>(), 0, "without the sync of the directory the file is gone");
+    assert_eq!(store.snapshot().count_all::<Boat>(), 0, "without the sync of the directory the file is gone");
 }
 
 #[tokio::test]

@@ -1,5 +1,5 @@
 //! What readers, writers and followers of the store can rely on.
-#![allow(missing_docs)]
+#![allow(missing_docs, clippy::unwrap_used)]
 
 mod common;
 
@@ -70,7 +70,7 @@ async fn clearing_leaves_nothing_in_memory_or_on_disk() {
     store.transact(|tx| Ok::<_, ()>(tx.clear())).await.unwrap();
     let empty = |store: &Store| {
         let snapshot = store.snapshot();
-        snapshot.len::<Boat>() == 0 && snapshot.len::<Weather>() == 0 && names(store, "kiel").is_empty()
+        snapshot.count_all::<Boat>() == 0 && snapshot.count_all::<Weather>() == 0 && names(store, "kiel").is_empty()
     };
     assert!(empty(&store));
     drop(store);
@@ -87,7 +87,7 @@ async fn a_refused_transaction_leaves_nothing() {
         })
         .await;
     assert!(matches!(refused, Err(TransactError::Refused("no"))));
-    assert_eq!(store.snapshot().len::<Boat>(), 0);
+    assert_eq!(store.snapshot().count_all::<Boat>(), 0);
 }
 
 #[tokio::test]
@@ -95,7 +95,7 @@ async fn what_a_snapshot_shows_never_changes() {
     let store = store();
     let before = store.snapshot();
     store.transact(|tx| Ok::<_, ()>(tx.put(boat("anna", "kiel")))).await.unwrap();
-    assert_eq!((before.len::<Boat>(), store.snapshot().len::<Boat>()), (0, 1));
+    assert_eq!((before.count_all::<Boat>(), store.snapshot().count_all::<Boat>()), (0, 1));
 }
 
 #[tokio::test]
@@ -134,7 +134,7 @@ async fn volatile_resources_are_seen_and_followed_and_gone_after_a_restart() {
     assert_eq!(store.snapshot().revision(), 0, "no durable commit for a volatile resource");
     drop(store);
     let store = Store::open(embedded::open_on(disk.clone()).unwrap(), kinds()).unwrap();
-    assert_eq!(store.snapshot().len::<Weather>(), 0);
+    assert_eq!(store.snapshot().count_all::<Weather>(), 0);
 }
 
 #[tokio::test]
@@ -174,7 +174,7 @@ async fn a_full_disk_refuses_writes_and_the_store_goes_on_when_there_is_room_aga
     let store = Store::open(Failing(full.clone()), kinds()).unwrap();
     let failed = store.transact(|tx| Ok::<_, ()>(tx.put(boat("anna", "kiel")))).await;
     assert!(matches!(failed, Err(TransactError::NotDurable(_))), "{failed:?}");
-    assert_eq!(store.snapshot().len::<Boat>(), 0, "what is not durable is not seen");
+    assert_eq!(store.snapshot().count_all::<Boat>(), 0, "what is not durable is not seen");
     full.store(false, std::sync::atomic::Ordering::SeqCst);
     let seen = store
         .transact(|tx| {

@@ -65,13 +65,13 @@ fn first_subnet(tx: &Transaction) -> Subnet {
 #[tokio::test]
 async fn a_region_is_made_once_and_its_vpc_stays_deleted() {
     let (store, ()) = with_region(|tx, ids| {
-        assert_eq!((tx.len::<Vpc>(), tx.len::<Subnet>(), tx.len::<SecurityGroup>()), (1, 3, 1));
+        assert_eq!((tx.count_all::<Vpc>(), tx.count_all::<Subnet>(), tx.count_all::<SecurityGroup>()), (1, 3, 1));
         let key = tx.list::<Vpc>("").next().map(|vpc| scope().key(&vpc.vpc_id)).unwrap();
         tx.delete::<Vpc>(&key);
         ensure_region(tx, &scope(), ids);
     })
     .await;
-    assert_eq!(store.snapshot().len::<Vpc>(), 0);
+    assert_eq!(store.snapshot().count_all::<Vpc>(), 0);
 }
 
 #[tokio::test]
@@ -115,7 +115,7 @@ async fn what_does_not_fit_is_refused_and_nothing_written() {
             &|new| new.security_groups = (0..6).map(|n| format!("sg-{n}")).collect(),
             "SecurityGroupsPerInterfaceLimitExceeded",
         );
-        assert_eq!(tx.len::<NetworkInterface>(), 0);
+        assert_eq!(tx.count_all::<NetworkInterface>(), 0);
     })
     .await;
 }

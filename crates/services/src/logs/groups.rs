@@ -44,7 +44,7 @@ pub(super) async fn create(call: &Call, input: CreateLogGroupRequest) -> Answer<
         if tx.contains::<LogGroup>(&LogGroup::key_of(&group.scope, &group.name)) {
             return Err(error::resource_already_exists_exception("The specified log group already exists"));
         }
-        if tx.len::<LogGroup>() >= MAX_GROUPS {
+        if tx.count_all::<LogGroup>() >= MAX_GROUPS {
             return Err(error::limit_exceeded_exception("Resource limit exceeded."));
         }
         tx.put(group);

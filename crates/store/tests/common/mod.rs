@@ -1,5 +1,5 @@
 //! Things the store's tests share: two kinds of resources and a disk that forgets.
-#![allow(dead_code, missing_docs, reason = "each test uses its part")]
+#![allow(dead_code, missing_docs, clippy::unwrap_used, reason = "each test uses its part")]
 
 use std::{
     io,
