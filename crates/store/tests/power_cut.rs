@@ -1,6 +1,6 @@
 //! Acknowledged means durable: whatever was acknowledged is there after a power cut at any moment, and what was not
 //! is there whole or not at all.
-#![allow(missing_docs, clippy::unwrap_used)]
+#![allow(missing_docs, clippy::unit_arg, clippy::unwrap_used)]
 
 mod common;
 

@@ -1,5 +1,5 @@
 //! What readers, writers and followers of the store can rely on.
-#![allow(missing_docs, clippy::unwrap_used)]
+#![allow(missing_docs, clippy::unit_arg, clippy::unwrap_used)]
 
 mod common;
 
