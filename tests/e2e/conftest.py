@@ -49,7 +49,7 @@ def eventually(check, timeout=60, interval=0.1):
 class Platform:
     """A running `longshore up` with a data directory and a port of its own."""
 
-    def __init__(self, *options, directory=None, port=None, environment=None, hosts=False):
+    def __init__(self, *options, directory=None, port=None, environment=None, hosts=False, listen="127.0.0.1"):
         self.directory = directory or tempfile.mkdtemp(prefix="longshore-e2e-")
         self.data = os.path.join(self.directory, "data")
         self.port = port or free_port()
@@ -58,12 +58,13 @@ class Platform:
         self.environment = environment or {}
         self.log_path = os.path.join(self.directory, "log")
         self.process = None
-        self.endpoint = f"http://127.0.0.1:{self.port}"
+        self.listen = f"{listen}:{self.port}"
+        self.endpoint = f"http://{self.listen}" if listen.startswith("127.") else f"https://{self.listen}"
 
     def start(self):
         log = open(self.log_path, "ab")
         self.process = subprocess.Popen(
-            [LONGSHORE, "up", "--data-dir", self.data, "--listen", f"127.0.0.1:{self.port}", *self.options],
+            [LONGSHORE, "up", "--data-dir", self.data, "--listen", self.listen, *self.options],
             stdout=subprocess.PIPE,
             stderr=log,
             stdin=subprocess.DEVNULL,

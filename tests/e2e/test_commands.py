@@ -5,6 +5,7 @@ import os
 import pathlib
 import signal
 import socket
+import ssl
 import subprocess
 import urllib.error
 import urllib.request
@@ -169,6 +170,29 @@ def test_foreign_hosts_and_origins_are_refused(platform):
         with pytest.raises(urllib.error.HTTPError) as refused:
             urllib.request.urlopen(request)
         assert refused.value.code == 403
+
+
+def test_beyond_loopback_the_api_speaks_tls_only():
+    platform = Platform(listen="0.0.0.0")
+    try:
+        platform.start()
+        authority = pathlib.Path(platform.data, "keys", "ca.pem")
+        assert str(authority) in platform.log()
+        context = ssl.create_default_context(cafile=authority)
+        with urllib.request.urlopen(f"https://localhost:{platform.port}/v2/", context=context) as answer:
+            raise AssertionError(f"the registry wants a login: {answer.status}")
+    except urllib.error.HTTPError as answer:
+        assert answer.code == 401
+        with pytest.raises(urllib.error.URLError):
+            urllib.request.urlopen(f"https://localhost:{platform.port}/v2/", context=ssl.create_default_context())
+        # The platform's own parts reach it, and so do tools on this host.
+        platform.endpoint = f"http://127.0.0.1:{platform.port}"
+        assert health(platform)["status"] == "ok"
+        done = longshore("env", "--data-dir", platform.data)
+        assert f"https://0.0.0.0:{platform.port}" in done.stdout and str(authority) in done.stdout
+        assert platform.stop() == 0
+    finally:
+        platform.purge()
 
 
 def test_two_platforms_live_on_one_host_and_down_leaves_nothing(own_platform):

@@ -17,15 +17,24 @@ const MAX_ANSWER: usize = 16 * 1024 * 1024;
 /// How long one exchange may take.
 const TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Whether the control plane answers its health page, whatever that says of its parts.
-pub async fn is_ready(settings: &Settings) -> bool {
-    if !settings.listen.ip().is_loopback() {
-        return tokio::net::TcpStream::connect(settings.listen).await.is_ok();
+/// How far a platform is after its start.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Readiness {
+    /// Nothing answers.
+    Silent,
+    /// The API answers; a part of the platform (the Fargate host, the network) is still on its way.
+    Answers,
+    /// All parts are there: a task started now is placed.
+    Complete,
+}
+
+/// How far the platform with these settings is.
+pub async fn readiness(settings: &Settings) -> Readiness {
+    match Client::new(settings, None).get("/health").await {
+        Ok(response) if response.status().is_success() => Readiness::Complete,
+        Ok(response) if response.headers().contains_key(header::CONTENT_TYPE) => Readiness::Answers,
+        _ => Readiness::Silent,
     }
-    Client::new(settings, None)
-        .get("/health")
-        .await
-        .is_ok_and(|response| response.headers().contains_key(header::CONTENT_TYPE))
 }
 
 /// Why an exchange failed.
@@ -69,8 +78,8 @@ impl Client {
     pub fn new(settings: &Settings, key: Option<AccessKey>) -> Self {
         Self {
             http: legacy::Client::builder(TokioExecutor::new()).build_http(),
-            endpoint: settings.endpoint(),
-            host: settings.listen.to_string(),
+            endpoint: format!("http://{}", settings.local()),
+            host: settings.local().to_string(),
             region: settings.region.to_string(),
             key,
         }

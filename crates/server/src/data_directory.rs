@@ -89,6 +89,12 @@ impl Settings {
         Clock::accelerated(self.clock, self.clock_system, self.clock_rate)
     }
 
+    /// Where the platform's own processes on this host reach the control plane: on loopback, in plain HTTP.
+    pub fn local(&self) -> std::net::SocketAddr {
+        let ip = if self.listen.ip().is_loopback() { self.listen.ip() } else { std::net::Ipv4Addr::LOCALHOST.into() };
+        std::net::SocketAddr::new(ip, self.listen.port())
+    }
+
     /// The address at which AWS tools reach the control plane.
     pub fn endpoint(&self) -> String {
         let scheme = if self.listen.ip().is_loopback() { "http" } else { "https" };

@@ -18,7 +18,7 @@ use nix::{sys::signal::Signal, unistd::Uid};
 use tokio::io::AsyncBufReadExt;
 
 use crate::{
-    aws::{self, Client},
+    aws::{self, Client, Readiness},
     cli::DemoArgs,
     data_directory::{DataDirectory, Settings},
     supervisor::Error,
@@ -85,7 +85,7 @@ async fn platform(
 ) -> Result<(DataDirectory, Settings, Option<tokio::process::Child>), Error> {
     if let Ok(data) = DataDirectory::open(&args.data.data_dir)
         && let Ok(settings) = data.settings()
-        && aws::is_ready(&settings).await
+        && aws::readiness(&settings).await != Readiness::Silent
         && data.lock().is_err()
     {
         progress.step("platform").finish(&format!("answers at {}", settings.endpoint()));
@@ -188,7 +188,7 @@ fn summary(args: &DemoArgs, balancer: &stack::Balancer, tasks: &[stack::Task], u
              \x20 eval \"$(longshore env --data-dir {data})\"\n\
              \x20 aws ecs describe-services --cluster {cluster} --services {service}\n\
              \x20 aws ecs update-service --cluster {cluster} --service {service} --desired-count 5\n\
-             \x20 aws logs tail {group} --follow",
+             \x20 aws logs filter-log-events --log-group-name {group} --query 'events[].message'",
             url = balancer.url,
             data = args.data.data_dir.display(),
             cluster = stack::CLUSTER,

@@ -2,7 +2,7 @@
 
 use api::SERVICES;
 use bytes::Bytes;
-use http::{HeaderMap, Request, Response, StatusCode};
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header};
 use hyper::body::Incoming;
 use services::Call;
 use wire::{Face, Reply, Route, ServiceError, sigv4};
@@ -31,7 +31,8 @@ impl FrontDoor {
     /// Answers an AWS request.
     pub(super) async fn aws(&self, peer: Peer, request: Request<Incoming>) -> Response<Body> {
         let request_id = self.control_plane.platform.ids().uuid();
-        let (parts, body) = request.into_parts();
+        let (mut parts, body) = request.into_parts();
+        name_host(&mut parts);
         let limit = wire::body_limit(SERVICES, &parts.headers);
         let answer = match body::read(body, limit).await {
             Ok(body) => self.answer(peer, &borrow(&parts, &body), &request_id).await,
@@ -131,6 +132,16 @@ fn call_handler<'a>(route: &Route, request: &wire::Request<'_>, call: Call) -> R
 
 fn unserved<'a>(route: &Route) -> Reply<'a> {
     Box::pin(std::future::ready(Err(ServiceError::unserved(route.operation))))
+}
+
+/// HTTP/2 names the host in `:authority`; what was signed is the header.
+fn name_host(parts: &mut http::request::Parts) {
+    if !parts.headers.contains_key(header::HOST)
+        && let Some(authority) = parts.uri.authority()
+        && let Ok(host) = HeaderValue::from_str(authority.as_str())
+    {
+        parts.headers.insert(header::HOST, host);
+    }
 }
 
 fn borrow<'a>(parts: &'a http::request::Parts, body: &'a [u8]) -> wire::Request<'a> {

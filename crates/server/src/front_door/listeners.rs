@@ -15,7 +15,7 @@ use hyper_util::{
 };
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite},
-    net::{TcpListener, UnixListener},
+    net::{TcpListener, TcpStream, UnixListener},
     sync::Semaphore,
 };
 
@@ -27,6 +27,9 @@ const MAX_CONNECTIONS: usize = 8_192;
 const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
 /// The longest `PROXY` line (version 1 of the protocol).
 const MAX_PROXY_LINE: usize = 107;
+
+/// The first byte of every TLS connection.
+const TLS_HANDSHAKE: u8 = 0x16;
 
 /// A place where requests arrive.
 pub enum Listener {
@@ -57,7 +60,9 @@ pub async fn serve(front_door: Arc<FrontDoor>, listener: Listener, connections: 
                 listener.accept().await.map(|(stream, peer)| {
                     let _ = stream.set_nodelay(true);
                     tokio::spawn(async move {
-                        if let Ok(Ok(stream)) = tokio::time::timeout(HEAD_TIMEOUT, tls.accept(stream)).await {
+                        if peer.ip().is_loopback() && is_plain(&stream).await {
+                            connection(front_door, stream, Peer { address: peer.ip(), on_host: true }).await;
+                        } else if let Ok(Ok(stream)) = tokio::time::timeout(HEAD_TIMEOUT, tls.accept(stream)).await {
                             connection(front_door, stream, Peer { address: peer.ip(), on_host: false }).await;
                         }
                         drop(permit);
@@ -81,6 +86,13 @@ pub async fn serve(front_door: Arc<FrontDoor>, listener: Listener, connections: 
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     }
+}
+
+/// Whether a client from loopback, which need not, does not begin with a TLS handshake.
+async fn is_plain(stream: &TcpStream) -> bool {
+    let mut first = [0];
+    let peeked = tokio::time::timeout(HEAD_TIMEOUT, stream.peek(&mut first)).await;
+    matches!(peeked, Ok(Ok(1))) && first != [TLS_HANDSHAKE]
 }
 
 /// The semaphore that bounds how many connections are open at once.
@@ -122,14 +134,18 @@ async fn proxy_line(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<Ipv4Add
     }
 }
 
-/// Binds the address of `--listen`: with TLS unless it is loopback.
-pub async fn bind(listen: SocketAddr, keys: &std::path::Path) -> io::Result<Listener> {
+/// Binds the address of `--listen`, with TLS unless it is loopback, and in any case loopback in plain HTTP for the
+/// platform's own processes.
+pub async fn bind(listen: SocketAddr, keys: &std::path::Path) -> io::Result<Vec<Listener>> {
     let listener = TcpListener::bind(listen).await?;
     if listen.ip().is_loopback() {
-        Ok(Listener::Plain(listener))
-    } else {
-        Ok(Listener::Tls(listener, Tls::generate(listen.ip(), keys)?))
+        return Ok(vec![Listener::Plain(listener)]);
     }
+    let mut listeners = vec![Listener::Tls(listener, Tls::generate(listen.ip(), keys)?)];
+    if !listen.ip().is_unspecified() {
+        listeners.push(Listener::Plain(TcpListener::bind((Ipv4Addr::LOCALHOST, listen.port())).await?));
+    }
+    Ok(listeners)
 }
 
 #[cfg(test)]

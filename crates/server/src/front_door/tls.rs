@@ -30,7 +30,8 @@ impl Tls {
         let authority = authority(keys)?;
         let mut params =
             CertificateParams::new(vec!["localhost".to_owned(), "*.localhost".to_owned()]).map_err(other)?;
-        params.subject_alt_names.push(SanType::IpAddress(address));
+        let addresses = if address.is_unspecified() { own_addresses()? } else { vec![address] };
+        params.subject_alt_names.extend(addresses.into_iter().map(SanType::IpAddress));
         params.distinguished_name.push(DnType::CommonName, "longshore");
         let key = KeyPair::generate().map_err(other)?;
         let certificate = params.signed_by(&key, &authority).map_err(other)?;
@@ -49,6 +50,18 @@ impl Tls {
     pub async fn accept(&self, stream: TcpStream) -> io::Result<TlsStream<TcpStream>> {
         self.0.accept(stream).await
     }
+}
+
+/// The addresses of this host, which a listener on all of them is reached at.
+fn own_addresses() -> io::Result<Vec<IpAddr>> {
+    let interfaces = nix::ifaddrs::getifaddrs()?;
+    Ok(interfaces
+        .filter_map(|interface| {
+            let address = interface.address?;
+            let v4 = address.as_sockaddr_in().map(|address| IpAddr::V4(address.ip()));
+            v4.or_else(|| address.as_sockaddr_in6().map(|address| IpAddr::V6(address.ip())))
+        })
+        .collect())
 }
 
 fn authority(keys: &Path) -> io::Result<Issuer<'static, KeyPair>> {

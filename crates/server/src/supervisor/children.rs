@@ -43,15 +43,16 @@ async fn serve(settings: Settings) -> Result<(), Error> {
     let front_door = Arc::new(FrontDoor::new(control_plane, settings.allow_reset));
     let limit = front_door::connection_limit();
     let vpc = Listener::Vpc(bind_unix("run/vpc.sock")?);
-    let listen = front_door::bind(settings.listen, std::path::Path::new("keys")).await?;
-    let inside = tokio::spawn(front_door::serve(front_door.clone(), vpc, limit.clone()));
-    let outside = tokio::spawn(front_door::serve(front_door, listen, limit));
+    let mut listeners = front_door::bind(settings.listen, std::path::Path::new("keys")).await?;
+    listeners.push(vpc);
+    let serving = listeners
+        .into_iter()
+        .map(|listener| tokio::spawn(front_door::serve(front_door.clone(), listener, limit.clone())));
+    let all: Vec<_> = background.into_iter().chain(serving).collect();
     tokio::select! {
         _ = terminate.recv() => Ok(()),
         // A listener or a background task never ends: when one does the process ends, and starts again whole.
-        _ = inside => Err("the listener for VPCs has ended".into()),
-        _ = outside => Err("the listener has ended".into()),
-        (ended, _, _) = futures_util::future::select_all(background) => {
+        (ended, _, _) = futures_util::future::select_all(all) => {
             Err(format!("a background task has ended: {ended:?}").into())
         }
     }

@@ -16,7 +16,7 @@ use tokio::{
 
 use super::child::{Child, pid_path, terminate};
 use crate::{
-    aws,
+    aws::{self, Readiness},
     cli::UpArgs,
     data_directory::{DataDirectory, Settings},
     supervisor::PidFile,
@@ -26,6 +26,9 @@ use crate::{
 const ROLES: [&str; 3] = ["agent", "host", "server"];
 /// How long the API may take to answer after the start.
 const READY_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// How long the other parts may take after that before the platform counts as ready without them.
+const COMPLETE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Why a command failed. The text is for people: the cause and the mend.
 pub type Error = Box<dyn std::error::Error + Send + Sync>;
@@ -60,6 +63,9 @@ fn settle(data: &DataDirectory, args: &UpArgs) -> Result<Settings, Error> {
     };
     if running(data.path(), "server").is_none() {
         check_free(listen)?;
+        if !listen.ip().is_loopback() && !listen.ip().is_unspecified() {
+            check_free(SocketAddr::new(std::net::Ipv4Addr::LOCALHOST.into(), listen.port()))?;
+        }
     }
     if let Some(earlier) = &earlier
         && earlier.account != args.account
@@ -115,6 +121,10 @@ fn in_use(wanted: SocketAddr, error: &io::Error) -> String {
 
 async fn supervise(data: &DataDirectory, settings: &Settings) -> Result<(), Error> {
     let started = Instant::now();
+    if !settings.listen.ip().is_loopback() {
+        let authority = data.file("keys/ca.pem");
+        tracing::info!(certificate = %authority.display(), "beyond loopback the API speaks TLS: give this authority to your tools (AWS_CA_BUNDLE)");
+    }
     let (stop, stopped) = watch::channel(false);
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
@@ -145,10 +155,18 @@ async fn supervise(data: &DataDirectory, settings: &Settings) -> Result<(), Erro
     failure.map_or(Ok(()), Err)
 }
 
-/// Waits until the API answers, and says so: the one line on standard output.
+/// Waits until the API answers and tasks can be started, and says so: the one line on standard output.
 async fn announce(settings: &Settings, started: Instant) -> Result<(), Error> {
+    let mut answers: Option<Instant> = None;
     while started.elapsed() < READY_TIMEOUT {
-        if aws::is_ready(settings).await {
+        let readiness = aws::readiness(settings).await;
+        answers = answers.or((readiness != Readiness::Silent).then(Instant::now));
+        // Whoever waits for the line starts tasks next: they need the Fargate host and the network.
+        let patience_is_over = answers.is_some_and(|since| since.elapsed() > COMPLETE_TIMEOUT);
+        if patience_is_over && readiness != Readiness::Complete {
+            tracing::warn!("the API answers, but parts of the platform are not there yet: see /health");
+        }
+        if readiness == Readiness::Complete || patience_is_over {
             tracing::info!(milliseconds = started.elapsed().as_millis(), "the API answers");
             let mut out = io::stdout();
             writeln!(out, "ready {}", settings.endpoint()).and_then(|()| out.flush())?;
@@ -174,7 +192,7 @@ fn children_of(data: &DataDirectory, settings: &Settings) -> Result<[Child; 3], 
     let marks = vec![("LONGSHORE_SETTINGS".to_owned(), serde_json::to_string(settings)?)];
     let mut agent = vec!["agent".to_owned(), "--fargate".to_owned()];
     let mut option = |name: &str, value: String| agent.extend([format!("--{name}"), value]);
-    option("endpoint", settings.endpoint());
+    option("endpoint", format!("http://{}", settings.local()));
     option("region", settings.region.to_string());
     option("cluster", domain::agent_protocol::FARGATE_CLUSTER.to_owned());
     option("data-dir", data.file("agent").display().to_string());
