@@ -169,7 +169,7 @@ def test_r93_the_wrong_content_type_is_named(platform):
 
 
 def test_r93_a_body_over_the_limit_is_refused(platform):
-    status, _, body = signed(platform, "ecs", b" " * (5 << 20), headers=ecs_headers())
+    status, _, body = signed(platform, "ecs", b" " * (9 << 20), headers=ecs_headers())
     assert status == 413 and "RequestEntityTooLarge" in body
 
 
