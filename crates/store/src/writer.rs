@@ -240,9 +240,9 @@ impl Shared {
                     self.fail(Vec::new(), Arc::new(LogError::Engine(error.to_string())));
                 }
             }
-            let writer = self.lock();
-            let (writer, _) = self.wake.wait_timeout(writer, RECOVERY_PAUSE).unwrap_or_else(PoisonError::into_inner);
-            if writer.closed {
+            let open = |writer: &mut Writer| !writer.closed;
+            let waited = self.wake.wait_timeout_while(self.lock(), RECOVERY_PAUSE, open);
+            if waited.unwrap_or_else(PoisonError::into_inner).0.closed {
                 return None;
             }
         }
