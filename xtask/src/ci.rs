@@ -22,7 +22,7 @@ pub fn run_ci(_: &[String]) -> Result<(), String> {
 pub fn end_to_end(arguments: &[String]) -> Result<(), String> {
     setup::run_setup(&[])?;
     run("cargo", &["build", "--release", "--locked"])?;
-    let binary = target_directory().join("release/longshore").display().to_string();
+    let binary = release_binary();
     let python = python().display().to_string();
     let mut pytest = vec!["-m", "pytest", "-q", "--color=no", "-p", "no:cacheprovider"];
     pytest.extend(arguments.iter().map(String::as_str));
@@ -32,8 +32,10 @@ pub fn end_to_end(arguments: &[String]) -> Result<(), String> {
     run_with(&python, &pytest, &[("LONGSHORE", &binary)])
 }
 
-fn target_directory() -> std::path::PathBuf {
-    std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), Into::into)
+/// Where a release build leaves the program.
+pub fn release_binary() -> String {
+    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), Into::into);
+    target.join("release/longshore").display().to_string()
 }
 
 fn step(name: &str, work: impl FnOnce() -> Result<(), String>) -> Result<(), String> {

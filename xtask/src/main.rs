@@ -2,6 +2,7 @@
 //!
 //! Each task is a module with `run(arguments) -> Result<(), String>`; this file only finds it.
 
+mod bench;
 mod ci;
 mod codegen;
 mod setup;
@@ -17,6 +18,7 @@ const TASKS: &[(&str, &str, Task)] = &[
     ("ci", "everything that must hold before a change lands", ci::run_ci),
     ("setup", "[--bench]: install what the tests need", setup::run_setup),
     ("e2e", "[pytest arguments]: the end-to-end tests", ci::end_to_end),
+    ("bench", "[name …]: comparisons with other programs, as tables", bench::run_bench),
     ("tidy", "crate arrows, licences, module docs, file lengths", tidy::run),
     (
         "codegen",
