@@ -62,7 +62,7 @@ fn generate(root: &Path) -> Result<BTreeMap<PathBuf, String>, String> {
          pub fn each_operation<E: crate::Each>(each: &mut E) {{\n{each}}}\n"
     );
     files.insert(root.join("docs/coverage.md"), coverage::page(&rows));
-    files.insert(root.join("crates/api/src/services.rs"), format_source(root, &index)?);
+    files.insert(root.join("crates/api/src/services/mod.rs"), format_source(root, &index)?);
     Ok(files)
 }
 

@@ -7,7 +7,7 @@ use wire::sigv4::Keys;
 
 use super::client::{CallError, Client, role_keys};
 use crate::engine::record::{ContainerChange, StateChange};
-use crate::logs::lines::Event;
+use crate::logs::awslogs::lines::Event;
 
 impl Client {
     /// Registers the instance; the ARN it got and its attributes as the control plane has them.

@@ -66,7 +66,7 @@ fn check_container(container: &Container) -> Result<(), String> {
             if !matches!(log.kind.as_str(), "awslogs" | "none" | "") {
                 return Err(format!("the log driver {} is not supported by Longshore", log.kind));
             }
-            crate::logs::options::Options::new(log).map_err(|error| format!("logConfiguration: {error}"))?;
+            crate::logs::awslogs::options::Options::new(log).map_err(|error| format!("logConfiguration: {error}"))?;
         }
     }
     let overrides = container.overrides.trim();

@@ -14,7 +14,7 @@ use super::{Host, lock, reasons, spec};
 use crate::engine::driver::{Found, StartOrder};
 use crate::engine::health::{Check, Outcome};
 use crate::engine::machine::{Ended, Failure};
-use crate::logs::pump;
+use crate::logs::awslogs::pump;
 
 /// What a health check prints is kept up to this.
 const CHECK_OUTPUT: usize = 4096;

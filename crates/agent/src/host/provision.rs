@@ -13,8 +13,8 @@ use tokio::time::Instant;
 use super::{Host, Settings, lock, reasons};
 use crate::engine::machine::Failure;
 use crate::engine::record::{TaskRecord, docker_host_config, task_id};
-use crate::logs::options::Options;
-use crate::logs::pump::Delivery;
+use crate::logs::awslogs::options::Options;
+use crate::logs::awslogs::pump::Delivery;
 use crate::{fargate, metadata};
 
 /// How long a task's network may take.

@@ -4,7 +4,7 @@ use runtime::{ContainerError, ImageError};
 
 use crate::aws::CallError;
 use crate::engine::machine::Failure;
-use crate::logs::pump::OpenError;
+use crate::logs::awslogs::pump::OpenError;
 
 /// A pull that failed after so many attempts. `reference` is the image with its registry and tag.
 pub fn pull(error: &ImageError, reference: &str, url: &str, attempts: u32) -> Failure {

@@ -12,7 +12,7 @@ use crate::engine::machine::Failure;
 use crate::engine::record::{docker_config, docker_host_config, task_id};
 use crate::engine::validate;
 use crate::fargate;
-use crate::logs::options::Options;
+use crate::logs::awslogs::options::Options;
 
 /// Spool of a container nobody reads: the runtime's least.
 const UNREAD: u64 = 256 << 10;

@@ -11,7 +11,7 @@ pub mod launch;
 mod network;
 pub mod observe;
 pub mod payload;
-mod service;
+mod services;
 mod tags;
 mod task_definitions;
 mod tasks;
@@ -76,11 +76,11 @@ operations! {
     describe_tasks(DescribeTasksRequest) -> DescribeTasksResponse = tasks::describe;
     list_tasks(ListTasksRequest) -> ListTasksResponse = tasks::list;
 
-    create_service(CreateServiceRequest) -> CreateServiceResponse = service::create;
-    update_service(UpdateServiceRequest) -> UpdateServiceResponse = service::update;
-    delete_service(DeleteServiceRequest) -> DeleteServiceResponse = service::delete;
-    describe_services(DescribeServicesRequest) -> DescribeServicesResponse = service::describe;
-    list_services(ListServicesRequest) -> ListServicesResponse = service::list;
+    create_service(CreateServiceRequest) -> CreateServiceResponse = services::create;
+    update_service(UpdateServiceRequest) -> UpdateServiceResponse = services::update;
+    delete_service(DeleteServiceRequest) -> DeleteServiceResponse = services::delete;
+    describe_services(DescribeServicesRequest) -> DescribeServicesResponse = services::describe;
+    list_services(ListServicesRequest) -> ListServicesResponse = services::list;
 
     register_container_instance(RegisterContainerInstanceRequest) -> RegisterContainerInstanceResponse = agent_endpoints::register;
     discover_poll_endpoint(DiscoverPollEndpointRequest) -> DiscoverPollEndpointResponse = agent_endpoints::discover_poll_endpoint;
