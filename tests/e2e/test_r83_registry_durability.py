@@ -30,14 +30,14 @@ class Client:
         try:
             connection.request(method, path, body=body, headers={"Authorization": f"Basic {self.token}", **headers})
             answer = connection.getresponse()
-            return answer.status, dict(answer.getheaders()), answer.read()
+            return answer.status, answer.headers, answer.read()
         finally:
             connection.close()
 
     def begin(self):
         status, headers, _ = self.send("POST", f"/v2/{self.repository}/blobs/uploads/")
         assert status == 202
-        return {name.lower(): value for name, value in headers.items()}["location"]
+        return headers["Location"]
 
     def blob(self, digest):
         return self.send("GET", f"/v2/{self.repository}/blobs/{digest}")
@@ -46,7 +46,7 @@ class Client:
         """How many bytes an upload has."""
         status, headers, _ = self.send("GET", location)
         assert status == 204, status
-        last = {name.lower(): value for name, value in headers.items()}["range"].split("-")[1]
+        last = headers["Range"].split("-")[1]
         return int(last) + 1 if last != "0" else 0
 
 
