@@ -49,7 +49,7 @@ def eventually(check, timeout=60, interval=0.1):
 class Platform:
     """A running `longshore up` with a data directory and a port of its own."""
 
-    def __init__(self, *options, directory=None, port=None, environment=None, hosts=False, listen="127.0.0.1"):
+    def __init__(self, *options, directory=None, port=None, environment=None, hosts=False, listen="127.0.0.1", prefix=()):
         self.directory = directory or tempfile.mkdtemp(prefix="longshore-e2e-")
         self.data = os.path.join(self.directory, "data")
         self.port = port or free_port()
@@ -58,13 +58,15 @@ class Platform:
         self.environment = environment or {}
         self.log_path = os.path.join(self.directory, "log")
         self.process = None
+        # A command that runs the platform's, such as `unshare`.
+        self.prefix = prefix
         self.listen = f"{listen}:{self.port}"
         self.endpoint = f"http://{self.listen}" if listen.startswith("127.") else f"https://{self.listen}"
 
     def start(self):
         log = open(self.log_path, "ab")
         self.process = subprocess.Popen(
-            [LONGSHORE, "up", "--data-dir", self.data, "--listen", self.listen, *self.options],
+            [*self.prefix, LONGSHORE, "up", "--data-dir", self.data, "--listen", self.listen, *self.options],
             stdout=subprocess.PIPE,
             stderr=log,
             stdin=subprocess.DEVNULL,
@@ -185,13 +187,14 @@ def layer_of(files):
             entry = tarfile.TarInfo(path)
             entry.size, entry.mode = len(content), mode
             archive.addfile(entry, io.BytesIO(content))
-    return raw.getvalue(), gzip.compress(raw.getvalue(), mtime=0)
+    return raw.getvalue(), gzip.compress(raw.getvalue(), 1, mtime=0)
 
 
 class Image:
-    """Pushes an image made of files through the registry's HTTP API, so that a test needs no docker for it."""
+    """Pushes an image made of files, or of a layer as (tar, packed tar), through the registry's HTTP API, so that a test
+    needs no docker for it."""
 
-    def __init__(self, platform, repository, tag="latest", files=None, config=None, region="us-east-1"):
+    def __init__(self, platform, repository, tag="latest", files=None, config=None, region="us-east-1", layer=None):
         import base64
         import hashlib
         import json
@@ -205,7 +208,7 @@ class Image:
         token = ecr.get_authorization_token()["authorizationData"][0]["authorizationToken"]
         assert base64.b64decode(token).startswith(b"AWS:")
         digest = lambda content: "sha256:" + hashlib.sha256(content).hexdigest()
-        raw, layer = layer_of(files or busybox())
+        raw, layer = layer or layer_of(files or busybox())
         config = json.dumps(
             {
                 "architecture": "amd64",
