@@ -108,9 +108,10 @@ def test_r81_the_first_command_lines_login_works_as_written(named, docker):
     docker.run("push", f"{uri}:v1")
 
 
-def test_r82_the_second_command_lines_login_works_as_written(named, docker):
+@pytest.mark.parametrize("aws", ["aws", "/usr/bin/aws --endpoint-url $AWS_ENDPOINT_URL"], ids=["v1", "v2"])
+def test_r82_the_second_command_lines_login_works_as_written(named, docker, aws):
     host = named.registry("eu-west-1")
-    command = f"aws ecr get-login-password --region eu-west-1 | docker login --username AWS --password-stdin {host}"
+    command = f"{aws} ecr get-login-password --region eu-west-1 | docker login --username AWS --password-stdin {host}"
     code, output = shell(named, docker, command)
     assert code == 0 and "Login Succeeded" in output, output
     code, output = shell(named, docker, f"echo wrong | docker login --username AWS --password-stdin {host}")

@@ -16,11 +16,14 @@ const PROGRAMS: &[(&str, &str)] = &[
     ("dockerd", "docker.io"),
     ("podman", "podman"),
     ("skopeo", "skopeo"),
+    ("docker-registry", "docker-registry"),
+    ("openssl", "openssl"),
+    // The second command line, by its path: the Python environment brings the first one, under the same name.
+    ("/usr/bin/aws", "awscli"),
 ];
 
 /// Programs that only benchmarks call.
-const BENCH_PROGRAMS: &[(&str, &str)] =
-    &[("wrk", "wrk"), ("nginx", "nginx-light"), ("haproxy", "haproxy"), ("docker-registry", "docker-registry")];
+const BENCH_PROGRAMS: &[(&str, &str)] = &[("wrk", "wrk"), ("nginx", "nginx-light"), ("haproxy", "haproxy")];
 
 /// Python packages, pinned: the models that the API is generated from come with botocore.
 const PYTHON_PACKAGES: &str = "tests/requirements.txt";
