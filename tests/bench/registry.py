@@ -1,26 +1,32 @@
 #!/usr/bin/env python3
 """The registry against Debian's docker-registry: one client pushes and pulls ready-made blobs on both, in one run.
 
-    tests/bench/registry.py --ours 127.0.0.1:4580 --password "$(aws ecr get-login-password)" --repository bench [--docker]
+    tests/bench/registry.py [--megabytes 500] [--small 1000] [--rounds 3]
 
-Prints a table with both sides and the ratio (above 1: ours is faster). Needs no module beyond the standard library and
-`docker-registry` on PATH. Both keep their data on the same file system. The client costs as little as it can (sendfile,
-large receives), and costs both sides the same. A push is what engines do: POST, PATCH with the bytes, PUT. With `--docker` a
-Docker Engine of its own pushes and pulls an image of a quarter of the size, which is bound by its own compression.
+Prints a table with both sides and the ratio (above 1: ours is faster). Both keep their data on the same file system. The
+client costs as little as it can (sendfile, large receives), and costs both sides the same. A push is what engines do:
+POST, PATCH with the bytes, PUT. A Docker Engine also pushes and pulls an image of a quarter of the size, which is bound by
+its own compression.
 """
+
 import argparse
 import base64
+import contextlib
 import hashlib
 import os
 import shutil
 import socket
 import statistics
 import subprocess
-import sys
 import tarfile
 import tempfile
 import threading
 import time
+
+from harness import bounded, resident  # Also makes `conftest` found.
+
+from conftest import Platform, eventually, free_port
+from engine import Docker
 
 
 class Connection:
@@ -106,16 +112,6 @@ class Side:
     def connect(self):
         return Connection(self.address, self.authorization)
 
-    def peak_memory(self):
-        """The most resident memory so far, in MiB."""
-        try:
-            with open(f"/proc/{self.pid}/status") as status:
-                line = next(line for line in status if line.startswith("VmHWM"))
-            return int(line.split()[1]) / 1024
-        except (OSError, StopIteration):
-            return float("nan")
-
-
 def timed(work):
     begin = time.monotonic()
     work()
@@ -169,109 +165,85 @@ def measure(side, big, big_digest, big_length, small):
     return results
 
 
-class Docker:
-    """A Docker Engine of our own, which needs root."""
+def measure_docker(docker, side, password, archive, megabytes):
+    if side.authorization:
+        docker.run("login", "--username", "AWS", "--password-stdin", side.address, input=password)
+    name = f"{side.address}/{side.repository}:docker"
+    docker.run("import", archive, name)
+    results = {f"docker push {megabytes} MB": timed(lambda: docker.run("push", name))}
+    docker.run("rmi", name)
+    results[f"docker pull {megabytes} MB"] = timed(lambda: docker.run("pull", name))
+    docker.run("rmi", name)
+    return results
+
+
+class Reference:
+    """Debian's docker-registry with its data in a directory."""
 
     def __init__(self, directory):
-        self.directory = directory
-        self.environment = {**os.environ, "DOCKER_HOST": f"unix://{directory}/docker.sock", "DOCKER_CONFIG": f"{directory}/config"}
-        dockerd = shutil.which("dockerd", path=os.environ["PATH"] + ":/usr/sbin")
+        self.address = f"127.0.0.1:{free_port()}"
+        config = os.path.join(directory, "config.yml")
+        with open(config, "w") as file:
+            file.write(
+                "version: 0.1\nlog: {level: error, accesslog: {disabled: true}}\n"
+                f"storage: {{filesystem: {{rootdirectory: {directory}/data}}}}\n"
+                f"http: {{addr: {self.address}}}\n"
+            )
         self.process = subprocess.Popen(
-            [dockerd, "--data-root", f"{directory}/docker", "--exec-root", f"{directory}/exec", "--pidfile", f"{directory}/pid",
-             "--host", self.environment["DOCKER_HOST"], "--iptables=false", "--bridge=none"],
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
+            ["docker-registry", "serve", config], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )
-        for _ in range(300):
-            if subprocess.run(["docker", "version"], env=self.environment, capture_output=True).returncode == 0:
-                return
-            time.sleep(0.1)
-        raise RuntimeError("dockerd did not start")
 
-    def run(self, *arguments, **more):
-        subprocess.run(["docker", *arguments], env=self.environment, check=True, capture_output=True, **more)
-
-    def measure(self, side, password, archive, megabytes):
-        if side.authorization:
-            self.run("login", "--username", "AWS", "--password-stdin", side.address, input=password.encode())
-        name = f"{side.address}/{side.repository}:docker"
-        self.run("import", archive, name)
-        results = {f"docker push {megabytes} MB": timed(lambda: self.run("push", name))}
-        self.run("rmi", name)
-        results[f"docker pull {megabytes} MB"] = timed(lambda: self.run("pull", name))
-        self.run("rmi", name)
-        return results
+    def wait(self):
+        host, port = self.address.split(":")
+        eventually(lambda: socket.create_connection((host, int(port))).close() or True)
 
     def stop(self):
         self.process.terminate()
         self.process.wait()
 
 
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
-def start_reference(directory):
-    """Debian's docker-registry with its data in a directory."""
-    port = free_port()
-    config = os.path.join(directory, "config.yml")
-    with open(config, "w") as file:
-        file.write(
-            "version: 0.1\nlog: {level: error, accesslog: {disabled: true}}\n"
-            f"storage: {{filesystem: {{rootdirectory: {directory}/data}}}}\n"
-            f"http: {{addr: 127.0.0.1:{port}}}\n"
-        )
-    process = subprocess.Popen(
-        ["docker-registry", "serve", config], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
-    for _ in range(100):
-        try:
-            socket.create_connection(("127.0.0.1", port)).close()
-            return process, f"127.0.0.1:{port}"
-        except OSError:
-            time.sleep(0.1)
-    process.kill()
-    raise RuntimeError("docker-registry did not start")
+def big_blob(path, length):
+    """Fills a file with bytes that nothing compresses; gives their digest."""
+    hasher = hashlib.sha256()
+    with open(path, "wb") as file:
+        left = length
+        while left:
+            block = os.urandom(min(left, 1 << 20))
+            file.write(block)
+            hasher.update(block)
+            left -= len(block)
+    return "sha256:" + hasher.hexdigest()
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--ours", required=True, help="host:port of the platform")
-    parser.add_argument("--password", default="-", help="the registry token; - reads it from standard input")
-    parser.add_argument("--repository", default="bench", help="a repository that exists")
-    parser.add_argument("--ours-pid", type=int, default=0, help="the server process, for its memory")
     parser.add_argument("--megabytes", type=int, default=500)
     parser.add_argument("--small", type=int, default=1000, help="how many small blobs")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--docker", action="store_true", help="measure docker push and pull too (as root)")
-    parser.add_argument("--directory", default=None, help="where the blobs and docker-registry's data go")
     options = parser.parse_args()
-    password = sys.stdin.readline().strip() if options.password == "-" else options.password
-    if shutil.which("docker-registry") is None:
-        sys.exit("docker-registry is missing: apt-get install docker-registry")
-
-    directory = tempfile.mkdtemp(prefix="registry-bench-", dir=options.directory)
-    process = docker = None
-    try:
-        process, address = start_reference(directory)
-        docker = Docker(directory) if options.docker else None
-        authorization = "Basic " + base64.b64encode(f"AWS:{password}".encode()).decode()
-        ours = Side("longshore", options.ours, authorization, options.repository, options.ours_pid)
-        reference = Side("docker-registry", address, None, "bench", process.pid)
+    with bounded(minutes=20), contextlib.ExitStack() as stack:
+        directory = tempfile.mkdtemp(prefix="longshore-bench-registry-")
+        stack.callback(shutil.rmtree, directory, ignore_errors=True)
+        reference_registry = Reference(directory)
+        stack.callback(reference_registry.stop)
+        platform = Platform()
+        stack.callback(platform.purge)
+        platform.start()
+        docker = Docker(own_network=False)
+        stack.callback(docker.stop)
+        docker.start()
+        reference_registry.wait()
+        ecr = platform.client("ecr")
+        ecr.create_repository(repositoryName="bench")
+        token = ecr.get_authorization_token()["authorizationData"][0]["authorizationToken"]
+        password = base64.b64decode(token).decode().split(":", 1)[1]
+        ours = Side("longshore", f"127.0.0.1:{platform.port}", f"Basic {token}", "bench", platform.child("server"))
+        reference = Side("docker-registry", reference_registry.address, None, "bench", reference_registry.process.pid)
         times = {}
+        length = options.megabytes * 1_000_000
+        path = os.path.join(directory, "big")
         for round_number in range(options.rounds):
-            length = options.megabytes * 1_000_000
-            path = os.path.join(directory, "big")
-            hasher = hashlib.sha256()
-            with open(path, "wb") as file:
-                left = length
-                while left:
-                    block = os.urandom(min(left, 1 << 20))
-                    file.write(block)
-                    hasher.update(block)
-                    left -= len(block)
+            big_digest = big_blob(path, length)
             small = [os.urandom(2048 + 14 * (index % 1000)) for index in range(options.small)]
             small = [("sha256:" + hashlib.sha256(blob).hexdigest(), blob) for blob in small]
             sides = [ours, reference] if round_number % 2 == 0 else [reference, ours]
@@ -279,31 +251,23 @@ def main():
                 # Neither side pays for what the other has left to write.
                 os.sync()
                 with open(path, "rb") as big:
-                    big_digest = "sha256:" + hasher.hexdigest()
                     results = measure(side, big, big_digest, length, small)
-                if docker:
-                    archive = os.path.join(directory, f"{side.name}.tar")
-                    with tarfile.open(archive, "w") as tar:
-                        # Other content for each side: what the engine has pushed to one it would mount on the other.
-                        entry = tarfile.TarInfo(f"{side.name}-{round_number}")
-                        entry.size = length // 4
-                        with open(path, "rb") as big:
-                            tar.addfile(entry, big)
-                    results |= docker.measure(side, password, archive, entry.size // 1_000_000)
+                archive = os.path.join(directory, f"{side.name}.tar")
+                with tarfile.open(archive, "w") as tar, open(path, "rb") as big:
+                    # Other content for each side: what the engine has pushed to one it would mount on the other.
+                    entry = tarfile.TarInfo(f"{side.name}-{round_number}")
+                    entry.size = length // 4
+                    tar.addfile(entry, big)
+                os.sync()
+                results |= measure_docker(docker, side, password, archive, entry.size // 1_000_000)
                 for name, seconds in results.items():
                     times.setdefault(name, {}).setdefault(side.name, []).append(seconds)
         print(f"{'':32}{'longshore':>12}{'docker-registry':>18}{'ratio':>8}   (median of {options.rounds})")
         for name, both in times.items():
             mine, theirs = (statistics.median(both[side.name]) for side in (ours, reference))
             print(f"{name:32}{mine:>10.3f} s{theirs:>16.3f} s{theirs / mine:>7.2f}x")
-        print(f"{'peak memory':32}{ours.peak_memory():>8.1f} MiB{reference.peak_memory():>14.1f} MiB")
-    finally:
-        if docker is not None:
-            docker.stop()
-        if process is not None:
-            process.terminate()
-            process.wait()
-        shutil.rmtree(directory, ignore_errors=True)
+        memory = [resident(side.pid)[2] for side in (ours, reference)]
+        print(f"{'peak memory':32}{memory[0]:>8.1f} MiB{memory[1]:>14.1f} MiB")
 
 
 if __name__ == "__main__":

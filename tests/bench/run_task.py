@@ -10,6 +10,7 @@ ours is faster).
 """
 
 import argparse
+import contextlib
 import pathlib
 import subprocess
 import sys
@@ -17,7 +18,7 @@ import tarfile
 import tempfile
 import time
 
-sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "e2e"))
+from harness import bounded  # Also makes `conftest` found.
 
 from conftest import Image, Platform, default_network, eventually, log_lines, logging, register, wait_for
 from engine import Docker
@@ -62,10 +63,13 @@ def main():
     parser.add_argument("--tasks", type=int, default=100)
     options = parser.parse_args()
     content = program()
-    platform, docker = Platform(), None
-    try:
+    with bounded(minutes=20), contextlib.ExitStack() as stack:
+        platform = Platform()
+        stack.callback(platform.purge)
         platform.start()
-        docker = Docker()
+        docker = Docker(own_network=True)
+        stack.callback(docker.stop)
+        docker.start()
         docker_image(docker, content)
         image = Image(platform, "clock", files={"clock": (content, 0o755)}, config={"Entrypoint": ["/clock"]}).uri
         platform.client("logs").create_log_group(logGroupName="clock")
@@ -103,10 +107,6 @@ def main():
             a, b = percentile(mine, share), percentile(others, share)
             print(f"{name:36}{a:>12.1f}{b:>12.1f}{a / b:>7.2f}x")
         print(f"{'of which RunTask answered, p50':36}{percentile(accepted, 0.5):>12.1f}")
-    finally:
-        if docker:
-            docker.stop()
-        platform.purge()
 
 
 if __name__ == "__main__":
