@@ -81,44 +81,49 @@ pub(crate) struct Summary {
 
 /// Reads a layer, packed or not, into a sink.
 pub(crate) fn read(layer: impl Read, limits: &UnpackLimits, sink: &mut dyn Sink) -> Result<Summary, Refusal> {
-    let packed = Rc::new(Cell::new(0));
-    let exceeded = Rc::new(Cell::new(None));
-    let counted = Counted { source: layer, count: Rc::clone(&packed) };
+    let bounds = Bounds { limits: *limits, packed: Rc::default(), exceeded: Rc::default() };
+    let counted = Counted { source: layer, count: Rc::clone(&bounds.packed) };
     let archive = compression::open(counted).map_err(|error| Refusal::Invalid(error.to_string()))?;
     let measured = Measured {
         source: archive,
         hash: ring::digest::Context::new(&ring::digest::SHA256),
         count: 0,
-        packed,
-        limits: *limits,
-        exceeded: Rc::clone(&exceeded),
+        bounds: bounds.clone(),
     };
     let mut archive = tar::Archive::new(measured);
-    let outcome = entries(&mut archive, limits, sink).and_then(|entries| {
+    let outcome = entries(&mut archive, &bounds, sink).and_then(|entries| {
         let mut rest = archive.into_inner();
         // The digest is of everything, padding after the last entry included.
         io::copy(&mut rest, &mut io::sink()).map_err(|error| Refusal::Invalid(error.to_string()))?;
         Ok(Summary { diff_id: Digest::from_hash(rest.hash.finish()), bytes: rest.count, entries })
     });
     // A bound that stops the reading surfaces as a damaged archive otherwise.
-    exceeded.take().map_or(outcome, |bound| Err(Refusal::TooLarge(bound)))
+    bounds.exceeded.take().map_or(outcome, |bound| Err(Refusal::TooLarge(bound)))
 }
 
-fn entries<R: Read>(archive: &mut tar::Archive<R>, limits: &UnpackLimits, sink: &mut dyn Sink) -> Result<u64, Refusal> {
+fn entries<R: Read>(archive: &mut tar::Archive<R>, bounds: &Bounds, sink: &mut dyn Sink) -> Result<u64, Refusal> {
     let invalid = |error: io::Error| Refusal::Invalid(error.to_string());
+    let limits = bounds.limits;
     let mut count = 0;
+    let mut content = 0;
     for entry in archive.entries().map_err(invalid)? {
         let mut entry = entry.map_err(invalid)?;
         count += 1;
         if count > limits.entries {
             return Err(Refusal::TooLarge(format!("more than {} entries", limits.entries)));
         }
-        one(&mut entry, sink)?;
+        one(&mut entry, &mut content, bounds, sink)?;
     }
     Ok(count)
 }
 
-fn one<R: Read>(entry: &mut tar::Entry<'_, R>, sink: &mut dyn Sink) -> Result<(), Refusal> {
+/// Makes one entry; `content` is how many bytes all files have so far.
+fn one<R: Read>(
+    entry: &mut tar::Entry<'_, R>,
+    content: &mut u64,
+    bounds: &Bounds,
+    sink: &mut dyn Sink,
+) -> Result<(), Refusal> {
     let kind = entry.header().entry_type();
     if kind == EntryType::XGlobalHeader {
         return Ok(());
@@ -142,7 +147,9 @@ fn one<R: Read>(entry: &mut tar::Entry<'_, R>, sink: &mut dyn Sink) -> Result<()
     let metadata = metadata(entry, &path)?;
     match kind {
         EntryType::Directory => sink.directory(&path, &metadata),
-        EntryType::Regular | EntryType::Continuous | EntryType::GNUSparse => sink.file(&path, &metadata, entry),
+        EntryType::Regular | EntryType::Continuous | EntryType::GNUSparse => {
+            sink.file(&path, &metadata, &mut Content { source: entry, count: content, bounds })
+        }
         EntryType::Symlink => {
             let target = entry.link_name_bytes().unwrap_or_default().into_owned();
             if target.is_empty() || target.len() > MAXIMUM_PATH || target.contains(&0) {
@@ -235,9 +242,7 @@ struct Measured<R> {
     source: R,
     hash: ring::digest::Context,
     count: u64,
-    packed: Rc<Cell<u64>>,
-    limits: UnpackLimits,
-    exceeded: Rc<Cell<Option<String>>>,
+    bounds: Bounds,
 }
 
 impl<R: Read> Read for Measured<R> {
@@ -245,20 +250,46 @@ impl<R: Read> Read for Measured<R> {
         let count = self.source.read(buffer)?;
         self.hash.update(buffer.get(..count).unwrap_or_default());
         self.count += count as u64;
-        let bound = if self.count > self.limits.bytes {
-            Some(format!("more than {} bytes unpacked", self.limits.bytes))
-        } else if self.count > RATIO_FROM && self.count > self.packed.get().saturating_mul(self.limits.ratio) {
-            Some(format!("compressed more than {} to 1", self.limits.ratio))
+        self.bounds.check(self.count).map(|()| count)
+    }
+}
+
+/// The content of a file. Bounded too, because the holes of a sparse one are nowhere in the archive.
+struct Content<'a, R> {
+    source: R,
+    count: &'a mut u64,
+    bounds: &'a Bounds,
+}
+
+impl<R: Read> Read for Content<'_, R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.source.read(buffer)?;
+        *self.count += count as u64;
+        self.bounds.check(*self.count).map(|()| count)
+    }
+}
+
+/// How much may come out of how much.
+#[derive(Clone)]
+struct Bounds {
+    limits: UnpackLimits,
+    /// Bytes of the packed layer so far.
+    packed: Rc<Cell<u64>>,
+    /// The bound that was exceeded, in words.
+    exceeded: Rc<Cell<Option<String>>>,
+}
+
+impl Bounds {
+    fn check(&self, count: u64) -> io::Result<()> {
+        let bound = if count > self.limits.bytes {
+            format!("more than {} bytes unpacked", self.limits.bytes)
+        } else if count > RATIO_FROM && count > self.packed.get().saturating_mul(self.limits.ratio) {
+            format!("compressed more than {} to 1", self.limits.ratio)
         } else {
-            None
+            return Ok(());
         };
-        match bound {
-            Some(bound) => {
-                self.exceeded.set(Some(bound));
-                Err(io::Error::other("a bound was exceeded"))
-            }
-            None => Ok(count),
-        }
+        self.exceeded.set(Some(bound));
+        Err(io::Error::other("a bound was exceeded"))
     }
 }
 

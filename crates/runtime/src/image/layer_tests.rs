@@ -117,6 +117,33 @@ fn bounds() {
 }
 
 #[test]
+fn holes_count_as_content() {
+    // One block of the archive that says "a gigabyte of nothing", a few times over.
+    let hole = |name: &str| {
+        let mut header = tar::Header::new_gnu();
+        header.set_entry_type(EntryType::GNUSparse);
+        header.set_path(name).unwrap();
+        header.set_size(0);
+        header.set_mode(0o644);
+        let gnu = header.as_gnu_mut().unwrap();
+        for (field, value) in
+            [(&mut gnu.sparse[0].offset, 1 << 30), (&mut gnu.sparse[0].numbytes, 0), (&mut gnu.realsize, 1 << 30)]
+        {
+            field.copy_from_slice(format!("{value:011o}\0").as_bytes());
+        }
+        header.set_cksum();
+        header.as_bytes().to_vec()
+    };
+    let layer = [hole("a"), hole("b"), hole("c"), vec![0; 1024]].concat();
+    let refused = |limits: UnpackLimits, expected: &str| match read(&layer[..], &limits, &mut Forgetful::default()) {
+        Err(Refusal::TooLarge(reason)) => assert!(reason.contains(expected), "{reason}"),
+        other => panic!("{other:?}, expected {expected}"),
+    };
+    refused(UnpackLimits::default(), "400 to 1");
+    refused(UnpackLimits { bytes: 2 << 30, ratio: 1 << 40, ..UnpackLimits::default() }, "bytes unpacked");
+}
+
+#[test]
 fn the_digest_covers_everything() {
     let mut bytes = archive(&[(EntryType::Regular, "a", "", b"text")]);
     let read_it = |bytes: &[u8]| read(bytes, &UnpackLimits::default(), &mut Forgetful::default()).unwrap();
