@@ -59,6 +59,8 @@ const TESTS: &[Test] = tests![
     isolation::forbidden_calls_fail,
     isolation::the_host_is_out_of_reach,
     isolation::disks_cannot_be_read,
+    isolation::a_containers_limits_are_not_its_own,
+    isolation::a_command_on_its_way_in_cannot_be_reached,
     limits::memory,
     limits::cpu_and_pids,
     limits::ulimits_and_sysctls,

@@ -14,6 +14,7 @@ use std::rc::Rc;
 use libcontainer::oci_spec::runtime::Spec;
 use libcontainer::workload::{Executor, ExecutorError, ExecutorSetEnvsError, ExecutorValidationError};
 
+use super::domain;
 use super::error::Failure;
 use super::init;
 use super::process::Process;
@@ -96,6 +97,11 @@ impl Workload {
     fn run(&self) -> Failure {
         if let Err(error) = reset_signals() {
             return Failure::Create(format!("signals: {error}"));
+        }
+        if self.process.traces
+            && let Err(error) = domain::enter()
+        {
+            return Failure::Create(format!("landlock: {error}"));
         }
         for filter in &self.process.filters {
             if let Err(error) = seccompiler::apply_filter(filter) {

@@ -7,6 +7,7 @@
 //! everything else.
 
 mod capabilities;
+mod domain;
 mod error;
 mod exec;
 mod executor;

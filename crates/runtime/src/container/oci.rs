@@ -4,7 +4,7 @@
 //! whole task.
 
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
@@ -64,7 +64,7 @@ pub(crate) fn describe(
         "root": {"path": directory.join(protocol::ROOTFS), "readonly": spec.read_only_root},
         "hostname": spec.hostname,
         "process": process.describe(),
-        "mounts": mounts(spec, directory)?,
+        "mounts": mounts(spec)?,
         "linux": {
             "namespaces": namespaces,
             "cgroupsPath": format!("/{cgroup}"),
@@ -72,13 +72,23 @@ pub(crate) fn describe(
             "devices": devices,
             "sysctl": spec.sysctls,
             "maskedPaths": MASKED.iter().chain(&MASKED_NEWER).collect::<Vec<_>>(),
-            "readonlyPaths": READ_ONLY,
+            "readonlyPaths": read_only(),
             "rootfsPropagation": "private",
         },
     }))
 }
 
-fn mounts(spec: &ContainerSpec, directory: &Path) -> Result<Vec<Value>, Failure> {
+/// Paths that are for reading. The library mounts each tree of cgroup v1 writable whatever its options say, and with them a
+/// container could lift its own limits.
+fn read_only() -> Vec<String> {
+    let root = Path::new("/sys/fs/cgroup");
+    let trees = std::fs::read_dir(root).into_iter().flatten().flatten().map(|entry| entry.path());
+    // With cgroup v2 these are the host's groups, which the container does not see: what is missing is passed over.
+    let trees = trees.filter(|path| path.is_dir()).chain([root.to_path_buf()]);
+    READ_ONLY.map(str::to_owned).into_iter().chain(trees.map(|path| path.display().to_string())).collect()
+}
+
+fn mounts(spec: &ContainerSpec) -> Result<Vec<Value>, Failure> {
     let plain = |target: &str, kind: &str, source: &str, options: &[&str]| json!({"destination": target, "type": kind, "source": source, "options": options});
     let shared = format!("size={}", spec.shm_size_bytes.unwrap_or(SHARED_MEMORY));
     let mut mounts = vec![
@@ -109,7 +119,10 @@ fn mounts(spec: &ContainerSpec, directory: &Path) -> Result<Vec<Value>, Failure>
     for mount in &spec.mounts {
         mounts.push(bind(&mount.source, &mount.target, mount.read_only)?);
     }
-    let generated = directory.join("files");
+    // Beside what the container writes: it may write to these too, and has no more room for it.
+    let mut generated = spec.rootfs.upper.clone().into_os_string();
+    generated.push(".files");
+    let generated = PathBuf::from(generated);
     if !spec.files.is_empty() {
         files::private_directory(&generated).map_err(Failure::io("generated files"))?;
     }

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use super::error::Failure;
 use super::spec::{ContainerSpec, rlimit_name};
-use super::{capabilities, seccomp};
+use super::{capabilities, domain, seccomp};
 use crate::cgroup::Hierarchy;
 use crate::files;
 use crate::rootfs::users::{self, User};
@@ -26,6 +26,8 @@ pub(crate) struct Process {
     pub cwd: String,
     pub user: User,
     pub filters: Vec<seccompiler::BpfProgram>,
+    /// Whether it may trace others, and needs a border ([`domain`]).
+    pub traces: bool,
     capabilities: BTreeSet<String>,
     rlimits: Vec<Value>,
     oom_score_adj: Option<i32>,
@@ -49,6 +51,11 @@ impl Process {
         ensure_directory(&root, cwd)
             .map_err(|error| Failure::WorkingDirectory(cwd.to_owned(), error.desc().to_owned()))?;
         let capabilities = capabilities::granted(&spec.capabilities_add, &spec.capabilities_drop)?;
+        let traces = capabilities.contains("CAP_SYS_PTRACE");
+        if traces && !domain::is_supported() {
+            let why = "SYS_PTRACE needs Landlock, which this host's kernel does not have";
+            return Err(Failure::Invalid("capabilities".to_owned(), why.to_owned()));
+        }
         let devices_are_controlled = !Hierarchy::detect().unified();
         let filters = seccomp::filters(&capabilities, devices_are_controlled).map_err(Failure::Seccomp)?;
         let rlimits = spec
@@ -76,6 +83,7 @@ impl Process {
             cwd: cwd.to_owned(),
             user,
             filters,
+            traces,
             capabilities,
             rlimits,
             oom_score_adj: spec.oom_score_adj,

@@ -59,7 +59,10 @@ fn rules(capabilities: &BTreeSet<String>, may_make_devices: bool) -> Result<BTre
         libc::SYS_personality,
         PERSONALITIES.iter().map(|domain| rule(0, SeccompCmpOp::Eq, *domain)).collect::<Result<_, _>>()?,
     );
-    rules.insert(libc::SYS_socket, vec![rule(0, SeccompCmpOp::Ne, libc::AF_VSOCK as u64)?]);
+    // The kernel takes the family from the low half of the argument, so nothing may hide in the high one.
+    let family = SeccompCondition::new(0, SeccompCmpArgLen::Dword, SeccompCmpOp::Ne, libc::AF_VSOCK as u64);
+    let family = family.and_then(|family| SeccompRule::new(vec![family])).map_err(|error| error.to_string())?;
+    rules.insert(libc::SYS_socket, vec![family]);
     if !may_make_devices {
         let plain = |argument| -> Result<Vec<SeccompRule>, String> {
             [0, libc::S_IFREG, libc::S_IFIFO, libc::S_IFSOCK]
@@ -143,6 +146,15 @@ mod tests {
         assert_eq!(under(&[], true, || call(libc::SYS_personality, 0, 0, 0)), Ok(0));
         assert_eq!(
             under(&[], true, || call(libc::SYS_socket, libc::AF_VSOCK.into(), libc::SOCK_STREAM.into(), 0)),
+            Err(libc::EPERM)
+        );
+        assert_eq!(
+            under(&[], true, || call(
+                libc::SYS_socket,
+                i64::from(libc::AF_VSOCK) | 1 << 32,
+                libc::SOCK_STREAM.into(),
+                0
+            )),
             Err(libc::EPERM)
         );
         assert_eq!(under(&[], true, || call(libc::SYS_keyctl, 0, 0, 0)), Err(libc::EPERM));

@@ -68,6 +68,8 @@ fn prepare() -> Result<SignalFd, Failure> {
     let failed = |what: &'static str| move |error: nix::Error| Failure::Create(format!("{what}: {error}"));
     nix::unistd::setsid().map_err(failed("setsid"))?;
     nix::sys::prctl::set_child_subreaper(true).map_err(failed("subreaper"))?;
+    // Inherited by what enters the container: until its `execve` nobody inside may look into it, or take its descriptors.
+    nix::sys::prctl::set_dumpable(false).map_err(failed("dumpable"))?;
     nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o022));
     for signal in [Signal::SIGHUP, Signal::SIGINT, Signal::SIGTERM, Signal::SIGPIPE, Signal::SIGQUIT] {
         // SAFETY: ignoring a signal installs no handler. A supervisor that stops its own group must not take the containers along.

@@ -41,7 +41,7 @@ pub struct ContainerSpec {
     pub tmpfs: Vec<Tmpfs>,
     /// Size of `/dev/shm`; 64 MiB when absent.
     pub shm_size_bytes: Option<u64>,
-    /// Generated files (hosts, resolv.conf, hostname), kept in the container's directory and bind-mounted.
+    /// Generated files (hosts, resolv.conf, hostname), kept beside `rootfs.upper` and bind-mounted.
     pub files: Vec<File>,
     /// Resource limits of each process.
     pub ulimits: Vec<Ulimit>,

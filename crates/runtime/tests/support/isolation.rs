@@ -97,3 +97,36 @@ pub async fn disks_cannot_be_read(world: World) {
     assert!(disk.iter().all(|count| *count == "0"), "a disk of the host was read: {read}");
     assert_eq!(ordinary, ["3", "2"], "{read}");
 }
+
+pub async fn a_containers_limits_are_not_its_own(world: World) {
+    let script = "for f in memory/memory.limit_in_bytes memory.max; do [ -e /sys/fs/cgroup/$f ] && echo 99999999 > /sys/fs/cgroup/$f; done; \
+                  for d in /sys/fs/cgroup/ /sys/fs/cgroup/*/; do mkdir ${d}x && echo made ${d}x; done";
+    let (_, out, err) = world.script("one", script, |spec| spec.limits.memory_bytes = Some(64 << 20)).await;
+    assert!(err.lines().count() >= 2 && err.lines().all(|line| line.contains("Read-only")), "{err}");
+    assert_eq!(out, "");
+}
+
+/// Before its `execve`, a process that enters holds descriptors of the host, all capabilities at first, and no seccomp filter
+/// (CVE-2016-9962).
+pub async fn a_command_on_its_way_in_cannot_be_reached(world: World) {
+    let runtime = world.runtime().await;
+    // Everybody may read what a process is called, which the library tells of those on their way in; a process's root can be
+    // followed only by those who may trace it. It counts when the process is on its way in before and after.
+    let spy = "ours() { read -r n < $p/comm && case \"$n\" in youki*) return 0;; *) return 1;; esac; }; \
+               while :; do for p in /proc/[0-9]*; do ours && : > /seen && [ -e $p/root/bin ] && ours && : > /reached; done; done 2>/dev/null";
+    for (id, more) in [("plain", None), ("tracer", Some("SYS_PTRACE".to_owned()))] {
+        let mut spec = world.spec(id, &["/bin/sh", "-c", spy]);
+        spec.capabilities_add.extend(more);
+        let container = runtime.create(id, spec).await.unwrap();
+        container.start().await.unwrap();
+        let upper = world.directory.join("writable").join(id).join("upper");
+        for _ in 0..50 {
+            container.exec(shell("true")).await.unwrap();
+        }
+        assert!(upper.join("seen").exists(), "the spy saw none of fifty commands");
+        assert!(!upper.join("reached").exists(), "{id}: a process was reached from inside before it was confined");
+        // Renaming between directories goes on to work, and so does looking at one's own children.
+        let script = "mkdir -p /a /b && : > /a/x && ln /a/x /b/y && [ -e /b/y ] && sleep 5 & sleep 0.2; [ -e /proc/$!/root/bin ] && echo fine";
+        assert_eq!(text(&container.exec(shell(script)).await.unwrap()), "fine\n");
+    }
+}

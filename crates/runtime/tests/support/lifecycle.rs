@@ -166,6 +166,9 @@ pub async fn working_directory_environment_and_files(world: World) {
         "{err}"
     );
     assert_eq!(code, Some(0), "{err}");
+    // Generated files lie with what the container writes, whose room is bounded: it may write to them too.
+    let file = world.directory.join("writable/one/upper.files/0");
+    assert_eq!(fs::read_to_string(file).unwrap(), "10.0.0.1 here\nmore\n");
 }
 
 pub async fn mounts_tmpfs_and_read_only_root(world: World) {
