@@ -50,17 +50,22 @@ impl Host {
     }
 
     fn make_group(&self, task: &Task) -> Result<(), Failure> {
+        let host = host_processes();
+        let memory = task.memory.and_then(|mebibytes| u64::try_from(mebibytes).ok());
         let limits = Limits {
-            memory_bytes: task
-                .memory
-                .and_then(|mebibytes| u64::try_from(mebibytes).ok())
-                .map(|mebibytes| mebibytes << 20),
+            memory_bytes: memory.map(|mebibytes| mebibytes << 20),
+            // No swap, as on Fargate.
+            memory_swap_bytes: memory.map(|mebibytes| mebibytes << 20),
+            pids: memory.map(|mebibytes| processes(mebibytes, host)),
             cpu_quota_microseconds: task.cpu.filter(|cpu| *cpu > 0.0).map(|cpu| (cpu * 100_000.0) as u64),
             cpu_period_microseconds: task.cpu.filter(|cpu| *cpu > 0.0).map(|_| 100_000),
             ..Limits::default()
         };
         let path = self.settings.task_cgroup(task_id(&task.arn));
-        Group::create(&path, &limits)
+        // Neither one task nor all of them together keep the host from starting processes of its own.
+        let all = Limits { pids: Some(host / 4 * 3), ..Limits::default() };
+        Group::create(&self.settings.cgroup(), &all)
+            .and_then(|_| Group::create(&path, &limits))
             .map(drop)
             .map_err(|error| reasons::resource("failed to create the task's cgroup", &error))
     }
@@ -175,6 +180,18 @@ impl Host {
     }
 }
 
+/// How many processes and threads a task of this many MiB may have: as many as the kernel allows a machine of that
+/// memory, as a Fargate task is one, and at most a quarter of the host's.
+fn processes(mebibytes: u64, host: u64) -> u64 {
+    mebibytes.saturating_mul(8).min(host / 4)
+}
+
+/// How many processes and threads there can be at all.
+fn host_processes() -> u64 {
+    let most = std::fs::read_to_string("/proc/sys/kernel/pid_max").ok().and_then(|most| most.trim().parse().ok());
+    most.unwrap_or(32_768)
+}
+
 fn ephemeral_gibibytes(task: &Task) -> u64 {
     let attachment = task.attachments.iter().find(|attachment| attachment.attachment_type == EPHEMERAL_STORAGE);
     let properties = attachment.map(|attachment| attachment.attachment_properties.as_slice()).unwrap_or_default();
@@ -216,5 +233,17 @@ pub(super) async fn remove_orphan_volumes(settings: &Settings, known: &HashSet<&
         tracing::warn!(volume = name, "removing ephemeral storage no task knows");
         let (image, mount) = volume_paths(settings, &name);
         remove_volume(image, mount).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_task_takes_the_hosts_processes() {
+        assert_eq!(processes(512, 32_768), 4_096);
+        assert_eq!(processes(30_720, 32_768), 8_192);
+        assert!(host_processes() > 300);
     }
 }

@@ -154,6 +154,7 @@ fn limits(container: &Container, host: &HostConfig) -> Limits {
     let mebibytes = u64::try_from(container.memory).ok().filter(|memory| *memory > 0);
     Limits {
         memory_bytes: mebibytes.map(|mebibytes| mebibytes << 20),
+        memory_swap_bytes: mebibytes.map(|mebibytes| mebibytes << 20),
         memory_reservation_bytes: u64::try_from(host.memory_reservation).ok().filter(|bytes| *bytes > 0),
         // The kernel's least is 2, which is also what Amazon's agent gives a container without a share.
         cpu_shares: Some(u64::try_from(container.cpu).unwrap_or(0).max(2)),
