@@ -4,6 +4,8 @@ import re
 import time
 import uuid
 
+import pytest
+
 from conftest import ACCOUNT, eventually, log_lines, logging, register, run_task, task, wait_for
 
 
@@ -24,6 +26,20 @@ def group(platform):
 
 def stream(arn, name="main"):
     return f"test/{name}/{arn.rsplit('/', 1)[1]}"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def restarted(platform, image):
+    """A task whose container ends after a minute, the least for which a restart policy restarts it: begun before the
+    other tests of this file, looked at by the last one."""
+    logs = group(platform)
+    policy = {"enabled": True, "restartAttemptPeriod": 60, "ignoredExitCodes": [9]}
+    log = logging(logs)
+    often = container(image, "echo begun; sleep 61; exit 1", restartPolicy=policy, stopTimeout=2, logConfiguration=log)
+    # One that ends too early, and one that ends as it is allowed to, stay as they are.
+    early = container(image, "echo begun; exit 1", name="early", essential=False, restartPolicy=policy, stopTimeout=2, logConfiguration=log)
+    wanted = container(image, "echo begun; sleep 61; exit 9", name="wanted", essential=False, restartPolicy=policy, stopTimeout=2, logConfiguration=log)
+    return logs, run_task(platform, register(platform, named("restart"), often, early, wanted))
 
 
 def test_r90_a_process_runs_in_a_network_of_its_own_and_its_exit_code_is_told(platform, image):
@@ -178,6 +194,25 @@ def test_r31_a_task_finds_its_role_its_metadata_and_nobody_elses(platform, image
     assert "serving" in lines
 
 
+def test_r90_capabilities_and_the_init_process_are_as_the_definition_says(platform, image):
+    logs = group(platform)
+    script = "echo $(grep CapBnd /proc/self/status) $(cat /proc/1/comm) $$"
+
+    def seen(**parameters):
+        definition = register(platform, named("linux"), container(image, script, linuxParameters=parameters, logConfiguration=logging(logs)))
+        arn = run_task(platform, definition)
+        wait_for(platform, arn, "STOPPED")
+        _, capabilities, first, own = eventually(lambda: log_lines(platform, logs, stream(arn)))[0].split()
+        return int(capabilities, 16), first, int(own)
+
+    usual, first, own = seen()
+    assert (first, own) == ("sh", 1) and usual & 1 << 13 and not usual & 1 << 19
+    net_raw, sys_ptrace = 1 << 13, 1 << 19
+    assert seen(capabilities={"drop": ["NET_RAW"], "add": ["SYS_PTRACE"]})[0] == usual & ~net_raw | sys_ptrace
+    capabilities, first, own = seen(capabilities={"drop": ["ALL"]}, initProcessEnabled=True)
+    assert capabilities == 0 and first != "sh" and own != 1
+
+
 def test_r95_lines_of_several_and_of_great_length_arrive_as_events(platform, image):
     logs = group(platform)
     script = "echo 'ERROR one'; echo '  at two'; echo 'ERROR three'; dd if=/dev/zero bs=1000 count=300 2>/dev/null | tr '\\0' x; echo; echo 'ERROR end'"
@@ -199,22 +234,50 @@ def test_r95_a_missing_group_is_created_when_the_definition_says_so(platform, im
     assert eventually(lambda: log_lines(platform, logs, stream(arn))) == ["hello"]
 
 
+def test_r95_a_datetime_format_begins_an_event(platform, image):
+    logs = group(platform)
+    script = "echo '[Nov 22, 2026 10:00:01] one'; echo ' more of it'; echo '[Nov 22, 2026 10:00:02] two'"
+    options = {"awslogs-datetime-format": "[%b %d, %Y %H:%M:%S]"}
+    arn = run_task(platform, register(platform, named("dates"), container(image, script, logConfiguration=logging(logs, **options))))
+    wait_for(platform, arn, "STOPPED")
+    lines = eventually(lambda: [l for l in [log_lines(platform, logs, stream(arn))] if len(l) == 2])[0]
+    assert lines == ["[Nov 22, 2026 10:00:01] one\n more of it", "[Nov 22, 2026 10:00:02] two"]
+
+
 def test_r95_a_flood_of_lines_is_dropped_or_slowed_and_the_agent_stays_small(platform, image):
     logs = group(platform)
 
-    def resident():
+    def most():
+        """The most memory that the agent ever had, in MiB."""
         status = open(f"/proc/{platform.child('agent')}/status").read()
-        return int(re.search(r"VmRSS:\s+(\d+)", status)[1]) // 1024
+        return int(re.search(r"VmHWM:\s+(\d+)", status)[1]) // 1024
 
-    for mode in ("non-blocking", "blocking"):
-        script = "busybox yes 'a line that says nothing at all, very fast' & sleep 3; kill $!"
-        definition = register(platform, named("flood"), container(image, script, logConfiguration=logging(logs, mode=mode)))
+    def flood(mode, script, **options):
+        definition = register(platform, named("flood"), container(image, script, logConfiguration=logging(logs, mode=mode, **options)))
         arn = run_task(platform, definition)
-        wait_for(platform, arn, "RUNNING")
-        most = 0
-        for _ in range(30):
-            most = max(most, resident())
-            time.sleep(0.1)
-        assert most < 100, f"{mode}: {most} MiB"
-        assert wait_for(platform, arn, "STOPPED")["containers"][0]["exitCode"] == 0
+        assert wait_for(platform, arn, "STOPPED", timeout=120)["containers"][0]["exitCode"] == 0
+        return stream(arn)
+
+    # 150 MB as fast as they go: the program is not slowed, and what is beyond the buffer is dropped, in whole lines.
+    line = "x" * 499
+    written = flood("non-blocking", f"busybox yes {line} | head -n 300000", **{"max-buffer-size": "1m"})
+    page = platform.client("logs").get_log_events(logGroupName=logs, logStreamName=written, startFromHead=True)["events"]
+    assert page and {event["message"] for event in page} == {line}
     assert "lines were dropped" in platform.log()
+    # Far more than is kept here waits for its reader: all of it arrives, in order.
+    count = 60_000
+    written = flood("blocking", f"awk 'BEGIN {{ for (i = 1; i <= {count}; i++) print i, \"{line}\" }}'")
+    assert log_lines(platform, logs, written) == [f"{number} {line}" for number in range(1, count + 1)]
+    assert most() < 100, most()
+
+
+def test_r90_a_restart_policy_restarts_what_ran_long_enough(platform, restarted):
+    logs, arn = restarted
+    begun = lambda name: log_lines(platform, logs, stream(arn, name))
+    assert eventually(lambda: begun("main") == ["begun", "begun"], timeout=90)
+    assert begun("early") == begun("wanted") == ["begun"]
+    states = lambda: {one["name"]: (one["lastStatus"], one.get("exitCode")) for one in task(platform, arn)["containers"]}
+    assert eventually(lambda: states() == {"main": ("RUNNING", None), "early": ("STOPPED", 1), "wanted": ("STOPPED", 9)}, timeout=20)
+    assert task(platform, arn)["lastStatus"] == "RUNNING"
+    platform.client("ecs").stop_task(cluster="default", task=arn)
+    wait_for(platform, arn, "STOPPED")

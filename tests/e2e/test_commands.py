@@ -212,7 +212,10 @@ def test_two_platforms_live_on_one_host_and_down_leaves_nothing(own_platform):
     two.kill()
     for _ in range(2):
         assert longshore("down", "--data-dir", two.data).returncode == 0
-    assert leftovers(two_identity) == []
+    assert leftovers(two_identity) == [] and os.path.isdir(two.data)
+    for _ in range(2):
+        assert longshore("down", "--data-dir", two.data, "--purge").returncode == 0
+    assert not os.path.exists(two.data)
 
 
 def leftovers(identity):

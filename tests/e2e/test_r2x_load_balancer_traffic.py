@@ -325,6 +325,18 @@ def test_r22_tasks_reach_the_load_balancer_by_its_name(stack, web):
     assert stopped["containers"][0]["exitCode"] == 0, stopped
 
 
+def test_r22_an_internal_load_balancer_is_reached_within_the_vpc_only(stack):
+    made = stack.balancer(Scheme="internal")
+    stack.elbv2.create_listener(LoadBalancerArn=made["LoadBalancerArn"], Protocol="HTTP", Port=80, DefaultActions=[fixed("inside")])
+    script = f"until wget -q -O - http://{made['DNSName']}/ | grep inside; do sleep 0.2; done"
+    arn = run_task(stack.platform, register(stack.platform, "inside", {"name": "client", "image": stack_image(stack), "command": ["sh", "-c", script]}))
+    assert wait_for(stack.platform, arn, "STOPPED")["containers"][0]["exitCode"] == 0
+    # It has no name and no address on the host.
+    with pytest.raises(OSError):
+        request(made["DNSName"], timeout=2)
+    stack.elbv2.delete_load_balancer(LoadBalancerArn=made["LoadBalancerArn"])
+
+
 def stack_image(stack):
     shown = stack.platform.client("ecs").describe_task_definition(taskDefinition=stack.definition)
     return shown["taskDefinition"]["containerDefinitions"][0]["image"]
