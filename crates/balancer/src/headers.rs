@@ -47,6 +47,9 @@ pub fn asks_for_websocket(headers: &HeaderMap) -> bool {
 /// Makes a client's headers those that the target gets.
 pub fn to_target(headers: &mut HeaderMap, client: &Client, attributes: &LoadBalancerAttributes, websocket: bool) {
     remove_hop_by_hop(headers);
+    if client.http2 {
+        join_cookies(headers);
+    }
     // The load balancer itself has said, or will say, 100 Continue.
     headers.remove(header::EXPECT);
     if websocket {
@@ -65,6 +68,10 @@ pub fn to_target(headers: &mut HeaderMap, client: &Client, attributes: &LoadBala
 
 /// Makes a target's headers those that the client gets.
 pub fn to_client(headers: &mut HeaderMap, switching: bool) {
+    // Of two lengths the chunks are what the body was read by.
+    if headers.contains_key(header::TRANSFER_ENCODING) {
+        headers.remove(header::CONTENT_LENGTH);
+    }
     if switching {
         let upgrade = headers.remove(header::UPGRADE);
         remove_hop_by_hop(headers);
@@ -122,6 +129,18 @@ fn remove_hop_by_hop(headers: &mut HeaderMap) {
     }
     for name in [KEEP_ALIVE, PROXY_CONNECTION, header::TRANSFER_ENCODING, header::UPGRADE, header::TE] {
         headers.remove(name);
+    }
+}
+
+/// HTTP/2 may split cookies over several fields; to HTTP/1 they are one.
+fn join_cookies(headers: &mut HeaderMap) {
+    let mut fields = headers.get_all(header::COOKIE).iter();
+    if let (Some(first), Some(second)) = (fields.next(), fields.next()) {
+        let all = [first, second].into_iter().chain(fields);
+        let joined = all.map(HeaderValue::as_bytes).collect::<Vec<_>>().join(&b"; "[..]);
+        if let Ok(joined) = HeaderValue::from_maybe_shared(bytes::Bytes::from(joined)) {
+            headers.insert(header::COOKIE, joined);
+        }
     }
 }
 
@@ -214,6 +233,23 @@ mod tests {
         let mut headers = map(&[("connection", "host, content-length"), ("host", "h"), ("content-length", "3")]);
         remove_hop_by_hop(&mut headers);
         assert_eq!(headers, map(&[("host", "h"), ("content-length", "3")]));
+    }
+
+    #[test]
+    fn chunks_overrule_a_length() {
+        let mut headers = map(&[("content-length", "3"), ("transfer-encoding", "chunked"), ("x", "1")]);
+        to_client(&mut headers, false);
+        assert_eq!(headers, map(&[("x", "1")]));
+    }
+
+    #[test]
+    fn cookies_become_one() {
+        let mut headers = HeaderMap::new();
+        for cookie in ["a=1", "b=2", "c=3"] {
+            headers.append(header::COOKIE, HeaderValue::from_static(cookie));
+        }
+        join_cookies(&mut headers);
+        assert_eq!(headers, map(&[("cookie", "a=1; b=2; c=3")]));
     }
 
     #[test]

@@ -184,6 +184,14 @@ fn requests_beyond_the_limits_are_refused() {
     assert_eq!(with("TRACE /", "Host: h\r\n"), 405);
     assert_eq!(with("GET /", ""), 400);
     assert_eq!(with("GET /", "Host: h\r\nX-Big: fits\r\n"), 200);
+    // What cannot be read at all is answered too, and so is what two readers could read differently: as chunks, and for the
+    // last time on this connection, as Amazon's defensive mode does.
+    let smuggled = "POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 6\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\nG";
+    let answer = plane.exchange(smuggled);
+    assert!(status(&answer) == 200 && answer.to_ascii_lowercase().contains("transfer-encoding: chunked"), "{answer}");
+    assert_eq!(with("POST /", "Host: h\r\nContent-Length: 3\r\nContent-Length: 5\r\n"), 400);
+    assert_eq!(with("GET / x", "Host: h\r\n"), 400);
+    assert_eq!(with("GET /", &format!("Host: h\r\n{}", "X: 1\r\n".repeat(200))), 431);
 }
 
 #[test]
