@@ -71,7 +71,11 @@ def test_r92_unknown_things_are_refused_with_amazons_codes(ec2):
     refused("DryRunOperation", ec2.create_vpc, CidrBlock="10.0.0.0/16", DryRun=True)
     text = refused("InvalidParameterValue", ec2.create_vpc, CidrBlock="10.0.0.0/16", AmazonProvidedIpv6CidrBlock=True)
     assert "AmazonProvidedIpv6CidrBlock" in text
-    refused("InvalidVpc.Range", ec2.create_vpc, CidrBlock="10.0.0.0/8")
+    for block in ("10.0.0.0/8", "127.0.0.0/16", "169.254.0.0/16", "0.0.0.0/16", "240.0.0.0/16"):
+        refused("InvalidVpc.Range", ec2.create_vpc, CidrBlock=block)
+    own = ec2.allocate_address()
+    refused("InvalidVpc.Range", ec2.create_vpc, CidrBlock=own["PublicIp"] + "/28")
+    ec2.release_address(AllocationId=own["AllocationId"])
     refused("UnsupportedOperation", ec2.describe_instances)
 
 
@@ -114,6 +118,16 @@ def test_r92_rules_have_ids_and_no_doubles(ec2, vpc):
     ec2.authorize_security_group_ingress(GroupId=default["GroupId"], IpPermissions=[{"IpProtocol": "-1", "UserIdGroupPairs": [{"GroupId": group}]}])
     refused("DependencyViolation", ec2.delete_security_group, GroupId=group)
     ec2.revoke_security_group_ingress(GroupId=default["GroupId"], IpPermissions=[{"IpProtocol": "-1", "UserIdGroupPairs": [{"GroupId": group}]}])
+
+
+def test_r92_what_a_default_vpcs_group_does_not_have_is_told_instead_of_revoked(ec2):
+    group = ec2.create_security_group(GroupName="lenient", Description="in the default VPC")["GroupId"]
+    rule = lambda port: {"IpProtocol": "tcp", "FromPort": port, "ToPort": port, "IpRanges": [{"CidrIp": "10.0.0.0/8"}]}
+    ec2.authorize_security_group_ingress(GroupId=group, IpPermissions=[rule(80)])
+    answer = ec2.revoke_security_group_ingress(GroupId=group, IpPermissions=[rule(80), rule(81)])
+    assert [one["FromPort"] for one in answer["RevokedSecurityGroupRules"]] == [80]
+    assert [one["FromPort"] for one in answer["UnknownIpPermissions"]] == [81]
+    ec2.delete_security_group(GroupId=group)
 
 
 def test_r92_routes_and_gateways(ec2, vpc):

@@ -13,7 +13,10 @@ use api::ec2::{
     UpdateSecurityGroupRuleDescriptionsIngressRequest, UpdateSecurityGroupRuleDescriptionsIngressResult,
     UserIdGroupPair,
 };
-use domain::network::{Peer, SecurityGroup, SecurityGroupRule};
+use domain::{
+    Tags,
+    network::{Peer, SecurityGroup, SecurityGroupRule, Vpc},
+};
 use store::{Snapshot, Transaction};
 use wire::ServiceError;
 
@@ -156,10 +159,10 @@ pub(super) async fn revoke_ingress(
         tags: None,
         dry_run: input.dry_run,
     };
-    let revoked = revoke(call, change).await?;
+    let (revoked, unknown) = revoke(call, change).await?;
     Ok(RevokeSecurityGroupIngressResult {
         r#return: Some(true),
-        unknown_ip_permissions: None,
+        unknown_ip_permissions: unknown,
         revoked_security_group_rules: Some(revoked),
     })
 }
@@ -180,15 +183,18 @@ pub(super) async fn revoke_egress(
         tags: None,
         dry_run: input.dry_run,
     };
-    let revoked = revoke(call, change).await?;
+    let (revoked, unknown) = revoke(call, change).await?;
     Ok(RevokeSecurityGroupEgressResult {
         r#return: Some(true),
-        unknown_ip_permissions: None,
+        unknown_ip_permissions: unknown,
         revoked_security_group_rules: Some(revoked),
     })
 }
 
-async fn revoke(call: Call, change: Change) -> Result<Vec<RevokedSecurityGroupRule>, ServiceError> {
+/// What was revoked, and which permissions the group did not have: in a default VPC those are no error.
+type Revoked = (Vec<RevokedSecurityGroupRule>, Option<Vec<IpPermission>>);
+
+async fn revoke(call: Call, change: Change) -> Result<Revoked, ServiceError> {
     let resource = format!("security-group/{}", change.group_id.as_deref().unwrap_or("*"));
     let auth = begin(&call, &[resource], change.dry_run)?;
     auth.transact(|tx| {
@@ -203,16 +209,29 @@ async fn revoke(call: Call, change: Change) -> Result<Vec<RevokedSecurityGroupRu
         if wanted.is_empty() && change.rule_ids.is_none() {
             required::<()>(None, "ipPermissions")?;
         }
+        let lenient = find::<Vpc>(&call, tx, &group.vpc_id)?.is_default;
+        let mut unknown = SecurityGroup { rules: Vec::new(), ..group.clone() };
         for permission in permissions::read(&call, tx, &group, &wanted)? {
-            let at = group.rules.iter().position(|rule| permission.is(rule, change.egress)).ok_or_else(|| {
-                let text = "The specified rule does not exist in this security group.";
-                ServiceError::new("InvalidPermission.NotFound", text)
-            })?;
-            revoked.push(group.rules.remove(at));
+            match group.rules.iter().position(|rule| permission.is(rule, change.egress)) {
+                Some(at) => revoked.push(group.rules.remove(at)),
+                None if lenient => unknown.rules.push(SecurityGroupRule {
+                    rule_id: String::new(),
+                    egress: change.egress,
+                    protocol: permission.protocol,
+                    peer: permission.peer,
+                    description: permission.description,
+                    tags: Tags::default(),
+                }),
+                None => {
+                    let text = "The specified rule does not exist in this security group.";
+                    return Err(ServiceError::new("InvalidPermission.NotFound", text));
+                }
+            }
         }
         let shapes = revoked.iter().map(|rule| revoked_shape(&group, rule)).collect();
+        let unknown = permissions::joined(&unknown, change.egress);
         tx.put(group);
-        Ok(shapes)
+        Ok((shapes, Some(unknown).filter(|unknown| !unknown.is_empty())))
     })
     .await
 }

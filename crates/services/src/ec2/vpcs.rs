@@ -1,5 +1,7 @@
 //! VPCs, with the network ACL and the DHCP options that each has.
 
+use std::net::Ipv4Addr;
+
 use api::ec2::{
     AttributeBooleanValue, AttributeValue, CreateDefaultVpcRequest, CreateDefaultVpcResult, CreateVpcRequest,
     CreateVpcResult, DeleteVpcRequest, DescribeDhcpOptionsRequest, DescribeDhcpOptionsResult,
@@ -7,7 +9,8 @@ use api::ec2::{
     DhcpConfiguration, ModifyVpcAttributeRequest, VpcCidrBlockAssociation, VpcCidrBlockState,
 };
 use domain::network::{
-    Cidr, DhcpOptions, InternetGateway, NatGateway, NetworkInterface, RouteTable, SecurityGroup, Subnet, Vpc, names,
+    Cidr, DhcpOptions, InternetGateway, NatGateway, NetworkInterface, NetworkSettings, RouteTable, SecurityGroup,
+    Subnet, Vpc, names,
 };
 use wire::ServiceError;
 
@@ -73,6 +76,14 @@ pub(super) fn parse_block(text: &str, code: &str) -> Result<Cidr, ServiceError> 
     Err(ServiceError::new(code, format!("The CIDR '{text:.64}' is invalid.")))
 }
 
+/// Blocks that no VPC can have: "this network", the loopback, link-local (where the platform answers), multicast and beyond.
+const RESERVED: [Cidr; 4] = [
+    Cidr::literal(Ipv4Addr::new(0, 0, 0, 0), 8),
+    Cidr::literal(Ipv4Addr::new(127, 0, 0, 0), 8),
+    Cidr::literal(Ipv4Addr::new(169, 254, 0, 0), 16),
+    Cidr::literal(Ipv4Addr::new(224, 0, 0, 0), 3),
+];
+
 /// CreateVpc.
 pub(super) async fn create(call: Call, input: CreateVpcRequest) -> Result<CreateVpcResult, ServiceError> {
     refuse!(input; ipv6_pool, ipv6_cidr_block, ipv4_ipam_pool_id, ipv4_netmask_length, ipv6_ipam_pool_id,
@@ -88,6 +99,11 @@ pub(super) async fn create(call: Call, input: CreateVpcRequest) -> Result<Create
     let tags = tags::specified(input.tag_specifications, "vpc")?;
     let vpc = auth
         .transact(|tx| {
+            // Nor can it have the addresses by which this platform's VPCs reach the world.
+            let own = tx.get::<NetworkSettings>(NetworkSettings::KEY).map(|settings| settings.public_block);
+            if RESERVED.iter().chain(&own).any(|reserved| reserved.overlaps(&cidr)) {
+                return Err(ServiceError::new("InvalidVpc.Range", format!("The CIDR '{cidr}' is invalid.")));
+            }
             let mut ids = auth.platform().ids();
             Ok(default_vpc::create_vpc(tx, &call.scope, cidr, false, tags, &mut ids))
         })

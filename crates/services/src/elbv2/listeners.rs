@@ -36,6 +36,13 @@ pub(super) async fn create(call: Call, input: CreateListenerInput) -> Result<Cre
         .transact(|tx| {
             let owner = find::load_balancer(tx, load_balancer.as_str())?;
             let existing = find::listeners_of(tx, &load_balancer);
+            // Creating what exists already with the same settings gives it back.
+            let same = |known: &balancing::Listener| {
+                known.port == port && known.default_action == default_action && (tags.is_empty() || known.tags == tags)
+            };
+            if let Some(known) = existing.iter().find(|known| same(known)) {
+                return Ok(balancing::Listener::clone(known));
+            }
             check_port(&existing, port, &load_balancer)?;
             if existing.len() >= MAX_LISTENERS {
                 return Err(error::too_many_listeners_exception(format!(

@@ -123,19 +123,14 @@ pub(super) async fn deregister(
         let in_use = !find::load_balancers_of(tx, &arn).is_empty();
         let delay = if in_use { group.attributes.deregistration_delay_seconds } else { 0 };
         for target in targets {
-            let id = target.id.clone().unwrap_or_default();
-            let missing =
-                || error::invalid_target_exception(format!("The following targets are not registered: '{id}'"));
-            let Ok(address) = id.parse::<IpAddr>() else { return Err(missing()) };
+            let (address, _) = address_of(&target, group.port)?;
             // Without a port, all ports of the address are meant.
             let port = target.port.and_then(|port| u16::try_from(port).ok());
             let meant: Vec<_> = tx
                 .find::<TargetRegistration>(TargetRegistration::BY_TARGET_GROUP, arn.as_str())
                 .filter(|found| found.address == address && port.is_none_or(|port| found.port == port))
                 .collect();
-            if meant.is_empty() {
-                return Err(missing());
-            }
+            // Deregistering what is not registered succeeds.
             for found in meant {
                 let key = found.key();
                 match drain(TargetRegistration::clone(&found), Duration::from_secs(delay.into()), now) {
