@@ -40,8 +40,8 @@ pub(crate) fn update(file: &Path, platform: &str, names: &BTreeMap<String, BTree
         Ok(metadata) if metadata.len() > MAX_SIZE => {
             return Err(io::Error::other("it is too large to be a hosts file"));
         }
-        Ok(_) => fs::read_to_string(file)?,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
+        Ok(_) => fs::read(file)?,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
         Err(error) => return Err(error),
     };
     let new = replaced(&old, platform, names);
@@ -52,39 +52,44 @@ pub(crate) fn update(file: &Path, platform: &str, names: &BTreeMap<String, BTree
     Ok(true)
 }
 
-fn replaced(old: &str, platform: &str, names: &BTreeMap<String, BTreeSet<Ipv4Addr>>) -> String {
+/// In bytes: what others wrote need not be UTF-8, and stays as it is to the last line ending.
+fn replaced(old: &[u8], platform: &str, names: &BTreeMap<String, BTreeSet<Ipv4Addr>>) -> Vec<u8> {
     let digits = names::digits(platform);
     let (begin, end) = (format!("# BEGIN longshore {digits}"), format!("# END longshore {digits}"));
     // A block without an end, as a full disk might leave it, goes no further than the last mark that begins one: lines
     // of others after it must not vanish.
-    let complete = old.lines().any(|line| line == end);
-    let mut new = String::with_capacity(old.len());
+    let is = |line: &[u8], mark: &str| line.trim_ascii_end() == mark.as_bytes();
+    let lines = || old.split_inclusive(|byte| *byte == b'\n');
+    let complete = lines().any(|line| is(line, &end));
+    let mut new = Vec::with_capacity(old.len());
     let mut inside = false;
-    for line in old.lines() {
-        if line == begin {
+    for line in lines() {
+        if is(line, &begin) {
             inside = complete;
-        } else if line == end {
+        } else if is(line, &end) {
             inside = false;
         } else if !inside {
-            new.push_str(line);
-            new.push('\n');
+            new.extend_from_slice(line);
         }
     }
     if !names.is_empty() {
-        new.push_str(&format!("{begin}\n"));
+        if !new.is_empty() && !new.ends_with(b"\n") {
+            new.push(b'\n');
+        }
+        new.extend(format!("{begin}\n").bytes());
         for (name, addresses) in names {
             for address in addresses {
-                new.push_str(&format!("{address} {name}\n"));
+                new.extend(format!("{address} {name}\n").bytes());
             }
         }
-        new.push_str(&format!("{end}\n"));
+        new.extend(format!("{end}\n").bytes());
     }
     new
 }
 
 /// Replaces the file in one step; where it cannot be replaced, because it is a mount of its own as in a container, it is
 /// written over.
-fn write(file: &Path, text: &str) -> io::Result<()> {
+fn write(file: &Path, text: &[u8]) -> io::Result<()> {
     let temporary = file.with_extension("longshore");
     let replaced = (|| {
         fs::write(&temporary, text)?;
@@ -97,7 +102,7 @@ fn write(file: &Path, text: &str) -> io::Result<()> {
     }
     let _ = fs::remove_file(&temporary);
     let mut target = OpenOptions::new().write(true).create(true).truncate(true).open(file)?;
-    io::Write::write_all(&mut target, text.as_bytes())
+    io::Write::write_all(&mut target, text)
 }
 
 #[cfg(test)]
@@ -106,6 +111,22 @@ mod tests {
 
     fn names(pairs: &[(&str, [u8; 4])]) -> BTreeMap<String, BTreeSet<Ipv4Addr>> {
         pairs.iter().map(|(name, address)| ((*name).to_owned(), BTreeSet::from([(*address).into()]))).collect()
+    }
+
+    fn replaced(old: &str, platform: &str, names: &BTreeMap<String, BTreeSet<Ipv4Addr>>) -> String {
+        String::from_utf8(super::replaced(old.as_bytes(), platform, names)).unwrap()
+    }
+
+    #[test]
+    fn what_others_wrote_stays_as_it_is() {
+        let one = names(&[("a.elb", [127, 0, 0, 2])]);
+        let others = b"# caf\xe9\r\n10.0.0.1 mine";
+        let with = super::replaced(others, "aaaaaa", &one);
+        assert_eq!(
+            with,
+            [others, &b"\n# BEGIN longshore aaaaaa\n127.0.0.2 a.elb\n# END longshore aaaaaa\n"[..]].concat()
+        );
+        assert_eq!(super::replaced(&with, "aaaaaa", &BTreeMap::new()), [others, &b"\n"[..]].concat());
     }
 
     #[test]
