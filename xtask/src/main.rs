@@ -8,6 +8,7 @@ mod codegen;
 mod setup;
 mod shell;
 mod tidy;
+mod vmtest;
 
 use std::process::ExitCode;
 
@@ -16,9 +17,10 @@ type Task = fn(&[String]) -> Result<(), String>;
 /// Name, one line of help, and what to run. Add a task here and nowhere else.
 const TASKS: &[(&str, &str, Task)] = &[
     ("ci", "everything that must hold before a change lands", ci::run_ci),
-    ("setup", "[--bench]: install what the tests need", setup::run_setup),
+    ("setup", "[--bench] [--vm]: install what the tests need", setup::run_setup),
     ("e2e", "[pytest arguments]: the end-to-end tests", ci::end_to_end),
     ("bench", "[name …]: comparisons with other programs, as tables", bench::run_bench),
+    ("vmtest", "a Debian kernel with cgroup v2 only, and power cuts, in qemu", vmtest::run_vmtest),
     ("tidy", "crate arrows, licences, module docs, file lengths", tidy::run),
     (
         "codegen",

@@ -25,13 +25,17 @@ const PROGRAMS: &[(&str, &str)] = &[
 /// Programs that only benchmarks call.
 const BENCH_PROGRAMS: &[(&str, &str)] = &[("wrk", "wrk"), ("nginx", "nginx-light"), ("haproxy", "haproxy")];
 
+/// Programs that only `vmtest` calls.
+const VM_PROGRAMS: &[(&str, &str)] = &[("qemu-system-x86_64", "qemu-system-x86")];
+
 /// Python packages, pinned: the models that the API is generated from come with botocore.
 const PYTHON_PACKAGES: &str = "tests/requirements.txt";
 
-/// Installs what is missing. `--bench` adds what benchmarks need.
+/// Installs what is missing. `--bench` adds what benchmarks need, `--vm` what `vmtest` needs.
 pub fn run_setup(arguments: &[String]) -> Result<(), String> {
-    let bench = arguments.iter().any(|argument| argument == "--bench");
-    let wanted = PROGRAMS.iter().chain(if bench { BENCH_PROGRAMS } else { &[] });
+    let given = |option: &str| arguments.iter().any(|argument| argument == option);
+    let wanted = PROGRAMS.iter().chain(if given("--bench") { BENCH_PROGRAMS } else { &[] });
+    let wanted = wanted.chain(if given("--vm") { VM_PROGRAMS } else { &[] });
     let missing: Vec<&str> = wanted.filter(|(program, _)| !on_path(program)).map(|(_, package)| *package).collect();
     if !missing.is_empty() {
         install(&missing)?;
