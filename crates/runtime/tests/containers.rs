@@ -66,6 +66,7 @@ const TESTS: &[Test] = tests![
     limits::ulimits_and_sysctls,
     limits::stats_are_read,
     limits::a_volume_is_full_when_it_is_full,
+    limits::the_spare_volume_becomes_the_next_one_of_its_size,
     output::both_streams_in_order,
     output::a_blocking_container_waits,
     output::a_dropping_container_runs_on,

@@ -26,17 +26,20 @@ impl Host {
         let image = self.image(&order.task, order.index).await?;
         let spec = spec::build(&self.settings, &order, &image)?;
         let id = order.runtime_id.as_str();
-        let container = self.runtime.create(id, spec).await.map_err(|error| reasons::start(&error))?;
+        let (container, endpoint) = tokio::join!(self.runtime.create(id, spec), self.open_endpoint(&order.task));
+        let container = container.map_err(|error| reasons::start(&error))?;
         self.follow(&order.task, order.index, &container);
-        match container.start().await {
-            Ok(at) => Ok(timestamp(at)),
-            Err(error) => {
-                if let Err(error) = container.delete().await {
-                    tracing::warn!(container = id, %error, "a container that did not start could not be removed");
-                }
-                Err(reasons::start(&error))
-            }
+        let started = match endpoint {
+            Ok(()) => container.start().await.map_err(|error| reasons::start(&error)),
+            Err(failure) => Err(failure),
+        };
+        if started.is_err()
+            && let Err(error) = container.delete().await
+        {
+            tracing::warn!(container = id, %error, "a container that did not start could not be removed");
         }
+        self.make_spare_volume();
+        started.map(timestamp)
     }
 
     /// The image of a container, which was pulled before; after a restart of the agent it is looked up.

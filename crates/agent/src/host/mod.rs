@@ -16,7 +16,7 @@ use std::time::Duration;
 use domain::agent_protocol::payload::Task;
 use domain::{Clock, IdSource, Timestamp};
 use runtime::{Container, ImageStore, Runtime};
-use tokio::sync::watch;
+use tokio::sync::{OnceCell, watch};
 
 use crate::engine::Engine;
 use crate::engine::driver::{Driver, Found, StartOrder};
@@ -80,7 +80,7 @@ pub struct Host {
     runtime: Arc<Runtime>,
     images: Arc<ImageStore>,
     pulled: Mutex<HashMap<(String, usize), Arc<runtime::Image>>>,
-    endpoints: Mutex<HashMap<String, Endpoint>>,
+    endpoints: Mutex<HashMap<String, Arc<OnceCell<Endpoint>>>>,
     drains: Mutex<HashMap<String, watch::Receiver<bool>>>,
     engine: OnceLock<Weak<Engine<Host>>>,
     ids: Mutex<IdSource>,

@@ -45,8 +45,12 @@ impl Host {
             // After a restart of the agent the streams are there already.
             if again { Ok(()) } else { self.open_streams(&task).await }
         };
-        let (storage, streams, endpoint) = tokio::join!(storage, streams, self.open_endpoint(&task));
-        group.and(streams).and(endpoint).and(storage)
+        let network = async {
+            // The endpoint of a task that is new opens while its containers are made.
+            if again { self.open_endpoint(&task).await } else { self.wait_for_network(&task).await.map(drop) }
+        };
+        let (storage, streams, network) = tokio::join!(storage, streams, network);
+        group.and(streams).and(network).and(storage)
     }
 
     fn make_group(&self, task: &Task) -> Result<(), Failure> {
@@ -96,11 +100,9 @@ impl Host {
         })
     }
 
-    async fn open_endpoint(&self, task: &Arc<Task>) -> Result<(), Failure> {
+    /// Opens the task's metadata endpoint, unless it is open: no container may start without it.
+    pub(super) async fn open_endpoint(&self, task: &Task) -> Result<(), Failure> {
         let netns = self.wait_for_network(task).await?;
-        if lock(&self.endpoints).contains_key(&task.arn) {
-            return Ok(());
-        }
         let Some(engine) = self.engine.get().cloned() else { return Ok(()) };
         let context = metadata::Context {
             task_arn: task.arn.clone(),
@@ -119,11 +121,19 @@ impl Host {
                 Arc::new(move || EphemeralVolume::adopt(&image, &mount)?.usage().ok())
             },
         };
-        let endpoint = metadata::Endpoint::open(netns, context)
-            .await
-            .map_err(|error| reasons::resource("failed to open the task metadata endpoint", &error))?;
-        lock(&self.endpoints).insert(task.arn.clone(), endpoint);
-        Ok(())
+        let endpoint = lock(&self.endpoints).entry(task.arn.clone()).or_default().clone();
+        let opened = endpoint.get_or_try_init(|| metadata::Endpoint::open(netns, context)).await;
+        opened.map(drop).map_err(|error| reasons::resource("failed to open the task metadata endpoint", &error))
+    }
+
+    /// Makes the volume of a next task ready, so that it does not wait for one. Not awaited: nothing depends on it.
+    pub(super) fn make_spare_volume(&self) {
+        let directory = self.settings.volumes();
+        tokio::task::spawn_blocking(move || {
+            if let Err(error) = EphemeralVolume::spare(&directory, EPHEMERAL_GIB << 30) {
+                tracing::info!(%error, "no spare ephemeral storage was made");
+            }
+        });
     }
 
     /// The task's network namespace, once it is complete.
@@ -230,7 +240,9 @@ pub(super) async fn remove_orphan_volumes(settings: &Settings, known: &HashSet<&
         if known.contains(name.as_str()) || name.starts_with("template-") {
             continue;
         }
-        tracing::warn!(volume = name, "removing ephemeral storage no task knows");
+        if !name.starts_with("spare-") {
+            tracing::warn!(volume = name, "removing ephemeral storage no task knows");
+        }
         let (image, mount) = volume_paths(settings, &name);
         remove_volume(image, mount).await;
     }

@@ -2,7 +2,7 @@
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use http::Uri;
@@ -24,7 +24,8 @@ pub(crate) struct Dialer {
     pub resolvers: Option<Vec<IpAddr>>,
     /// Of each attempt to connect.
     pub timeout: Duration,
-    pub tls: TlsConnector,
+    /// Made at the first encrypted connection: reading this host's certificates takes longer than asking a plain registry.
+    pub tls: OnceLock<TlsConnector>,
 }
 
 /// A connection, encrypted or not.
@@ -54,7 +55,14 @@ impl Dialer {
             return Ok(Box::new(stream));
         }
         let name = ServerName::try_from(host.clone()).map_err(|error| failed(format!("tls: {host}: {error}")))?;
-        match timeout(self.timeout, self.tls.connect(name, stream)).await {
+        let tls = match self.tls.get() {
+            Some(tls) => tls,
+            None => {
+                let made = tls().map_err(|error| failed(format!("tls: {error}")))?;
+                self.tls.get_or_init(|| made)
+            }
+        };
+        match timeout(self.timeout, tls.connect(name, stream)).await {
             Ok(Ok(stream)) => Ok(Box::new(stream)),
             Ok(Err(error)) => Err(failed(format!("tls: {error}"))),
             Err(_) => Err(DialError { text: "net/http: TLS handshake timeout".to_owned(), timed_out: true }),
@@ -130,7 +138,7 @@ fn describe(address: SocketAddr, error: &io::Error) -> DialError {
 }
 
 /// TLS with the certificates this host trusts.
-pub(crate) fn tls() -> Result<TlsConnector, String> {
+fn tls() -> Result<TlsConnector, String> {
     let mut roots = rustls::RootCertStore::empty();
     // A store without certificates fails each handshake with its own words; plain HTTP to a local registry needs none.
     roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);

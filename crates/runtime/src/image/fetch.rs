@@ -9,7 +9,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use futures_util::StreamExt;
@@ -18,7 +18,7 @@ use nix::fcntl::{Flock, FlockArg};
 use serde::{Deserialize, Serialize};
 use tokio::time::timeout;
 
-use super::dial::{self, Dialer};
+use super::dial::Dialer;
 use super::manifest::{self, Blob, Configuration, Document, Manifest};
 use super::registry::{Registry, STALL};
 use super::{Digest, ImageError, PullRequest};
@@ -130,8 +130,6 @@ fn run() -> Result<Event, ImageError> {
     // Ends with the process that asked.
     nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGKILL)
         .map_err(|error| helper("prctl", error.to_string()))?;
-    // Before the namespace: the certificates are files of this host either way, and names of it are asked for only without one.
-    let tls = dial::tls().map_err(|error| helper("tls", error))?;
     if let Some(network) = &job.request.network {
         let namespace = File::open(&network.netns).map_err(|error| helper("network namespace", error.to_string()))?;
         nix::sched::setns(namespace, nix::sched::CloneFlags::CLONE_NEWNET)
@@ -142,7 +140,8 @@ fn run() -> Result<Event, ImageError> {
         Some(network) => (network.hosts.clone(), Some(network.resolvers.clone())),
         None => (Vec::new(), None),
     };
-    let dialer = Dialer { fixed: Vec::new(), hosts, resolvers, timeout: job.request.connect_timeout, tls };
+    let dialer =
+        Dialer { fixed: Vec::new(), hosts, resolvers, timeout: job.request.connect_timeout, tls: OnceLock::new() };
     let registry =
         Registry::new(dialer, job.request.reference.clone(), job.request.auth.clone(), &job.request.endpoints)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;

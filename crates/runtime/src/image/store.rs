@@ -71,8 +71,7 @@ impl ImageStore {
 
     /// The image last pulled as `reference`, if all of it is still here.
     pub fn lookup(&self, reference: &Reference) -> Option<Image> {
-        let record: Record = serde_json::from_slice(&fs::read(self.record_path(reference)).ok()?).ok()?;
-        (record.reference == *reference).then(|| self.image(&record).ok())?
+        self.image(&self.recorded(reference)?).ok()
     }
 
     /// Every image that is completely here.
@@ -90,7 +89,22 @@ impl ImageStore {
 
     pub(super) fn remember(&self, record: &Record) -> Result<(), ImageError> {
         let text = serde_json::to_vec(record).map_err(|error| ImageError::Helper(error.to_string()))?;
-        Ok(files::replace_durably(&self.record_path(&record.reference), &text, 0o600)?)
+        let path = self.record_path(&record.reference);
+        let same = self
+            .recorded(&record.reference)
+            .is_some_and(|known| known.digest == record.digest && known.index_digest == record.index_digest);
+        // When it was used last is not worth waiting for the disk: every start of a container comes through here.
+        if same {
+            files::replace(&path, &text, 0o600)?
+        } else {
+            files::replace_durably(&path, &text, 0o600)?
+        }
+        Ok(())
+    }
+
+    fn recorded(&self, reference: &Reference) -> Option<Record> {
+        let record: Record = serde_json::from_slice(&fs::read(self.record_path(reference)).ok()?).ok()?;
+        (record.reference == *reference).then_some(record)
     }
 
     fn record_path(&self, reference: &Reference) -> PathBuf {

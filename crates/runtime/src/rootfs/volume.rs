@@ -1,18 +1,23 @@
 //! The ephemeral storage of one task: a sparse file with an ext4 file system on a loop device, so that its size is a real limit.
 //!
 //! Without a journal it costs a few megabytes, and what it holds is not meant to survive a crash of the host. The first volume of a size
-//! leaves an empty template beside it; later ones copy that, which is four times as fast as making a file system.
+//! leaves an empty template beside it; later ones copy that, which is four times as fast as making a file system. Attaching a loop
+//! device waits for the whole kernel, so one mounted volume can be kept in [`EphemeralVolume::spare`], and the next one is that.
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::unistd::Whence;
 
 use super::{RootfsError, overlay};
+
+/// Held while the spare volume is made or taken.
+static SPARE: Mutex<()> = Mutex::new(());
 
 /// A mounted volume. Dropping it leaves it mounted: it outlives the process that made it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,18 +29,64 @@ pub struct EphemeralVolume {
 }
 
 impl EphemeralVolume {
-    /// Makes and mounts a volume of `bytes`. Blocking, some tens of milliseconds.
+    /// Makes and mounts a volume of `bytes`, out of the spare one if there is one. Blocking, some tens of milliseconds without it.
     ///
     /// # Errors
     /// [`RootfsError::Format`] without `mkfs.ext4`, [`RootfsError::NoSpace`], [`RootfsError::Mount`]. Nothing is left behind then.
     pub fn create(image: &Path, mount_point: &Path, bytes: u64) -> Result<Self, RootfsError> {
         let volume = Self { image: image.to_path_buf(), mount_point: mount_point.to_path_buf() };
-        let made = template(image, bytes)
-            .and_then(|template| copy_sparse(&template, image).map_err(RootfsError::at(image)))
+        if let Some(spare) = Self::spare_beside(image, bytes)
+            && volume.take(&spare)
+        {
+            return Ok(volume);
+        }
+        Self::make(volume, bytes)
+    }
+
+    /// Makes the volume that the next [`EphemeralVolume::create`] of so many bytes in `directory` will be, unless it is there. Blocking.
+    ///
+    /// # Errors
+    /// As [`EphemeralVolume::create`].
+    pub fn spare(directory: &Path, bytes: u64) -> Result<(), RootfsError> {
+        let _one = SPARE.lock().unwrap_or_else(PoisonError::into_inner);
+        let image = directory.join(format!("spare-{bytes}.ext4"));
+        if image.exists() {
+            return Ok(());
+        }
+        let mount_point = directory.join(format!("spare-{bytes}"));
+        Self::make(Self { image, mount_point }, bytes).map(drop)
+    }
+
+    fn spare_beside(image: &Path, bytes: u64) -> Option<Self> {
+        let directory = image.parent()?;
+        Self::adopt(&directory.join(format!("spare-{bytes}.ext4")), &directory.join(format!("spare-{bytes}")))
+    }
+
+    /// Becomes the spare volume; false if that is not to be had. What is left half done then is made anew, as without a spare.
+    fn take(&self, spare: &Self) -> bool {
+        let _one = SPARE.lock().unwrap_or_else(PoisonError::into_inner);
+        // The name of the image says whose it is: from here on it is nobody else's.
+        if fs::rename(&spare.image, &self.image).is_err() {
+            return false;
+        }
+        let moved = fs::create_dir_all(&self.mount_point).is_ok()
+            && mount(Some(&spare.mount_point), &self.mount_point, None::<&str>, MsFlags::MS_BIND, None::<&str>).is_ok();
+        // Under its new name it stays mounted; the old one would be in the way of the next spare volume.
+        let _ = umount2(&spare.mount_point, MntFlags::MNT_DETACH);
+        let _ = fs::remove_dir(&spare.mount_point);
+        if !moved {
+            let _ = fs::remove_file(&self.image);
+        }
+        moved
+    }
+
+    fn make(volume: Self, bytes: u64) -> Result<Self, RootfsError> {
+        let made = template(&volume.image, bytes)
+            .and_then(|template| copy_sparse(&template, &volume.image).map_err(RootfsError::at(&volume.image)))
             .and_then(|()| volume.mount());
         if made.is_err() {
             // The caller learns of the first failure; this only tidies up.
-            let _ = fs::remove_file(image);
+            let _ = fs::remove_file(&volume.image);
         }
         made.map(|()| volume)
     }

@@ -139,3 +139,27 @@ pub async fn a_volume_is_full_when_it_is_full(world: World) {
     assert_eq!(EphemeralVolume::adopt(&image, &mount), None);
     assert!(!image.exists());
 }
+
+pub async fn the_spare_volume_becomes_the_next_one_of_its_size(world: World) {
+    let directory = world.directory.join("volumes");
+    let (spare, spare_mount) = (directory.join("spare-67108864.ext4"), directory.join("spare-67108864"));
+    let create = |name: &str, mebibytes: u64| {
+        EphemeralVolume::create(&directory.join(format!("{name}.ext4")), &directory.join(name), mebibytes << 20)
+            .unwrap()
+    };
+    EphemeralVolume::spare(&directory, 64 << 20).unwrap();
+    EphemeralVolume::spare(&directory, 64 << 20).unwrap();
+    std::fs::write(spare_mount.join("mark"), "").unwrap();
+    let other = create("other", 32);
+    assert!(spare.exists() && !other.mount_point.join("mark").exists());
+    let first = create("first", 64);
+    assert!(!spare.exists() && !spare_mount.exists() && first.mount_point.join("mark").exists());
+    assert_eq!(EphemeralVolume::adopt(&first.image, &first.mount_point), Some(first.clone()));
+    let second = create("second", 64);
+    assert!(!second.mount_point.join("mark").exists());
+    for volume in [other, first, second] {
+        let image = volume.image.clone();
+        volume.remove().unwrap();
+        assert!(!image.exists());
+    }
+}

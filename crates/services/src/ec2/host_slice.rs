@@ -2,15 +2,19 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use domain::network::{
-    NatGateway, NatGatewayState, NetworkInterface, NetworkSettings, Peer, RouteTable, RouteTarget, SecurityGroup,
-    Subnet, Vpc,
-    host::{Egress, HostItem, InterfaceItem, PlatformItem, RuleItem, SecurityGroupItem, VpcItem},
+use domain::{
+    ecs::Task,
+    network::{
+        NatGateway, NatGatewayState, NetworkInterface, NetworkSettings, Peer, RouteTable, RouteTarget, SecurityGroup,
+        Subnet, Vpc,
+        host::{Egress, HostItem, InterfaceItem, PlatformItem, RuleItem, SecurityGroupItem, VpcItem},
+    },
 };
 use store::Snapshot;
 
 /// The slice of the one host: every interface that something real has, with the VPCs and security groups it needs, and
-/// `extra` items (names, load balancers) from others.
+/// `extra` items (names, load balancers) from others. A VPC also stays for as long as a stopped task of it is remembered:
+/// where tasks come one after the other, none waits for a router to be made.
 pub fn host_slice(view: &Snapshot, extra: impl IntoIterator<Item = (String, HostItem)>) -> BTreeMap<String, HostItem> {
     let mut slice: BTreeMap<String, HostItem> = extra.into_iter().collect();
     let mut add = |item: HostItem| {
@@ -36,6 +40,15 @@ pub fn host_slice(view: &Snapshot, extra: impl IntoIterator<Item = (String, Host
         }
         add(HostItem::Interface(interface_item(view, &interface, &subnet)));
         vpcs.entry(vpc.vpc_id.clone()).or_insert(vpc);
+    }
+    for task in view.list::<Task>("") {
+        let Some(interface) = &task.interface else { continue };
+        let Some(subnet) = view.get::<Subnet>(&task.scope.key(&interface.subnet_id)) else { continue };
+        if !vpcs.contains_key(&subnet.vpc_id)
+            && let Some(vpc) = view.get::<Vpc>(&task.scope.key(&subnet.vpc_id))
+        {
+            vpcs.insert(vpc.vpc_id.clone(), vpc);
+        }
     }
     for vpc in vpcs.values() {
         add(HostItem::Vpc(VpcItem {
