@@ -5,37 +5,43 @@ use std::{
     io::{self, Read, Seek, SeekFrom},
     os::unix::fs::FileExt,
     path::{Path, PathBuf},
+    sync::Arc,
     time::{Duration, SystemTime},
 };
 
 use domain::repositories::Digest;
 
-use crate::{Blob, BlobStore};
+use crate::{
+    Blob, BlobStore,
+    changes::{Changes, Kernel},
+};
 
 /// A directory of blobs.
 pub struct DiskBlobs {
+    disk: Arc<dyn Changes>,
     root: PathBuf,
 }
 
 impl DiskBlobs {
     /// The blobs in a directory, which is made, with its 256 parts, if it is missing.
     pub fn open(directory: &Path) -> io::Result<Self> {
+        Self::open_on(Arc::new(Kernel), directory)
+    }
+
+    pub(crate) fn open_on(disk: Arc<dyn Changes>, directory: &Path) -> io::Result<Self> {
         let root = directory.join("sha256");
-        fs::create_dir_all(&root)?;
+        disk.make_directory(&root)?;
         for part in 0..=255_u8 {
-            match fs::create_dir(root.join(format!("{part:02x}"))) {
-                Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
-                _ => {}
-            }
+            disk.make_directory(&root.join(format!("{part:02x}")))?;
         }
         // The entries that lead to the blobs must outlive a power cut just as the blobs themselves.
         for directory in [root.as_path(), directory] {
-            File::open(directory)?.sync_all()?;
+            disk.sync(&File::open(directory)?)?;
         }
         if let Some(parent) = directory.parent().filter(|parent| !parent.as_os_str().is_empty()) {
-            File::open(parent)?.sync_all()?;
+            disk.sync(&File::open(parent)?)?;
         }
-        Ok(Self { root })
+        Ok(Self { disk, root })
     }
 
     fn path(&self, digest: &Digest) -> PathBuf {
@@ -47,10 +53,10 @@ impl DiskBlobs {
 impl BlobStore for DiskBlobs {
     fn adopt(&self, staged: &Path, digest: &Digest) -> io::Result<()> {
         let path = self.path(digest);
-        File::open(staged)?.sync_all()?;
-        fs::rename(staged, &path)?;
+        self.disk.sync(&File::open(staged)?)?;
+        self.disk.rename(staged, &path)?;
         match path.parent() {
-            Some(parent) => File::open(parent)?.sync_all(),
+            Some(parent) => self.disk.sync(&File::open(parent)?),
             None => Ok(()),
         }
     }
@@ -66,7 +72,7 @@ impl BlobStore for DiskBlobs {
     }
 
     fn remove(&self, digest: &Digest) -> io::Result<()> {
-        found(fs::remove_file(self.path(digest))).map(|_| ())
+        found(self.disk.remove(&self.path(digest))).map(|_| ())
     }
 
     fn list(&self, each: &mut dyn FnMut(Digest, Duration)) -> io::Result<()> {

@@ -151,11 +151,11 @@ impl Registry {
         let pin = self.pins.hold(&digest);
         if !is_referenced(&self.snapshot(), &digest) {
             let staged = self.stage(put.manifest).await?;
-            let (blobs, wanted) = (self.blobs.clone(), digest.clone());
+            let (disk, blobs, wanted) = (self.disk.clone(), self.blobs.clone(), digest.clone());
             blocking(move || {
                 let adopted = blobs.adopt(&staged, &wanted);
                 if adopted.is_err() {
-                    crate::disk::found(std::fs::remove_file(&staged))?;
+                    crate::disk::found(disk.remove(&staged))?;
                 }
                 adopted
             })
@@ -228,8 +228,8 @@ impl Registry {
 
     async fn stage(&self, bytes: Bytes) -> Result<std::path::PathBuf, RegistryError> {
         let name = self.uploads.staging_path();
-        let path = name.clone();
-        blocking(move || std::fs::write(path, bytes)).await?;
+        let (disk, path) = (self.disk.clone(), name.clone());
+        blocking(move || disk.write(&disk.create(&path)?, &bytes, 0)).await?;
         Ok(name)
     }
 }

@@ -72,14 +72,14 @@ impl Registry {
         let Staged { path, digest, size } = staged;
         let pin = self.pins.hold(&digest);
         let referenced = is_referenced(&self.snapshot(), &digest);
-        let (blobs, wanted) = (self.blobs.clone(), digest.clone());
+        let (disk, blobs, wanted) = (self.disk.clone(), self.blobs.clone(), digest.clone());
         blocking(move || {
             // A blob that nothing refers to may be the rest of a crash or about to go: it is written again.
             let known = referenced && blobs.size(&wanted)? == Some(size);
             let adopted = if known { Ok(()) } else { blobs.adopt(&path, &wanted) };
             // Its bytes are in the blob, or of no use: on a full disk they must not stay.
             if known || adopted.is_err() {
-                crate::disk::found(std::fs::remove_file(&path))?;
+                crate::disk::found(disk.remove(&path))?;
             }
             adopted
         })

@@ -12,6 +12,7 @@
 //! (<https://github.com/opencontainers/distribution-spec>). Leaves making and deleting repositories to `services::ecr`.
 
 mod blobs;
+mod changes;
 mod disk;
 mod error;
 pub mod fuzz;
@@ -21,9 +22,12 @@ pub mod images;
 pub mod layers;
 mod manifest;
 mod pins;
+#[cfg(test)]
+mod power_cut_tests;
 mod reader;
 mod sweep;
 mod uploads;
+mod write_back;
 
 use std::{
     io,
@@ -31,6 +35,7 @@ use std::{
     sync::{Arc, Mutex},
 };
 
+use changes::{Changes, Kernel};
 use domain::Clock;
 use store::Store;
 
@@ -51,6 +56,8 @@ pub struct Registry {
     clock: Clock,
     blobs: Arc<dyn BlobStore>,
     uploads: Uploads,
+    /// Where uploads and other staged files are.
+    disk: Arc<dyn Changes>,
     pins: pins::Pins,
     /// When a layer was last asked about, by its key: a client that was told that it is there relies on it.
     touched: Mutex<std::collections::HashMap<String, std::time::Instant>>,
@@ -60,8 +67,17 @@ pub struct Registry {
 impl Registry {
     /// The registry whose bytes are in `directory`, which is made if it is missing.
     pub fn open(directory: &Path, store: Store, clock: Clock) -> io::Result<Arc<Self>> {
-        let blobs = Arc::new(DiskBlobs::open(directory)?);
-        Self::with_blobs(directory, blobs, store, clock)
+        Self::open_on(Arc::new(Kernel), directory, store, clock)
+    }
+
+    pub(crate) fn open_on(
+        disk: Arc<dyn Changes>,
+        directory: &Path,
+        store: Store,
+        clock: Clock,
+    ) -> io::Result<Arc<Self>> {
+        let blobs = Arc::new(DiskBlobs::open_on(disk.clone(), directory)?);
+        Self::with(disk, directory, blobs, store, clock)
     }
 
     /// The registry whose blobs are in `blobs`, and whose unfinished uploads are in `directory`.
@@ -71,11 +87,22 @@ impl Registry {
         store: Store,
         clock: Clock,
     ) -> io::Result<Arc<Self>> {
+        Self::with(Arc::new(Kernel), directory, blobs, store, clock)
+    }
+
+    fn with(
+        disk: Arc<dyn Changes>,
+        directory: &Path,
+        blobs: Arc<dyn BlobStore>,
+        store: Store,
+        clock: Clock,
+    ) -> io::Result<Arc<Self>> {
         Ok(Arc::new(Self {
             store,
             clock,
             blobs,
-            uploads: Uploads::open(&directory.join("uploads"))?,
+            uploads: Uploads::open_on(disk.clone(), &directory.join("uploads"))?,
+            disk,
             pins: pins::Pins::default(),
             touched: Mutex::default(),
             opened: now(),

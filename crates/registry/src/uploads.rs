@@ -8,12 +8,8 @@ use std::{
     collections::HashMap,
     fs::{self, File, OpenOptions},
     io,
-    os::unix::fs::FileExt,
     path::{Path, PathBuf},
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -22,7 +18,7 @@ use domain::repositories::Digest;
 use http_body_util::BodyExt;
 use tokio::sync::OwnedMutexGuard;
 
-use crate::{Hasher, RegistryError, blocking, disk};
+use crate::{Hasher, RegistryError, blocking, changes::Changes, disk, write_back::WriteBack};
 
 /// A request's body of any origin.
 pub type RequestBody = http_body_util::combinators::UnsyncBoxBody<Bytes, io::Error>;
@@ -36,8 +32,6 @@ pub fn body_of(bytes: Vec<u8>) -> RequestBody {
 pub const MAX_LAYER_BYTES: u64 = 52_000 * 1024 * 1024;
 /// How many bytes are gathered before they are written.
 const BATCH_BYTES: usize = 1 << 20;
-/// How many bytes may wait for the disk before it is told to begin.
-const WRITE_BACK_BYTES: u64 = 16 << 20;
 /// How long a client may send nothing.
 const IDLE: Duration = Duration::from_secs(60);
 /// How many uploads may be unfinished at once.
@@ -67,6 +61,7 @@ impl UploadId {
 
 /// The unfinished uploads of all repositories.
 pub struct Uploads {
+    disk: Arc<dyn Changes>,
     directory: PathBuf,
     open: Mutex<HashMap<String, Arc<tokio::sync::Mutex<State>>>>,
 }
@@ -77,6 +72,7 @@ struct State {
     size: u64,
     /// Missing when this process did not see all the bytes.
     hasher: Option<Hasher>,
+    write_back: WriteBack,
     /// Finished, cancelled or swept while somebody waited for it.
     gone: bool,
 }
@@ -93,9 +89,9 @@ pub struct Staged {
 
 impl Uploads {
     /// The uploads in a directory, which is made if it is missing.
-    pub fn open(directory: &Path) -> io::Result<Self> {
-        fs::create_dir_all(directory)?;
-        Ok(Self { directory: directory.to_owned(), open: Mutex::default() })
+    pub(crate) fn open_on(disk: Arc<dyn Changes>, directory: &Path) -> io::Result<Self> {
+        disk.make_directory(directory)?;
+        Ok(Self { disk, directory: directory.to_owned(), open: Mutex::default() })
     }
 
     /// Begins an upload into a repository.
@@ -111,7 +107,8 @@ impl Uploads {
             }
             open.insert(name, Arc::new(tokio::sync::Mutex::new(state)));
         }
-        let made = blocking(move || OpenOptions::new().write(true).create_new(true).open(path).map(drop)).await;
+        let disk = self.disk.clone();
+        let made = blocking(move || disk.create(&path).map(drop)).await;
         if made.is_err() {
             self.lock().remove(&file_name(repository, &id));
         }
@@ -154,7 +151,6 @@ impl Uploads {
         })
         .await?;
         let mut received = 0;
-        let mut write_back = WriteBack::new(file.clone());
         let mut turn = Turn::Ready(state);
         loop {
             // The next batch comes in while the last one is hashed and written.
@@ -164,13 +160,16 @@ impl Uploads {
             if received > limit {
                 return Err(too_large());
             }
+            let size = state.size;
+            state.write_back.written(size, &file, &self.disk).await;
             // The lock travels with the work: when this request is dropped, its write still ends before another's.
-            let file = file.clone();
+            let (file, disk) = (file.clone(), self.disk.clone());
             turn = match batch.is_empty() {
                 true => Turn::Ready(state),
-                false => Turn::Writing(tokio::task::spawn_blocking(move || state.write(&file, &batch).map(|()| state))),
+                false => Turn::Writing(tokio::task::spawn_blocking(move || {
+                    state.write(&*disk, &file, &batch).map(|()| state)
+                })),
             };
-            write_back.received(received);
             if let Some(end) = end {
                 let size = turn.wait().await?.size;
                 end?;
@@ -203,12 +202,17 @@ impl Uploads {
             .await?;
         }
         let digest = state.hasher.take().unwrap_or_default().finish();
+        let written = state.write_back.end().await;
         state.gone = true;
         self.lock().remove(&file_name(repository, id));
+        if let Err(error) = written {
+            self.remove(path).await?;
+            return Err(error.into());
+        }
         if expected.is_none_or(|expected| *expected == digest) {
             return Ok(Staged { path, digest, size: state.size });
         }
-        remove(path).await?;
+        self.remove(path).await?;
         Err(RegistryError::DigestInvalid(format!("The layer's digest is '{digest}', not the one that was provided")))
     }
 
@@ -217,7 +221,13 @@ impl Uploads {
         self.state(repository, id).await?.gone = true;
         let name = file_name(repository, id);
         self.lock().remove(&name);
-        remove(self.directory.join(name)).await
+        self.remove(self.directory.join(name)).await
+    }
+
+    async fn remove(&self, path: PathBuf) -> Result<(), RegistryError> {
+        let disk = self.disk.clone();
+        blocking(move || disk::found(disk.remove(&path))).await?;
+        Ok(())
     }
 
     /// A path for bytes that are whole already, where they are swept if they do not become a blob.
@@ -247,7 +257,7 @@ impl Uploads {
             };
             if free {
                 open.remove(&name);
-                disk::found(fs::remove_file(entry.path()))?;
+                disk::found(self.disk.remove(&entry.path()))?;
                 swept += 1;
             }
         }
@@ -281,12 +291,12 @@ impl Uploads {
 
 impl State {
     /// Writes a batch, or nothing of it that counts.
-    fn write(&mut self, file: &File, batch: &[Bytes]) -> io::Result<()> {
+    fn write(&mut self, disk: &dyn Changes, file: &File, batch: &[Bytes]) -> io::Result<()> {
         let mut end = self.size;
         for bytes in batch {
-            if let Err(error) = file.write_all_at(bytes, end) {
+            if let Err(error) = disk.write(file, bytes, end) {
                 // The running digest has only what came before this batch; the file must not have more.
-                file.set_len(self.size)?;
+                disk.truncate(file, self.size)?;
                 return Err(error);
             }
             end += bytes.len() as u64;
@@ -311,32 +321,6 @@ impl Turn {
             Self::Ready(state) => Ok(state),
             Self::Writing(writing) => writing.await.map_err(io::Error::other)?,
         }
-    }
-}
-
-/// Tells the disk to begin while bytes still come in, so that little is left to wait for at the end.
-struct WriteBack {
-    file: Arc<File>,
-    begun: u64,
-    running: Arc<AtomicBool>,
-}
-
-impl WriteBack {
-    fn new(file: Arc<File>) -> Self {
-        Self { file, begun: 0, running: Arc::default() }
-    }
-
-    fn received(&mut self, received: u64) {
-        if received - self.begun < WRITE_BACK_BYTES || self.running.swap(true, Ordering::AcqRel) {
-            return;
-        }
-        self.begun = received;
-        let (file, running) = (self.file.clone(), self.running.clone());
-        drop(tokio::task::spawn_blocking(move || {
-            // A failure shows again when the blob is synced before it is adopted.
-            drop(file.sync_data());
-            running.store(false, Ordering::Release);
-        }));
     }
 }
 
@@ -365,11 +349,6 @@ async fn gather(body: &mut RequestBody) -> (Vec<Bytes>, Option<Result<(), Regist
     (batch, None)
 }
 
-async fn remove(path: PathBuf) -> Result<(), RegistryError> {
-    blocking(move || disk::found(fs::remove_file(path))).await?;
-    Ok(())
-}
-
 fn too_large() -> RegistryError {
     RegistryError::TooLarge(format!("A layer can have at most {MAX_LAYER_BYTES} bytes"))
 }
@@ -383,6 +362,11 @@ fn file_name(repository: &str, id: &UploadId) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::changes::Kernel;
+
+    fn open(directory: &tempfile::TempDir) -> io::Result<Uploads> {
+        Uploads::open_on(Arc::new(Kernel), directory.path())
+    }
 
     async fn append(uploads: &Uploads, id: &UploadId, at: Option<u64>, bytes: &[u8]) -> Result<u64, RegistryError> {
         uploads.append("r", id, at, None, body_of(bytes.to_vec())).await
@@ -391,7 +375,7 @@ mod tests {
     #[tokio::test]
     async fn an_upload_is_known_only_where_it_was_begun() {
         let directory = tempfile::tempdir().unwrap();
-        let uploads = Uploads::open(directory.path()).unwrap();
+        let uploads = open(&directory).unwrap();
         let id = uploads.begin("r").await.unwrap();
         assert!(matches!(uploads.size("other", &id).await, Err(RegistryError::UploadNotFound(_))));
         assert_eq!(uploads.size("r", &id).await.unwrap(), 0);
@@ -400,10 +384,10 @@ mod tests {
     #[tokio::test]
     async fn an_upload_goes_on_after_a_restart() {
         let directory = tempfile::tempdir().unwrap();
-        let uploads = Uploads::open(directory.path()).unwrap();
+        let uploads = open(&directory).unwrap();
         let id = uploads.begin("r").await.unwrap();
         assert_eq!(append(&uploads, &id, Some(0), b"hello ").await.unwrap(), 6);
-        let uploads = Uploads::open(directory.path()).unwrap();
+        let uploads = open(&directory).unwrap();
         assert_eq!(uploads.size("r", &id).await.unwrap(), 6);
         assert!(matches!(append(&uploads, &id, Some(5), b"x").await, Err(RegistryError::RangeInvalid { offset: 6 })));
         assert_eq!(append(&uploads, &id, Some(6), b"world").await.unwrap(), 11);
@@ -414,7 +398,7 @@ mod tests {
     #[tokio::test]
     async fn a_wrong_digest_removes_the_upload() {
         let directory = tempfile::tempdir().unwrap();
-        let uploads = Uploads::open(directory.path()).unwrap();
+        let uploads = open(&directory).unwrap();
         let id = uploads.begin("r").await.unwrap();
         append(&uploads, &id, None, b"a").await.unwrap();
         let refused = uploads.finish("r", &id, Some(&Hasher::of(b"b"))).await;
@@ -425,7 +409,7 @@ mod tests {
     #[tokio::test]
     async fn what_came_before_a_broken_connection_stays() {
         let directory = tempfile::tempdir().unwrap();
-        let uploads = Uploads::open(directory.path()).unwrap();
+        let uploads = open(&directory).unwrap();
         let id = uploads.begin("r").await.unwrap();
         let broken = Broken(vec![Ok(Bytes::from_static(b"abc")), Err(io::ErrorKind::ConnectionReset.into())]);
         let error = uploads.append("r", &id, None, None, broken.boxed_unsync()).await.unwrap_err();
@@ -437,7 +421,7 @@ mod tests {
     #[tokio::test]
     async fn stale_uploads_are_swept_and_fresh_ones_are_not() {
         let directory = tempfile::tempdir().unwrap();
-        let uploads = Uploads::open(directory.path()).unwrap();
+        let uploads = open(&directory).unwrap();
         let id = uploads.begin("r").await.unwrap();
         fs::write(uploads.staging_path(), b"a manifest that was never adopted").unwrap();
         assert_eq!(uploads.sweep(Duration::from_secs(3600)).unwrap(), 0);
