@@ -5,6 +5,7 @@
 mod bench;
 mod ci;
 mod codegen;
+mod fuzz;
 mod setup;
 mod shell;
 mod tidy;
@@ -21,6 +22,7 @@ const TASKS: &[(&str, &str, Task)] = &[
     ("e2e", "[pytest arguments]: the end-to-end tests", ci::end_to_end),
     ("bench", "[name …]: comparisons with other programs, as tables", bench::run_bench),
     ("vmtest", "a Debian kernel with cgroup v2 only, and power cuts, in qemu", vmtest::run_vmtest),
+    ("fuzz", fuzz::HELP, fuzz::run),
     ("tidy", "crate arrows, licences, module docs, file lengths", tidy::run),
     (
         "codegen",

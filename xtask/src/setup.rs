@@ -28,19 +28,26 @@ const BENCH_PROGRAMS: &[(&str, &str)] = &[("wrk", "wrk"), ("nginx", "nginx-light
 /// Programs that only `vmtest` calls.
 const VM_PROGRAMS: &[(&str, &str)] = &[("qemu-system-x86_64", "qemu-system-x86")];
 
+/// Programs that only `cargo xtask fuzz` calls: libFuzzer is C++.
+pub const FUZZ_PROGRAMS: &[(&str, &str)] = &[("c++", "g++")];
+
 /// Python packages, pinned: the models that the API is generated from come with botocore.
 const PYTHON_PACKAGES: &str = "tests/requirements.txt";
 
 /// Installs what is missing. `--bench` adds what benchmarks need, `--vm` what `vmtest` needs.
 pub fn run_setup(arguments: &[String]) -> Result<(), String> {
     let given = |option: &str| arguments.iter().any(|argument| argument == option);
-    let wanted = PROGRAMS.iter().chain(if given("--bench") { BENCH_PROGRAMS } else { &[] });
-    let wanted = wanted.chain(if given("--vm") { VM_PROGRAMS } else { &[] });
-    let missing: Vec<&str> = wanted.filter(|(program, _)| !on_path(program)).map(|(_, package)| *package).collect();
-    if !missing.is_empty() {
-        install(&missing)?;
-    }
+    let bench = if given("--bench") { BENCH_PROGRAMS } else { &[] };
+    let vm = if given("--vm") { VM_PROGRAMS } else { &[] };
+    install_programs(&[PROGRAMS, bench, vm].concat())?;
     python_environment()
+}
+
+/// Installs the packages of those programs that are not there.
+pub fn install_programs(wanted: &[(&str, &str)]) -> Result<(), String> {
+    let missing: Vec<&str> =
+        wanted.iter().filter(|(program, _)| !on_path(program)).map(|(_, package)| *package).collect();
+    if missing.is_empty() { Ok(()) } else { install(&missing) }
 }
 
 fn install(packages: &[&str]) -> Result<(), String> {

@@ -44,6 +44,7 @@ const LICENCES: &[&str] = &[
     "MIT-0",
     "MPL-2.0",
     "MPL-2.0+",
+    "NCSA",
     "Unicode-3.0",
     "Unlicense",
     "Zlib",
@@ -68,7 +69,7 @@ const MAX_LINES: usize = 600;
 
 /// Checks everything and reports all that is wrong.
 pub fn run(_: &[String]) -> Result<(), String> {
-    let metadata = output("cargo", &["metadata", "--format-version", "1", "--locked"])?;
+    let metadata = output("cargo", &["metadata", "--format-version", "1", "--locked", "--all-features"])?;
     let metadata: Value = serde_json::from_str(&metadata).map_err(|error| error.to_string())?;
     let mut wrong = arrows(&metadata);
     wrong.extend(packages(&metadata));
@@ -93,7 +94,7 @@ fn arrows(metadata: &Value) -> Vec<String> {
     let mut wrong = Vec::new();
     for package in self::own(metadata) {
         let name = text(package, "name");
-        if name == "server" || name == "xtask" {
+        if ["server", "xtask", "fuzz"].contains(&name) {
             continue;
         }
         let Some(allowed) = allowed.get(name) else {
@@ -142,7 +143,7 @@ fn licence_allowed(expression: &str) -> bool {
 
 fn files() -> Vec<String> {
     let mut wrong = Vec::new();
-    for crate_source in ["crates", "xtask"] {
+    for crate_source in ["crates", "xtask", "fuzz"] {
         for path in rust_files(&root().join(crate_source)) {
             let shown = path.strip_prefix(root()).unwrap_or(&path).display().to_string();
             let content = fs::read_to_string(&path).unwrap_or_default();

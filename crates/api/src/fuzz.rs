@@ -16,7 +16,8 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("ec2", ec2),
     ("rest-json", rest_json),
     ("answer", answer),
-    ("request", request),
+    ("route", route),
+    ("sigv4", sigv4),
 ];
 
 fn codec<I: Reflect + Default>(operation: &'static Operation, protocol: Protocol, bytes: &[u8]) {
@@ -60,18 +61,33 @@ pub fn rest_json(bytes: &[u8]) {
 
 /// Answers as our client reads them, in every form.
 pub fn answer(bytes: &[u8]) {
-    use crate::{ec2, ecs};
-    for media in ["application/x-amz-json-1.1", "application/cbor"] {
-        fuzz::decode_answer(&ecs::operation::DESCRIBE_TASKS, media, bytes, &mut ecs::DescribeTasksResponse::default());
-    }
-    let mut vpcs = ec2::DescribeVpcsResult::default();
-    fuzz::decode_answer(&ec2::operation::DESCRIBE_VPCS, "text/xml", bytes, &mut vpcs);
+    use crate::{cloudwatch, ec2, ecs, elbv2};
+    reply::<ecs::DescribeTasksResponse>(&ecs::operation::DESCRIBE_TASKS, Protocol::Json11, bytes);
+    reply::<cloudwatch::GetMetricDataOutput>(&cloudwatch::operation::GET_METRIC_DATA, Protocol::Cbor, bytes);
+    reply::<elbv2::DescribeRulesOutput>(&elbv2::operation::DESCRIBE_RULES, Protocol::Query, bytes);
+    reply::<ec2::DescribeVpcsResult>(&ec2::operation::DESCRIBE_VPCS, Protocol::Ec2, bytes);
 }
 
-/// A request's first line, headers and, after an empty line, its body: routing and SigV4.
-pub fn request(bytes: &[u8]) {
-    let Ok(text) = std::str::from_utf8(bytes) else { return };
+fn reply<O: Reflect + Default>(operation: &'static Operation, protocol: Protocol, bytes: &[u8]) {
+    fuzz::decode_answer(operation, protocol, bytes, || Box::new(O::default()));
+}
+
+/// Finding the operation of a request: its first line, its headers and, after an empty line, its body.
+pub fn route(bytes: &[u8]) {
+    if let Some((head, body)) = request(bytes) {
+        fuzz::route(crate::SERVICES, head, body);
+    }
+}
+
+/// The signature of a request in the same form.
+pub fn sigv4(bytes: &[u8]) {
+    if let Some((head, body)) = request(bytes) {
+        fuzz::signature(head, body);
+    }
+}
+
+fn request(bytes: &[u8]) -> Option<(&str, &[u8])> {
+    let text = std::str::from_utf8(bytes).ok()?;
     let (head, body) = text.split_once("\n\n").unwrap_or((text, ""));
-    fuzz::route(crate::SERVICES, head, body.as_bytes());
-    fuzz::signature(head, body.as_bytes());
+    Some((head, body.as_bytes()))
 }

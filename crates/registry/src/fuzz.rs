@@ -2,6 +2,9 @@
 
 use crate::{Manifest, media_types};
 
+/// Every target by the name of its corpus.
+pub const TARGETS: &[(&str, fn(&[u8]))] = &[("manifest", manifest), ("request", request)];
+
 /// Reads a manifest. What is accepted must keep the promises that [`Manifest`] makes.
 ///
 /// # Panics
@@ -35,7 +38,7 @@ mod tests {
     /// What the fuzzers start from, and what they once found.
     #[test]
     fn the_corpora_pass() {
-        for (directory, target) in [("manifest", manifest as fn(&[u8])), ("request", request)] {
+        for (directory, target) in TARGETS {
             let directory = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus").join(directory);
             let files: Vec<_> = std::fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path()).collect();
             assert!(files.len() > 5);
