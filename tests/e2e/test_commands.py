@@ -281,3 +281,63 @@ def test_after_kill_9_of_up_the_next_up_adopts_everything(own_platform):
     numbers = [int(line.split()[1]) for line in log_lines(platform, "kept", stream)]
     assert sorted(set(numbers)) == list(range(1, max(numbers) + 1)), "a line is missing"
     assert platform.stop() == 0
+
+
+def test_a_port_below_1024_is_served_though_the_control_plane_is_not_root(own_platform):
+    port = next(port for port in range(1023, 500, -1) if is_free(port))
+    platform = own_platform(port=port)
+    assert platform.client("sts").get_caller_identity()["Account"] == ACCOUNT
+    assert pathlib.Path(f"/proc/{platform.child('server')}").stat().st_uid != 0
+
+
+def is_free(port):
+    with socket.socket() as probe:
+        try:
+            probe.bind(("127.0.0.1", port))
+            return True
+        except OSError:
+            return False
+
+
+@pytest.mark.parametrize("address", ["[::]", "own"])
+def test_the_platforms_parts_find_each_other_wherever_it_listens(own_platform, address):
+    platform = own_platform(listen=own_address() if address == "own" else address)
+    assert platform.endpoint == f"https://{platform.listen}"
+    eventually(lambda: health_at(f"http://127.0.0.1:{platform.port}")["components"]["fargate"]["healthy"], timeout=20)
+
+
+def own_address():
+    """This host's address towards others; nothing is sent to find it."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect(("192.0.2.1", 9))
+        except OSError:
+            pytest.skip("this host has no address but loopback")
+        return probe.getsockname()[0]
+
+
+def health_at(endpoint):
+    with urllib.request.urlopen(f"{endpoint}/health") as page:
+        return json.load(page)
+
+
+def test_there_is_room_for_many_open_files(own_platform):
+    import resource
+
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (512, before[1]))
+    try:
+        platform = own_platform()
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+    for role in ("server", "host", "agent"):
+        limits = pathlib.Path(f"/proc/{platform.child(role)}/limits").read_text()
+        [open_files] = [line.split() for line in limits.splitlines() if line.startswith("Max open files")]
+        assert open_files[3] == open_files[4], (role, open_files)
+
+
+def test_nobody_else_can_pose_as_a_part_of_the_platform(platform):
+    # Root's processes act on what they are told at these sockets.
+    run = pathlib.Path(platform.data, "run").stat()
+    assert run.st_mode & 0o7777 == 0o1770 and run.st_uid == 0
+    assert run.st_gid == pathlib.Path(platform.data, "run/feed.sock").stat().st_gid

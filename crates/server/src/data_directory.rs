@@ -14,7 +14,7 @@ use domain::{Clock, IdSource, Timestamp};
 use iam::{AccessKey, SealingKey};
 use nix::{
     fcntl::{Flock, FlockArg},
-    unistd::{Gid, Uid, chown},
+    unistd::{Gid, Uid, chown, fchown},
 };
 use serde::{Deserialize, Serialize};
 
@@ -116,13 +116,14 @@ impl DataDirectory {
         let data = Self { path };
         fs::set_permissions(&data.path, fs::Permissions::from_mode(0o755)).map_err(at(&data.path))?;
         for name in SERVICE_DIRECTORIES {
-            data.directory(name, 0o700, SERVICE_USER)?;
+            data.directory(name, 0o700, SERVICE_USER, SERVICE_USER)?;
         }
         for name in ROOT_DIRECTORIES {
-            data.directory(name, 0o700, 0)?;
+            data.directory(name, 0o700, 0, 0)?;
         }
-        // Sockets of several processes: each may make its own, none may remove another's.
-        data.directory("run", 0o1777, 0)?;
+        // Sockets of several processes: each may make its own, none may remove another's, and nobody else may be taken
+        // for one of them: root's processes act on what the server tells them.
+        data.directory("run", 0o1770, 0, SERVICE_USER)?;
         data.first_start()?;
         Ok(data)
     }
@@ -221,14 +222,14 @@ impl DataDirectory {
         Ok(())
     }
 
-    fn directory(&self, name: &str, mode: u32, owner: u32) -> Result<(), DataError> {
+    fn directory(&self, name: &str, mode: u32, owner: u32, group: u32) -> Result<(), DataError> {
         let path = self.file(name);
         if !path.is_dir() {
             fs::DirBuilder::new().mode(mode).create(&path).map_err(at(&path))?;
         }
         // The mode of creation is subject to the umask.
         fs::set_permissions(&path, fs::Permissions::from_mode(mode)).map_err(at(&path))?;
-        own(&path, owner)
+        own(&path, owner, group)
     }
 
     /// Writes a file so that after a power cut it is there whole or not at all.
@@ -240,19 +241,21 @@ impl DataDirectory {
         let file = fs::OpenOptions::new().create_new(true).write(true).mode(mode).open(&temporary);
         let mut file = file.map_err(at(&temporary))?;
         file.write_all(content).and_then(|()| file.sync_all()).map_err(at(&temporary))?;
-        own(&temporary, owner)?;
+        // By its descriptor: the directory may be another's, and the name may mean something else by now.
+        fchown(&file, Some(Uid::from_raw(owner)), Some(Gid::from_raw(owner)))
+            .map_err(|error| DataError::Io { path: temporary.clone(), error: error.into() })?;
         fs::rename(&temporary, &path).map_err(at(&path))?;
         let parent = path.parent().unwrap_or(&self.path);
         fs::File::open(parent).and_then(|directory| directory.sync_all()).map_err(at(parent))
     }
 }
 
-fn own(path: &Path, owner: u32) -> Result<(), DataError> {
+fn own(path: &Path, owner: u32, group: u32) -> Result<(), DataError> {
     let metadata = fs::metadata(path).map_err(at(path))?;
-    if metadata.uid() == owner && metadata.gid() == owner {
+    if metadata.uid() == owner && metadata.gid() == group {
         return Ok(());
     }
-    chown(path, Some(Uid::from_raw(owner)), Some(Gid::from_raw(owner)))
+    chown(path, Some(Uid::from_raw(owner)), Some(Gid::from_raw(group)))
         .map_err(|error| DataError::Io { path: path.to_owned(), error: error.into() })
 }
 

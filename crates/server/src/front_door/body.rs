@@ -1,5 +1,7 @@
 //! The one body type of the front door's answers, and reading a request's body within bounds.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use http::Response;
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited, combinators::UnsyncBoxBody};
@@ -33,11 +35,14 @@ pub enum ReadError {
     Broken,
 }
 
+/// How long a client may take for a body, of which the largest has some megabytes.
+const PATIENCE: Duration = Duration::from_secs(300);
+
 /// The whole body, if it has at most `limit` bytes.
 pub async fn read(body: Incoming, limit: usize) -> Result<Bytes, ReadError> {
-    match Limited::new(body, limit).collect().await {
-        Ok(body) => Ok(body.to_bytes()),
-        Err(error) if error.is::<LengthLimitError>() => Err(ReadError::TooLarge),
-        Err(_) => Err(ReadError::Broken),
+    match tokio::time::timeout(PATIENCE, Limited::new(body, limit).collect()).await {
+        Ok(Ok(body)) => Ok(body.to_bytes()),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(ReadError::TooLarge),
+        Ok(Err(_)) | Err(_) => Err(ReadError::Broken),
     }
 }

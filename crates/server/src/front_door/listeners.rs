@@ -19,12 +19,18 @@ use tokio::{
     sync::Semaphore,
 };
 
-use super::{FrontDoor, Peer, tls::Tls};
+use super::{
+    FrontDoor, Peer,
+    idle::{Activity, Watched},
+    tls::Tls,
+};
 
 /// How many connections may be open at once, over all listeners.
 const MAX_CONNECTIONS: usize = 8_192;
 /// How long a client may take to send its request's head, or a `PROXY` line.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long nothing may go over a connection.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(120);
 /// The longest `PROXY` line (version 1 of the protocol).
 const MAX_PROXY_LINE: usize = 107;
 
@@ -60,7 +66,8 @@ pub async fn serve(front_door: Arc<FrontDoor>, listener: Listener, connections: 
                 listener.accept().await.map(|(stream, peer)| {
                     let _ = stream.set_nodelay(true);
                     tokio::spawn(async move {
-                        if peer.ip().is_loopback() && is_plain(&stream).await {
+                        // A socket for both kinds of addresses shows an IPv4 peer as `::ffff:127.0.0.1`.
+                        if peer.ip().to_canonical().is_loopback() && is_plain(&stream).await {
                             connection(front_door, stream, Peer { address: peer.ip(), on_host: true }).await;
                         } else if let Ok(Ok(stream)) = tokio::time::timeout(HEAD_TIMEOUT, tls.accept(stream)).await {
                             connection(front_door, stream, Peer { address: peer.ip(), on_host: false }).await;
@@ -108,12 +115,22 @@ async fn connection(
     let mut builder = auto::Builder::new(TokioExecutor::new());
     builder.http1().timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT).max_buf_size(1 << 20);
     builder.http2().timer(TokioTimer::new()).max_concurrent_streams(128);
+    let activity = Activity::new();
+    let stream = Watched::new(stream, activity.clone());
+    let watch = activity.clone();
     let service = service_fn(move |request: http::Request<Incoming>| {
-        let front_door = front_door.clone();
-        async move { Ok::<_, std::convert::Infallible>(front_door.handle(peer, request).await) }
+        let (front_door, handling) = (front_door.clone(), activity.handling());
+        async move {
+            let response = front_door.handle(peer, request).await;
+            drop(handling);
+            Ok::<_, std::convert::Infallible>(response)
+        }
     });
     // How a connection ended is of interest to its client only.
-    let _ = builder.serve_connection_with_upgrades(TokioIo::new(stream), service).await;
+    tokio::select! {
+        _ = builder.serve_connection_with_upgrades(TokioIo::new(stream), service) => {}
+        () = watch.silence(IDLE_TIMEOUT) => {}
+    }
 }
 
 /// Reads `PROXY TCP4 {source} {destination} {port} {port}\r\n` and gives the source, byte by byte so that nothing of
@@ -134,18 +151,28 @@ async fn proxy_line(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<Ipv4Add
     }
 }
 
-/// Binds the address of `--listen`, with TLS unless it is loopback, and in any case loopback in plain HTTP for the
-/// platform's own processes.
-pub async fn bind(listen: SocketAddr, keys: &std::path::Path) -> io::Result<Vec<Listener>> {
-    let listener = TcpListener::bind(listen).await?;
-    if listen.ip().is_loopback() {
-        return Ok(vec![Listener::Plain(listener)]);
-    }
-    let mut listeners = vec![Listener::Tls(listener, Tls::generate(listen.ip(), keys)?)];
-    if !listen.ip().is_unspecified() {
-        listeners.push(Listener::Plain(TcpListener::bind((Ipv4Addr::LOCALHOST, listen.port())).await?));
-    }
-    Ok(listeners)
+/// Opens the address of `--listen` and, where that is another one, loopback for the platform's own processes. Ports below
+/// 1024 take root, whom the control plane leaves right after.
+pub fn open(listen: SocketAddr) -> io::Result<Vec<std::net::TcpListener>> {
+    let ip = listen.ip();
+    let loopback = SocketAddr::new(Ipv4Addr::LOCALHOST.into(), listen.port());
+    let own = Some(loopback).filter(|_| !ip.is_loopback() && !ip.is_unspecified());
+    let opened = [listen].into_iter().chain(own).map(|address| {
+        let socket = std::net::TcpListener::bind(address)?;
+        socket.set_nonblocking(true)?;
+        Ok(socket)
+    });
+    opened.collect()
+}
+
+/// Takes the open sockets: TLS unless they are loopback's.
+pub fn bind(sockets: Vec<std::net::TcpListener>, keys: &std::path::Path) -> io::Result<Vec<Listener>> {
+    let listener = |socket: std::net::TcpListener| {
+        let ip = socket.local_addr()?.ip();
+        let socket = TcpListener::from_std(socket)?;
+        Ok(if ip.is_loopback() { Listener::Plain(socket) } else { Listener::Tls(socket, Tls::generate(ip, keys)?) })
+    };
+    sockets.into_iter().map(listener).collect()
 }
 
 #[cfg(test)]

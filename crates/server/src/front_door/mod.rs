@@ -8,12 +8,13 @@ mod agents;
 mod aws;
 mod body;
 mod hosts;
+mod idle;
 mod listeners;
 mod operator;
 mod signature;
 mod tls;
 
-pub use listeners::{Listener, bind, connection_limit, serve};
+pub use listeners::{Listener, bind, connection_limit, open, serve};
 
 use std::{
     collections::HashSet,

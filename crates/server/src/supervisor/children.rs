@@ -21,17 +21,18 @@ fn settings() -> Result<Settings, Error> {
     Ok(serde_json::from_str(&json)?)
 }
 
-/// The control plane: front door, services, reconcilers, registry. Unprivileged from its first moment.
+/// The control plane: front door, services, reconcilers, registry. Unprivileged as soon as its port is open.
 pub fn server() -> Result<(), Error> {
     let settings = settings()?;
+    let sockets = front_door::open(settings.listen)?;
     privileges::drop_to(SERVICE_USER)?;
     // What it makes is for its own user, but for the sockets, whose callers are known by the kernel's word.
     nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o077));
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-    runtime.block_on(serve(settings))
+    runtime.block_on(serve(settings, sockets))
 }
 
-async fn serve(settings: Settings) -> Result<(), Error> {
+async fn serve(settings: Settings, sockets: Vec<std::net::TcpListener>) -> Result<(), Error> {
     let mut terminate = signal(SignalKind::terminate())?;
     let data = DataDirectory::here();
     let control_plane = ControlPlane::start(&data, &settings).await?;
@@ -43,7 +44,7 @@ async fn serve(settings: Settings) -> Result<(), Error> {
     let front_door = Arc::new(FrontDoor::new(control_plane, settings.allow_reset));
     let limit = front_door::connection_limit();
     let vpc = Listener::Vpc(bind_unix("run/vpc.sock")?);
-    let mut listeners = front_door::bind(settings.listen, std::path::Path::new("keys")).await?;
+    let mut listeners = front_door::bind(sockets, std::path::Path::new("keys"))?;
     listeners.push(vpc);
     let serving = listeners
         .into_iter()

@@ -1,6 +1,10 @@
 //! Knowing a process again: a pid alone is not enough, since pids are used again; a pid and its start time are.
 
-use std::{fs, io, path::Path};
+use std::{
+    fs,
+    io::{self, Write},
+    path::Path,
+};
 
 use nix::{
     sys::signal::{Signal, kill},
@@ -33,7 +37,10 @@ impl PidFile {
     /// Writes the pid file.
     pub fn write(&self, path: &Path) -> io::Result<()> {
         let temporary = path.with_extension("new");
-        fs::write(&temporary, serde_json::to_vec(self)?)?;
+        // Others may write to this directory: what they have put in the way is neither followed nor written to.
+        let _ = fs::remove_file(&temporary);
+        let mut file = fs::OpenOptions::new().write(true).create_new(true).open(&temporary)?;
+        file.write_all(&serde_json::to_vec(self)?)?;
         fs::rename(temporary, path)
     }
 
@@ -71,6 +78,18 @@ mod tests {
         let own = PidFile::of(i32::try_from(std::process::id()).unwrap(), vec![]).unwrap();
         assert!(own.is_running());
         assert!(!PidFile { start_time: own.start_time + 1, ..own }.is_running());
+    }
+
+    #[test]
+    fn a_link_in_the_way_is_not_followed() {
+        let directory = tempfile::tempdir().unwrap();
+        let (path, victim) = (directory.path().join("agent.pid"), directory.path().join("victim"));
+        fs::write(&victim, "precious").unwrap();
+        std::os::unix::fs::symlink(&victim, path.with_extension("new")).unwrap();
+        let own = PidFile::of(i32::try_from(std::process::id()).unwrap(), vec![]).unwrap();
+        own.write(&path).unwrap();
+        assert_eq!(fs::read_to_string(victim).unwrap(), "precious");
+        assert_eq!(PidFile::read(&path), Some(own));
     }
 
     #[test]

@@ -8,7 +8,10 @@ use std::{
 };
 
 use domain::Clock;
-use nix::unistd::Uid;
+use nix::{
+    sys::resource::{Resource, getrlimit, setrlimit},
+    unistd::Uid,
+};
 use tokio::{
     signal::unix::{SignalKind, signal},
     sync::watch,
@@ -40,6 +43,7 @@ pub fn up(args: UpArgs) -> Result<(), Error> {
             "it needs root to make namespaces, cgroups and mounts: run it with sudo (see `longshore doctor`)".into()
         );
     }
+    raise_file_limit();
     let data = DataDirectory::prepare(&args.data.data_dir)?;
     let lock = data.lock()?;
     PidFile::of(i32::try_from(std::process::id())?, Vec::new())?.write(&pid_path(data.path(), "up"))?;
@@ -49,6 +53,15 @@ pub fn up(args: UpArgs) -> Result<(), Error> {
     let outcome = runtime.block_on(supervise(&data, &settings));
     drop(lock);
     outcome
+}
+
+/// Shells start with room for 1024 open files, which some hundred tasks or clients use up. All children inherit this;
+/// containers have limits of their own.
+fn raise_file_limit() {
+    if let Ok((_, hard)) = getrlimit(Resource::RLIMIT_NOFILE) {
+        // Refused, it stays as it is.
+        let _ = setrlimit(Resource::RLIMIT_NOFILE, hard, hard);
+    }
 }
 
 /// The settings of this run. The port of an earlier run is kept when a free one was asked for, since agents, tasks and
