@@ -157,8 +157,9 @@ pub(in crate::ecs) async fn discover_poll_endpoint(
         agents_instance(&auth.snapshot(), &auth.principal, instance)
             .map_err(|_| client("The container instance is not registered with this cluster."))?;
     }
+    // Agents are on this host so far: they come over loopback, where plain HTTP is spoken wherever else there is a listener.
     let mut listen = auth.platform().options.listen;
-    if listen.ip().is_unspecified() {
+    if !listen.ip().is_loopback() {
         listen.set_ip(std::net::Ipv4Addr::LOCALHOST.into());
     }
     Ok(DiscoverPollEndpointResponse {
