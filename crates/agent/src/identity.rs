@@ -32,7 +32,8 @@ pub struct Identity {
     endpoints: Mutex<Option<(Instant, String, String)>>,
 }
 
-/// What the agent remembers of itself.
+/// What the agent remembers of itself. On the disk before it is used: without it, the machine would come back from a power cut
+/// as another instance, and nobody would tell how the tasks of this one ended.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Remembered {
@@ -40,8 +41,6 @@ pub struct Remembered {
     pub cluster: String,
     /// The ARN it got.
     pub instance_arn: String,
-    /// Highest sequence number or timeline seen.
-    pub highest: i64,
 }
 
 /// What an instance offers.
@@ -88,8 +87,8 @@ impl Identity {
         region: &str,
         offer: &Offer,
         file: &Path,
-    ) -> Result<(Identity, Remembered), RegisterError> {
-        let mut remembered: Remembered = state::read(file)?.unwrap_or_default();
+    ) -> Result<Identity, RegisterError> {
+        let remembered: Remembered = state::read(file)?.unwrap_or_default();
         if !remembered.instance_arn.is_empty() && remembered.cluster != cluster {
             return Err(RegisterError::OtherCluster { found: remembered.cluster, wanted: cluster.to_owned() });
         }
@@ -122,9 +121,9 @@ impl Identity {
         verify(offer, instance.attributes.as_deref().unwrap_or_default())?;
         let instance_arn = instance.container_instance_arn.unwrap_or_default();
         if instance_arn != remembered.instance_arn {
-            remembered = Remembered { cluster: cluster.to_owned(), instance_arn: instance_arn.clone(), highest: 0 };
+            let remembered = Remembered { cluster: cluster.to_owned(), instance_arn: instance_arn.clone() };
+            state::write_durably(file, &remembered)?;
         }
-        state::write(file, &remembered)?;
         tracing::info!(instance = instance_arn, "registered");
         let identity = Identity {
             client,
@@ -134,7 +133,7 @@ impl Identity {
             instance_arn,
             endpoints: Mutex::new(None),
         };
-        Ok((identity, remembered))
+        Ok(identity)
     }
 
     /// Where ACS and TCS are.

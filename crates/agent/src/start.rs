@@ -11,7 +11,7 @@ use crate::aws::{Client, Endpoint};
 use crate::engine::Engine;
 use crate::engine::record::TaskRecord;
 use crate::host::{Host, Settings};
-use crate::identity::{Identity, RegisterError, Remembered};
+use crate::identity::{Identity, RegisterError};
 use crate::roles::Roles;
 use crate::session::{acs, tcs};
 use crate::{Options, fargate, state};
@@ -86,11 +86,10 @@ async fn serve(options: Options) -> Result<(), Error> {
 
     let offer = fargate::offer(options.cpu, options.memory, &zone)
         .map_err(|source| Error::Directory { what: "the host's memory".to_owned(), source })?;
-    let file = settings.directory.join("instance.json");
+    let (file, sequence) = (settings.directory.join("instance.json"), settings.directory.join("sequence.json"));
     let client = Client::new(endpoint);
     // Running tasks do not wait for this: their shims and their spools go on without an agent.
-    let (identity, remembered) =
-        Identity::register(client, credentials, &options.cluster, &options.region, &offer, &file).await?;
+    let identity = Identity::register(client, credentials, &options.cluster, &options.region, &offer, &file).await?;
     let identity = Arc::new(identity);
 
     let records = read_tasks(&settings)?;
@@ -110,11 +109,11 @@ async fn serve(options: Options) -> Result<(), Error> {
         Arc::new(move |id: &str| host.usage(id))
     };
     tokio::spawn(tcs::run(identity.clone(), engine.clone(), meter));
-    let responder = acs::Responder::new(engine, roles, &options.cluster, &identity.instance_arn, remembered.highest);
-    let instance_file = file.clone();
+    let highest = highest(&sequence, &identity.instance_arn);
+    let responder = acs::Responder::new(engine, roles, &options.cluster, &identity.instance_arn, highest);
+    let instance = identity.instance_arn.clone();
     let remember = move |highest: i64| {
-        let updated = Remembered { highest, ..remembered.clone() };
-        if let Err(error) = state::write(&instance_file, &updated) {
+        if let Err(error) = state::write(&sequence, &(&instance, highest)) {
             tracing::error!(%error, "the last sequence number cannot be remembered");
         }
     };
@@ -123,6 +122,19 @@ async fn serve(options: Options) -> Result<(), Error> {
     // instance, as after a reset of the account.
     state::remove(&file).map_err(|source| Error::Directory { what: file.display().to_string(), source })?;
     Err(Error::Deregistered(why))
+}
+
+/// The last sequence number that this instance has seen. One that is lost, or damaged by a power cut, costs nothing but
+/// that the next manifest is looked at again.
+fn highest(file: &Path, instance: &str) -> i64 {
+    match state::read::<(String, i64)>(file) {
+        Ok(Some((of, highest))) if of == instance => highest,
+        Ok(_) => 0,
+        Err(error) => {
+            tracing::warn!(%error, "the last sequence number cannot be read");
+            0
+        }
+    }
 }
 
 fn settings(options: &Options, endpoint: &Endpoint, zone: &str) -> Result<Settings, Error> {

@@ -1,8 +1,8 @@
 //! The agent's state on disk: small JSON files, each replaced as a whole, so that `kill -9` leaves the old or the new.
 //!
-//! They need not survive the host's own crash: its containers do not either.
+//! Most need not survive the host's own crash: its containers do not either. What must is written durably.
 
-use std::fs::{self, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
@@ -24,10 +24,21 @@ pub fn read<T: DeserializeOwned>(path: &Path) -> io::Result<Option<T>> {
 
 /// Replaces a file, readable by its owner only.
 pub fn write<T: Serialize>(path: &Path, value: &T) -> io::Result<()> {
+    replace(path, value, |_| Ok(()))
+}
+
+/// As [`write`], and on the disk when it returns.
+pub fn write_durably<T: Serialize>(path: &Path, value: &T) -> io::Result<()> {
+    replace(path, value, File::sync_all)?;
+    File::open(path.parent().unwrap_or(Path::new("/")))?.sync_all()
+}
+
+fn replace<T: Serialize>(path: &Path, value: &T, finish: impl FnOnce(&File) -> io::Result<()>) -> io::Result<()> {
     let temporary = path.with_extension("new");
     let text = serde_json::to_vec(value)?;
     let mut file = OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(&temporary)?;
     file.write_all(&text)?;
+    finish(&file)?;
     drop(file);
     fs::rename(&temporary, path)
 }
@@ -66,7 +77,7 @@ mod tests {
         let path = directory.path().join("a.json");
         assert_eq!(read::<Vec<u8>>(&path).expect("readable"), None);
         write(&path, &vec![1]).expect("written");
-        write(&path, &vec![1, 2]).expect("written");
+        write_durably(&path, &vec![1, 2]).expect("written");
         assert_eq!(read::<Vec<u8>>(&path).expect("readable"), Some(vec![1, 2]));
         fs::write(directory.path().join("b.json"), "{").expect("written");
         assert_eq!(read_all::<Vec<u8>>(directory.path()).expect("readable"), [vec![1, 2]]);

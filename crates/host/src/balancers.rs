@@ -29,13 +29,15 @@ const STEADY: Duration = Duration::from_secs(30);
 /// Between the polite signal and the last one.
 const GRACE: Duration = Duration::from_secs(5);
 
-/// A process that is told apart from a later one with the same id by the time it started.
+/// A process that is told apart from a later one with the same id by the time it started, and by the boot that counts from.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Process {
     arn: String,
     pid: i32,
     /// In clock ticks since the machine started, as in `/proc/{pid}/stat`.
     started: u64,
+    /// The kernel's id of that boot.
+    boot_id: String,
 }
 
 /// A process that runs, and what is needed to watch and end it.
@@ -215,7 +217,7 @@ fn start(arn: &str, namespace: &Path, config: &Config, directory: &Path) -> io::
     })?;
     let pid = i32::try_from(child.id()).map_err(io::Error::other)?;
     let started = start_time(pid).ok_or_else(|| io::Error::other("it ended at once"))?;
-    let process = Process { arn: arn.to_owned(), pid, started };
+    let process = Process { arn: arn.to_owned(), pid, started, boot_id: boot_id() };
     record(&process, directory)?;
     Ok(Running { process, child: Some(child), since: Instant::now() })
 }
@@ -236,7 +238,9 @@ fn unrecorded(arn: &str, namespace: &Path) -> Option<Process> {
         let command = fs::read(entry.path().join("cmdline")).ok()?;
         let is_it = command.ends_with(arguments.as_bytes())
             && fs::metadata(entry.path().join("ns/net")).is_ok_and(|own| own.ino() == home);
-        is_it.then(|| Some(Process { arn: arn.to_owned(), pid, started: start_time(pid)? })).flatten()
+        is_it
+            .then(|| Some(Process { arn: arn.to_owned(), pid, started: start_time(pid)?, boot_id: boot_id() }))
+            .flatten()
     })
 }
 
@@ -309,7 +313,11 @@ fn recorded(directory: &Path) -> Vec<(PathBuf, Process)> {
 }
 
 fn is_alive(process: &Process) -> bool {
-    start_time(process.pid) == Some(process.started)
+    start_time(process.pid) == Some(process.started) && process.boot_id == boot_id()
+}
+
+fn boot_id() -> String {
+    fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_owned()
 }
 
 /// When a process started; `None` when there is none, or only its exit status is left.
@@ -330,9 +338,10 @@ mod tests {
     fn a_process_is_known_by_its_start() {
         let own = i32::try_from(std::process::id()).unwrap();
         let started = start_time(own).unwrap();
-        let process = Process { arn: "arn".into(), pid: own, started };
+        let process = Process { arn: "arn".into(), pid: own, started, boot_id: boot_id() };
         assert!(is_alive(&process));
-        assert!(!is_alive(&Process { started: started + 1, ..process }));
+        assert!(!is_alive(&Process { started: started + 1, ..process.clone() }));
+        assert!(!is_alive(&Process { boot_id: "another".into(), ..process }));
         let mut child = Command::new("true").spawn().unwrap();
         let pid = i32::try_from(child.id()).unwrap();
         while start_time(pid).is_some() {
@@ -346,7 +355,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let mut child = Command::new("sh").args(["-c", "trap '' TERM; while :; do sleep 0.1; done"]).spawn().unwrap();
         let pid = i32::try_from(child.id()).unwrap();
-        let process = Process { arn: "arn:x".into(), pid, started: start_time(pid).unwrap() };
+        let process = Process { arn: "arn:x".into(), pid, started: start_time(pid).unwrap(), boot_id: boot_id() };
         let place = super::directory(directory.path());
         fs::create_dir_all(&place).unwrap();
         fs::write(file(&place, "arn:x"), serde_json::to_vec(&process).unwrap()).unwrap();

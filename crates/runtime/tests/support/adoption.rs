@@ -3,7 +3,7 @@
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use runtime::{Runtime, State};
+use runtime::{Group, Runtime, State};
 
 use crate::world::{World, eventually, printed, shell, text};
 
@@ -109,6 +109,6 @@ pub async fn destroy_sweeps_up(world: World) {
     assert_eq!(report.0.containers, 2);
     assert!(report.0.processes >= 4, "{report:?}");
     assert_eq!((report.1.containers, report.1.processes, report.1.mounts), (0, 0, 0));
-    assert!(!std::path::Path::new(&format!("/sys/fs/cgroup/memory/{}", world.cgroup)).exists());
+    assert!(!Group::open(&world.cgroup).unwrap().exists());
     assert!(!std::fs::read_to_string("/proc/self/mountinfo").unwrap().contains(containers.to_str().unwrap()));
 }

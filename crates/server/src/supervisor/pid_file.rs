@@ -1,4 +1,5 @@
-//! Knowing a process again: a pid alone is not enough, since pids are used again; a pid and its start time are.
+//! Knowing a process again: a pid alone is not enough, since pids are used again; a pid, its start time and the boot that
+//! both count from are. A machine that starts the same way after a power cut may well reach the same two numbers.
 
 use std::{
     fs,
@@ -19,6 +20,8 @@ pub struct PidFile {
     pub pid: i32,
     /// When it started, in clock ticks since boot (field 22 of `/proc/{pid}/stat`).
     pub start_time: u64,
+    /// The kernel's id of that boot.
+    pub boot_id: String,
     /// What it was started with: another `up` with other options does not go on with it.
     pub arguments: Vec<String>,
 }
@@ -26,7 +29,7 @@ pub struct PidFile {
 impl PidFile {
     /// The file for a process that runs now.
     pub fn of(pid: i32, arguments: Vec<String>) -> io::Result<Self> {
-        Ok(Self { pid, start_time: start_time(pid)?, arguments })
+        Ok(Self { pid, start_time: start_time(pid)?, boot_id: boot_id()?, arguments })
     }
 
     /// Reads a pid file; `None` when there is none or it is damaged.
@@ -46,7 +49,7 @@ impl PidFile {
 
     /// Whether the process still runs.
     pub fn is_running(&self) -> bool {
-        start_time(self.pid).is_ok_and(|start| start == self.start_time)
+        start_time(self.pid).is_ok_and(|start| start == self.start_time) && boot_id().is_ok_and(|id| id == self.boot_id)
     }
 
     /// Sends a signal, if the process still runs.
@@ -56,6 +59,10 @@ impl PidFile {
             let _ = kill(Pid::from_raw(self.pid), signal);
         }
     }
+}
+
+fn boot_id() -> io::Result<String> {
+    Ok(fs::read_to_string("/proc/sys/kernel/random/boot_id")?.trim().to_owned())
 }
 
 /// The start time of a running process. A zombie does not count as running.
@@ -74,10 +81,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_process_is_known_by_pid_and_start_time() {
+    fn a_process_is_known_by_pid_start_time_and_boot() {
         let own = PidFile::of(i32::try_from(std::process::id()).unwrap(), vec![]).unwrap();
         assert!(own.is_running());
-        assert!(!PidFile { start_time: own.start_time + 1, ..own }.is_running());
+        assert!(!PidFile { start_time: own.start_time + 1, ..own.clone() }.is_running());
+        assert!(!PidFile { boot_id: "another".into(), ..own }.is_running());
     }
 
     #[test]
@@ -96,7 +104,7 @@ mod tests {
     fn a_zombie_is_not_running() {
         let mut child = std::process::Command::new("true").spawn().unwrap();
         let pid = i32::try_from(child.id()).unwrap();
-        let file = PidFile { pid, start_time: 0, arguments: vec![] };
+        let file = PidFile { pid, start_time: 0, boot_id: boot_id().unwrap(), arguments: vec![] };
         while fs::read_to_string(format!("/proc/{pid}/stat")).unwrap().split(") ").nth(1).map(|s| s.starts_with('Z'))
             != Some(true)
         {
