@@ -213,6 +213,17 @@ def test_r90_capabilities_and_the_init_process_are_as_the_definition_says(platfo
     assert capabilities == 0 and first != "sh" and own != 1
 
 
+def test_r90_a_dependency_that_is_late_ends_the_task(platform, image):
+    never = {"command": ["CMD-SHELL", "exit 1"], "interval": 5, "retries": 10}
+    slow = container(image, "sleep 600", name="slow", healthCheck=never, startTimeout=2, stopTimeout=2)
+    waiting = container(image, "true", dependsOn=[{"containerName": "slow", "condition": "HEALTHY"}])
+    ended = wait_for(platform, run_task(platform, register(platform, named("late"), slow, waiting)), "STOPPED")
+    ends = {one["name"]: one for one in ended["containers"]}
+    assert "container ordering dependency [slow] for target [main] has timed out" in ends["main"]["reason"], ended
+    assert "exitCode" not in ends["main"], ends
+    assert ended["stopCode"] == "TaskFailedToStart" and "startedAt" not in ended, (ended["stopCode"], ended["stoppedReason"])
+
+
 def test_r95_lines_of_several_and_of_great_length_arrive_as_events(platform, image):
     logs = group(platform)
     script = "echo 'ERROR one'; echo '  at two'; echo 'ERROR three'; dd if=/dev/zero bs=1000 count=300 2>/dev/null | tr '\\0' x; echo; echo 'ERROR end'"

@@ -3,6 +3,7 @@
 import json
 import os
 import pathlib
+import shutil
 import signal
 import socket
 import ssl
@@ -59,6 +60,19 @@ def test_doctor_finds_this_host_fit(tmp_path):
     done = longshore("doctor", "--data-dir", str(tmp_path / "new"))
     assert done.returncode == 0, done.stdout
     assert "cgroups" in done.stdout and "overlayfs" in done.stdout
+
+
+def test_doctor_names_what_is_missing_and_its_mend(tmp_path):
+    # In a mount namespace of its own, where these programs are no programs and the disk is small.
+    programs = [os.path.realpath(shutil.which(name, path="/usr/sbin:/sbin:/usr/bin:/bin")) for name in ("nft", "mkfs.ext4")]
+    hide = [f"mount --bind /dev/null {program}" for program in programs]
+    script = " && ".join([*hide, f"mount -t tmpfs -o size=20m tmpfs {tmp_path}", f"exec {LONGSHORE} doctor --data-dir {tmp_path}"])
+    done = subprocess.run(["unshare", "--mount", "--propagation", "private", "sh", "-c", script], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1 and "the platform needs are missing" in done.stderr, done
+    lines = done.stdout.splitlines()
+    for missing, mend in (("nftables: ", "apt-get install nftables"), ("tasks' storage: mkfs.ext4", "apt-get install e2fsprogs"), ("disk: 0.0 GiB free", "--data-dir")):
+        [at] = [number for number, line in enumerate(lines) if line.startswith(f"MISS  {missing}")]
+        assert mend in lines[at + 1], lines
 
 
 def test_a_port_in_use_is_named_with_its_mend(own_platform):

@@ -3,10 +3,14 @@
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use domain::agent_protocol::acs::{TASK_APPLICATION, TASK_EXECUTION};
 use domain::agent_protocol::payload::{RoleCredentials, Task};
 use tokio::sync::watch;
+
+/// How long keys may be on their way after a restart.
+const KEYS_PATIENCE: Duration = Duration::from_secs(60);
 
 /// What is known under a credentials id.
 #[derive(Debug, Clone, PartialEq)]
@@ -93,6 +97,25 @@ impl Roles {
         own.find(|entry| !entry.credentials.access_key_id.is_empty()).map(|entry| entry.credentials.clone())
     }
 
+    /// The same; where only their id is here, as after a restart, waits for the control plane to send them.
+    pub async fn execution_in_time(&self, task: &str) -> Option<RoleCredentials> {
+        let mut changes = self.changes();
+        let arrival = async {
+            while self.expects_execution(task) {
+                if let Some(credentials) = self.execution(task) {
+                    return Some(credentials);
+                }
+                changes.changed().await.ok()?;
+            }
+            None
+        };
+        tokio::time::timeout(KEYS_PATIENCE, arrival).await.ok().flatten()
+    }
+
+    fn expects_execution(&self, task: &str) -> bool {
+        self.entries().values().any(|entry| entry.task == task && entry.role == TASK_EXECUTION)
+    }
+
     /// Tells of every change.
     pub fn changes(&self) -> watch::Receiver<u64> {
         self.changed.subscribe()
@@ -132,5 +155,19 @@ mod tests {
         roles.learn(&bare);
         assert_eq!(roles.execution("t"), Some(credentials("e", "K1")));
         assert!(!roles.refresh("t", "SomethingElse", credentials("x", "K")));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn keys_that_are_on_their_way_are_waited_for_and_no_others() {
+        let roles = Roles::default();
+        assert_eq!(roles.execution_in_time("t").await, None);
+        let bare = Task { arn: "t".into(), execution_role_credentials: Some(credentials("e", "")), ..Task::default() };
+        roles.learn(&bare);
+        assert_eq!(roles.execution_in_time("t").await, None, "they never came");
+        let later = async {
+            tokio::time::sleep(KEYS_PATIENCE / 2).await;
+            roles.refresh("t", TASK_EXECUTION, credentials("e", "K"))
+        };
+        assert_eq!(tokio::join!(roles.execution_in_time("t"), later), (Some(credentials("e", "K")), true));
     }
 }

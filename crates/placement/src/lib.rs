@@ -27,22 +27,24 @@ impl Host {
 /// Why no host takes a task.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
-    /// There is no host, or none is connected.
-    #[error("no host is connected")]
+    /// There is no host.
+    #[error("there is no host")]
     NoHost,
-    /// No connected host has that much memory free.
+    /// No host has that much memory free.
     #[error("no host has enough free memory")]
     Memory,
 }
 
-/// Chooses a Fargate host for a task that needs `memory` MiB. Equal hosts are chosen in the order of their ARNs.
+/// Chooses a Fargate host for a task that needs `memory` MiB. Equal hosts are chosen in the order of their ARNs. Where no
+/// host is connected, they or the control plane were restarted a moment ago: the task waits for its host to be back.
 pub fn place_on_fargate(hosts: &[Host], memory: u32) -> Result<&Host, Refusal> {
-    let mut connected = hosts.iter().filter(|host| host.connected).peekable();
-    if connected.peek().is_none() {
+    if hosts.is_empty() {
         return Err(Refusal::NoHost);
     }
-    connected
-        .filter(|host| host.free_memory >= memory)
+    let none_connected = hosts.iter().all(|host| !host.connected);
+    hosts
+        .iter()
+        .filter(|host| (host.connected || none_connected) && host.free_memory >= memory)
         .max_by(|a, b| a.free_memory.cmp(&b.free_memory).then_with(|| b.arn.cmp(&a.arn)))
         .ok_or(Refusal::Memory)
 }
@@ -69,8 +71,9 @@ mod tests {
     }
 
     #[test]
-    fn without_a_connected_host_the_reason_is_that() {
-        assert_eq!(place_on_fargate(&[host("d", false, 9000)], 1), Err(Refusal::NoHost));
+    fn where_no_host_is_connected_a_task_waits_for_one() {
+        assert_eq!(place_on_fargate(&[host("d", false, 9000)], 9000).map(|host| host.free_memory), Ok(9000));
+        assert_eq!(place_on_fargate(&[host("d", false, 9000)], 9001), Err(Refusal::Memory));
         assert_eq!(place_on_fargate(&[], 1), Err(Refusal::NoHost));
     }
 }

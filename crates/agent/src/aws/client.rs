@@ -15,6 +15,8 @@ use wire::{Operation, Reflect, ServiceError, exchange};
 
 /// Amazon's agent waits this long: 30 s to connect, 10 s for TLS, 2 s more.
 const TIMEOUT: Duration = Duration::from_secs(42);
+/// Longest pause between two attempts.
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 /// No answer the agent asks for is longer.
 const ANSWER_LIMIT: usize = 4 << 20;
 
@@ -162,6 +164,20 @@ impl Client {
             .map_err(|error: http::uri::InvalidUri| error.to_string())?;
         Ok((parts, body))
     }
+}
+
+/// Calls again while the platform is away or busy: for some ten seconds, more than it takes to be started again.
+pub async fn patiently<T, F: Future<Output = Result<T, CallError>>>(call: impl Fn() -> F) -> Result<T, CallError> {
+    let mut pause = Duration::from_millis(200);
+    for _ in 0..6 {
+        match call().await {
+            Err(error) if error.is_temporary() => tracing::debug!(%error, "a call is made again"),
+            other => return other,
+        }
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(LONGEST_PAUSE);
+    }
+    call().await
 }
 
 /// The time signatures carry: the system's own.

@@ -5,4 +5,4 @@ mod calls;
 mod client;
 pub mod credentials;
 
-pub use client::{CallError, Client, Endpoint, now, role_keys};
+pub use client::{CallError, Client, Endpoint, now, patiently, role_keys};

@@ -218,13 +218,12 @@ impl TaskRecord {
         self.containers.iter().all(|container| container.status == ContainerStatus::Stopped)
     }
 
-    /// How far the task is.
+    /// How far the task is. One that has a reason why it never ran does not become RUNNING on its way to the end.
     pub fn status(&self) -> TaskStatus {
+        let all_ran = || self.containers.iter().all(|container| container.status >= ContainerStatus::Running);
         if self.all_stopped() {
             TaskStatus::Stopped
-        } else if self.containers.iter().all(|container| container.status >= ContainerStatus::Running)
-            || self.told == TaskStatus::Running
-        {
+        } else if self.told == TaskStatus::Running || (self.reason.is_none() && all_ran()) {
             TaskStatus::Running
         } else if self.containers.iter().all(|container| container.image_digest.is_some()) {
             TaskStatus::Pending

@@ -9,11 +9,14 @@ use domain::agent_protocol::payload::{EcrAuthData, Task};
 use runtime::{Endpoint, ImageError, PullNetwork, PullProgress, PullRequest, Reference, RegistryAuth};
 
 use super::{Host, lock, reasons};
+use crate::aws::patiently;
 use crate::engine::machine::{Failure, Pulled};
 use crate::fargate;
 
 /// How often a registry that does not answer is asked.
 const ATTEMPTS: u32 = 5;
+/// Before the second attempt; doubles.
+const PAUSE: Duration = Duration::from_millis(300);
 /// For one connection.
 const CONNECT: Duration = Duration::from_secs(5);
 /// For a whole pull, as Amazon's agent.
@@ -45,6 +48,7 @@ impl Host {
         }
         let resolved = Arc::new(resolved);
         let mut attempts = 0;
+        let mut pause = PAUSE;
         let image = loop {
             attempts += 1;
             let teller = resolved.clone();
@@ -57,7 +61,8 @@ impl Host {
                 Ok(image) => break image,
                 Err(error) if attempts < ATTEMPTS && is_temporary(&error) => {
                     tracing::info!(image = container.image, %error, "pulling again");
-                    tokio::time::sleep(Duration::from_millis(300)).await;
+                    tokio::time::sleep(pause).await;
+                    pause *= 2;
                 }
                 Err(error) => {
                     let url = manifest_url(&reference);
@@ -75,10 +80,9 @@ impl Host {
 
     /// The platform's registry: logged in as the execution role, always reachable, so asked from the host itself.
     async fn own_registry(&self, task: &Task, data: &EcrAuthData, request: &mut PullRequest) -> Result<(), Failure> {
-        let role = self.roles.execution(&task.arn).ok_or_else(reasons::no_execution_role)?;
+        let role = self.roles.execution_in_time(&task.arn).await.ok_or_else(reasons::no_execution_role)?;
         let client = &self.identity.client;
-        let (username, password) = client
-            .registry_login(&data.registry_id, &data.region, &role)
+        let (username, password) = patiently(|| client.registry_login(&data.registry_id, &data.region, &role))
             .await
             .map_err(|error| reasons::registry_login(&error))?;
         request.auth = RegistryAuth::Basic { username, password };

@@ -122,6 +122,8 @@ fn parse(bytes: &[u8], id: u16) -> Option<Answer> {
     }
     match flags & 0xf {
         0 => {}
+        // A resolver that got no answer itself, as the VPC's for an interface without a way out.
+        2 => return Some(Answer::Refused(LookupError::Timeout)),
         3 => return Some(Answer::Refused(LookupError::NoSuchHost)),
         code => return Some(Answer::Refused(LookupError::Failed(format!("server answered with code {code}")))),
     }
@@ -190,7 +192,8 @@ mod tests {
         assert_eq!(parse(&good, 8), None);
         assert_eq!(parse(&answer(7, 0x8183, &[]), 7), Some(Answer::Refused(LookupError::NoSuchHost)));
         assert_eq!(parse(&answer(7, 0x8380, &[]), 7), Some(Answer::Truncated));
-        assert!(matches!(parse(&answer(7, 0x8182, &[]), 7), Some(Answer::Refused(LookupError::Failed(_)))));
+        assert_eq!(parse(&answer(7, 0x8182, &[]), 7), Some(Answer::Refused(LookupError::Timeout)));
+        assert!(matches!(parse(&answer(7, 0x8185, &[]), 7), Some(Answer::Refused(LookupError::Failed(_)))));
         for length in 0..good.len() {
             assert!(!matches!(parse(&good[..length], 7), Some(Answer::Addresses(_))), "{length}");
         }

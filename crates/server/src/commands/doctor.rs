@@ -2,10 +2,7 @@
 
 use std::{fs, net::TcpListener, path::Path};
 
-use nix::{
-    sys::{statvfs::statvfs, utsname::uname},
-    unistd::Uid,
-};
+use nix::sys::{statvfs::statvfs, utsname::uname};
 
 use crate::{cli::DataDirArgs, data_directory::DataDirectory, supervisor::Error};
 
@@ -35,7 +32,7 @@ fn lacking(what: impl Into<String>, mend: impl Into<String>) -> Finding {
 
 /// Looks at the host; fails when something is missing that the platform needs.
 pub fn doctor(args: &DataDirArgs) -> Result<(), Error> {
-    let mut findings = vec![root(), kernel(), cgroups(), overlayfs()];
+    let mut findings = vec![kernel(), cgroups(), overlayfs(), storage()];
     findings.extend(host::doctor().into_iter().map(|check| {
         if check.ok {
             good(format!("{}: {}", check.name, check.detail))
@@ -69,10 +66,6 @@ pub fn doctor(args: &DataDirArgs) -> Result<(), Error> {
     } else {
         Err(format!("{missing} thing(s) that the platform needs are missing, see above").into())
     }
-}
-
-fn root() -> Finding {
-    if Uid::effective().is_root() { good("root") } else { lacking("root: this is not root", "run it with sudo") }
 }
 
 fn kernel() -> Finding {
@@ -121,6 +114,18 @@ fn overlayfs() -> Finding {
         return good("overlayfs: the kernel loads it at the first mount");
     }
     lacking("overlayfs: the kernel does not offer it", "modprobe overlay, or a kernel with CONFIG_OVERLAY_FS")
+}
+
+/// What a task's ephemeral storage is made with: a file system in a file.
+fn storage() -> Finding {
+    let formats = ["/usr/sbin", "/sbin", "/usr/bin", "/bin"];
+    if !formats.iter().any(|place| Path::new(place).join("mkfs.ext4").is_file()) {
+        return lacking("tasks' storage: mkfs.ext4 is not installed", "apt-get install e2fsprogs");
+    }
+    if !Path::new("/dev/loop-control").exists() {
+        return lacking("tasks' storage: the kernel offers no loop devices", "modprobe loop");
+    }
+    good("tasks' storage: mkfs.ext4 and loop devices")
 }
 
 fn disk(path: &Path) -> Finding {

@@ -215,10 +215,15 @@ fn children_of(data: &DataDirectory, settings: &Settings) -> Result<[Child; 3], 
         option("registry-mirror", mirror.clone());
     }
     let credentials = data.file("keys/fargate-host").display().to_string();
+    let mut agents = vec![("AWS_SHARED_CREDENTIALS_FILE".to_owned(), credentials)];
+    // Whom the operator trusts beside the authorities of the system: a registry within a company has its own.
+    for name in ["SSL_CERT_FILE", "SSL_CERT_DIR"] {
+        agents.extend(std::env::var(name).ok().map(|value| (name.to_owned(), value)));
+    }
     Ok([
         child("server", vec!["server".to_owned()], marks.clone()),
         child("host", vec!["host".to_owned()], marks),
-        child("agent", agent, vec![("AWS_SHARED_CREDENTIALS_FILE".to_owned(), credentials)]),
+        child("agent", agent, agents),
     ])
 }
 

@@ -7,11 +7,12 @@ use std::time::{Duration, UNIX_EPOCH};
 use domain::{Clock, Timestamp};
 use runtime::{LogLine, LogReader};
 use tokio::sync::watch;
+use wire::sigv4::Keys;
 
 use super::batch::Batch;
 use super::lines::{Assembler, Event};
 use super::options::Options;
-use crate::aws::{CallError, Client, role_keys};
+use crate::aws::{CallError, Client, patiently, role_keys};
 use crate::roles::Roles;
 
 /// Lines read at once; with lines of at most 256 KiB this bounds the memory of a pump to a few megabytes.
@@ -49,28 +50,19 @@ pub enum OpenError {
 impl Delivery {
     /// Makes sure the stream is there, as the driver does before the container starts.
     pub async fn open(&self) -> Result<(), OpenError> {
-        let role = self.roles.execution(&self.task_arn).ok_or(OpenError::NoKeys)?;
+        let role = self.roles.execution_in_time(&self.task_arn).await.ok_or(OpenError::NoKeys)?;
         let keys = role_keys(&role, "logs", &self.region);
-        let mut pause = Duration::from_millis(200);
-        let mut attempts = 0;
-        loop {
-            let mut outcome = self.client.create_log_stream(&self.options.group, &self.stream, &keys).await;
-            let no_group = outcome.as_ref().err().and_then(CallError::code) == Some("ResourceNotFoundException");
-            if no_group && self.options.create_group {
-                outcome = self.client.create_log_group(&self.options.group, &keys).await;
-                if outcome.is_ok() {
-                    outcome = self.client.create_log_stream(&self.options.group, &self.stream, &keys).await;
-                }
-            }
-            match outcome {
-                Err(error) if error.is_temporary() && attempts < 6 => {
-                    attempts += 1;
-                    tokio::time::sleep(pause).await;
-                    pause = (pause * 2).min(LONGEST_PAUSE);
-                }
-                other => return other.map_err(OpenError::Call),
-            }
+        patiently(|| self.make_stream(&keys)).await.map_err(OpenError::Call)
+    }
+
+    async fn make_stream(&self, keys: &Keys) -> Result<(), CallError> {
+        let made = self.client.create_log_stream(&self.options.group, &self.stream, keys).await;
+        let no_group = made.as_ref().err().and_then(CallError::code) == Some("ResourceNotFoundException");
+        if !no_group || !self.options.create_group {
+            return made;
         }
+        self.client.create_log_group(&self.options.group, keys).await?;
+        self.client.create_log_stream(&self.options.group, &self.stream, keys).await
     }
 
     /// Delivers a batch, for as long as it takes. What the service will never take is counted and given up.
