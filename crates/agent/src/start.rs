@@ -104,6 +104,7 @@ async fn serve(options: Options) -> Result<(), Error> {
     host.remove_orphans(&records).await;
     tracing::info!(tasks = records.len(), "tasks found on disk");
     engine.restore(records);
+    tokio::spawn(host.clone().collect_images());
 
     let meter: tcs::Meter = {
         let host = host.clone();
@@ -147,6 +148,7 @@ fn settings(options: &Options, endpoint: &Endpoint, zone: &str) -> Result<Settin
             task_endpoint: options.task_endpoint.clone().unwrap_or_else(|| format!("http://{ENDPOINT_ADDRESS}:{port}")),
             mirrors,
             availability_zone: zone.to_owned(),
+            image_cache: options.image_cache << 20,
         })
 }
 

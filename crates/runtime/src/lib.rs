@@ -26,8 +26,8 @@ pub use container::{
 };
 pub use helper::Helper;
 pub use image::{
-    Digest, Endpoint, GcReport, HealthCheck, Image, ImageConfig, ImageError, ImageStore, PullNetwork, PullProgress,
-    PullRequest, Reference, RegistryAuth, StoreOptions, UnpackLimits,
+    CacheBounds, Digest, Endpoint, GcReport, HealthCheck, Image, ImageConfig, ImageError, ImageStore, Pin, PullNetwork,
+    PullProgress, PullRequest, Reference, RegistryAuth, StoreOptions, UnpackLimits,
 };
 pub use logs::{LogLine, LogReader, Stream};
 pub use rootfs::{EphemeralVolume, Rootfs, RootfsError};

@@ -180,6 +180,7 @@ impl Host {
         for index in 0..record.containers.len() {
             lock(&self.pulled).remove(&(arn.clone(), index));
         }
+        self.collector.notify_one();
         let (image, mount) = volume_paths(&self.settings, record.volume.as_deref().unwrap_or(record.id()));
         remove_volume(image, mount).await;
         let group = self.settings.task_cgroup(record.id());

@@ -101,6 +101,7 @@ fn settle(data: &DataDirectory, args: &UpArgs) -> Result<Settings, Error> {
         allow_load_balancer_updates: args.allow_load_balancer_updates,
         hosts: !args.no_hosts,
         registry_mirrors: args.registry_mirror.clone(),
+        image_cache: args.image_cache,
         clock,
         clock_system,
         clock_rate: args.clock_rate,
@@ -201,6 +202,7 @@ fn children_of(data: &DataDirectory, settings: &Settings) -> Result<[Child; 3], 
     for mirror in &settings.registry_mirrors {
         option("registry-mirror", mirror.clone());
     }
+    option("image-cache", settings.image_cache.to_string());
     let credentials = data.file("keys/fargate-host").display().to_string();
     Ok([
         child("server", vec!["server".to_owned()], marks.clone()),
