@@ -84,7 +84,7 @@ async fn serve(options: Options) -> Result<(), Error> {
     let images = tokio::task::spawn_blocking(move || ImageStore::open(store)).await;
     let images = images.map_err(|error| runtime_error(&error))?.map_err(|error| runtime_error(&error))?;
 
-    let offer = fargate::offer(options.cpu, options.memory, &zone)
+    let offer = fargate::offer(options.cpu, options.memory, &zone, &settings.directory)
         .map_err(|source| Error::Directory { what: "the host's memory".to_owned(), source })?;
     let file = settings.directory.join("instance.json");
     let client = Client::new(endpoint);

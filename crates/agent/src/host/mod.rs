@@ -164,6 +164,7 @@ impl Host {
             }
         }
         let tasks: HashSet<&str> = records.iter().map(TaskRecord::id).collect();
+        provision::remove_orphan_groups(&self.settings, &tasks).await;
         provision::remove_orphan_volumes(&self.settings, &tasks).await;
     }
 }

@@ -175,6 +175,11 @@ impl Group {
         keyed(&self.file("memory", file), key).unwrap_or(0)
     }
 
+    /// The names of the groups directly below.
+    pub fn children(&self) -> Vec<String> {
+        self.hierarchy.children(&self.path)
+    }
+
     /// Every process of the group and of those below.
     pub fn processes(&self) -> Vec<i32> {
         self.hierarchy.processes(&self.path)
