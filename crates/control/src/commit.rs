@@ -220,6 +220,11 @@ fn commit_service(
         return false;
     }
     stop_tasks(tx, plan, &mut edit, now);
+    if let Some(primary) = edit.service.deployments.iter_mut().find(|known| known.id == plan.expected.primary) {
+        for (container, digest) in &plan.images {
+            primary.image_digests.entry(container.clone()).or_insert_with(|| digest.clone());
+        }
+    }
     if plan.start > 0 {
         start_tasks(tx, plan.start, launcher, &mut edit, queue, ids, now);
     }
@@ -307,6 +312,7 @@ fn start_tasks(
             service: Some((service.arn.clone(), primary.id.clone())),
             container_instance_arn: None,
             load_balancers: primary.load_balancers.clone(),
+            image_digests: primary.image_digests.clone(),
             tags: task_tags(&service, &definition),
         };
         match launcher.launch(tx, new, &primary.network, ids, now) {

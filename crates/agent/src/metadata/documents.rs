@@ -33,7 +33,7 @@ pub fn container(record: &TaskRecord, container: &ContainerRecord, version: u8) 
     set("Name", json!(container.name));
     set("DockerName", json!(container.name));
     if let Some(definition) = definition {
-        set("Image", json!(definition.image));
+        set("Image", json!(definition.defined_image.as_ref().unwrap_or(&definition.image)));
     }
     set("ImageID", json!(container.image_digest.clone().unwrap_or_default()));
     if let Some(definition) = definition {

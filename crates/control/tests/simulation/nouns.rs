@@ -35,6 +35,7 @@ pub fn deploy(
         retry_at: None,
         unplaced: false,
         blocked: false,
+        image_digests: Default::default(),
     };
     service.deployments.insert(0, deployment);
 }
