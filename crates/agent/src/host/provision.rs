@@ -106,6 +106,16 @@ impl Host {
         let netns = self.wait_for_network(task).await?;
         let Some(engine) = self.engine.get().cloned() else { return Ok(()) };
         let context = metadata::Context {
+            tags: {
+                let (identity, arn) = (self.identity.clone(), task.arn.clone());
+                Arc::new(move || {
+                    let (identity, arn) = (identity.clone(), arn.clone());
+                    let tags: metadata::Tags = Box::pin(async move { identity.tags_of(&arn).await });
+                    tags
+                })
+            },
+            netns: netns.clone(),
+            readings: Arc::default(),
             task_arn: task.arn.clone(),
             availability_zone: task.zone.clone().unwrap_or_else(|| self.settings.availability_zone.clone()),
             roles: self.roles.clone(),
