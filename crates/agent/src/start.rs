@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use domain::network::ENDPOINT_ADDRESS;
-use runtime::{Helper, ImageStore, Runtime, RuntimeOptions, StoreOptions};
+use runtime::{Group, Helper, ImageStore, Runtime, RuntimeOptions, StoreOptions};
 
 use crate::aws::credentials::InstanceCredentials;
 use crate::aws::{Client, Endpoint};
@@ -175,6 +175,9 @@ pub fn teardown(platform: &str, data_dir: &Path) -> Result<Vec<String>, Error> {
         if count > 0 {
             removed.push(format!("{count} {what}"));
         }
+    }
+    if let Ok(all_platforms) = Group::open("longshore") {
+        all_platforms.remove_if_empty();
     }
     let volumes = directory.join("volumes");
     let unmounted = runtime::rootfs::unmount_under(&volumes).map_err(|error| Error::Runtime(error.to_string()))?;

@@ -125,6 +125,14 @@ impl Hierarchy {
         names.into_iter().collect()
     }
 
+    /// Removes the group where the kernel says that it is empty.
+    pub(crate) fn remove_if_empty(&self, path: &str) {
+        for mount in self.mounts() {
+            // EBUSY or ENOTEMPTY is an answer, not a failure.
+            let _ = fs::remove_dir(mount.join(path));
+        }
+    }
+
     /// Removes the group and those below, in every controller.
     pub(crate) fn remove(&self, path: &str) -> Result<(), CgroupError> {
         for mount in self.mounts() {

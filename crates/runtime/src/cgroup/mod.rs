@@ -220,6 +220,11 @@ impl Group {
         self.hierarchy.remove(&self.path)
     }
 
+    /// Removes the group if nothing is in it and nothing below it: one that many share, by the last who leaves.
+    pub fn remove_if_empty(&self) {
+        self.hierarchy.remove_if_empty(&self.path);
+    }
+
     pub(crate) fn file(&self, controller: &str, name: &str) -> PathBuf {
         self.hierarchy.directory(controller, &self.path).join(name)
     }
