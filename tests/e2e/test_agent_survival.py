@@ -1,12 +1,14 @@
 """Tasks outlive the agent and the control plane: nothing is restarted, lost or left behind."""
 
 import os
+import pathlib
+import shutil
 import signal
 import subprocess
 import time
 import uuid
 
-from conftest import LONGSHORE, Image, eventually, log_lines, logging, register, run_task, task, wait_for
+from conftest import LONGSHORE, Image, default_network, eventually, log_lines, logging, register, run_task, task, wait_for
 
 COUNT = "i=0; while true; do echo line $i; i=$((i+1)); sleep 0.2; done"
 
@@ -74,3 +76,34 @@ def test_r90_down_leaves_no_process_mount_or_cgroup(own_platform):
     found = subprocess.run(["find", "/sys/fs/cgroup", "-name", task_id], capture_output=True, text=True).stdout
     assert found == ""
     assert subprocess.run(["losetup", "-a"], capture_output=True, text=True).stdout.count(task_id) == 0
+
+
+def test_r20_tasks_of_a_host_that_lost_its_directory_are_replaced(own_platform):
+    platform = own_platform()
+    ecs = platform.client("ecs")
+    ecs.create_cluster()
+    image = Image(platform, "busybox").uri
+    register(platform, "lost", {"name": "main", "image": image, "command": ["sh", "-c", "sleep 3600"]})
+    network = default_network(platform)
+    ecs.create_service(serviceName="lost", taskDefinition="lost", desiredCount=1, launchType="FARGATE", networkConfiguration=network)
+    old = eventually(lambda: ecs.list_tasks(serviceName="lost")["taskArns"])[0]
+    wait_for(platform, old, "RUNNING")
+    task_id = old.rsplit("/", 1)[1]
+    agents = pathlib.Path(platform.data, "agent")
+    platform.kill()
+    os.kill(platform.child("agent"), signal.SIGKILL)
+    mounts = [line.split()[1] for line in open("/proc/mounts") if line.split()[1].startswith(f"{agents}/")]
+    for mount in sorted(mounts, reverse=True):
+        subprocess.run(["umount", "-l", mount], check=True)
+    shutil.rmtree(agents)
+    platform.start()
+
+    lost = wait_for(platform, old, "STOPPED")
+    assert lost["stopCode"] == "TerminationNotice"
+    assert lost["stoppedReason"] == "ECS is performing maintenance on the underlying infrastructure hosting the task."
+    new = eventually(lambda: [arn for arn in ecs.list_tasks(serviceName="lost")["taskArns"] if arn != old])[0]
+    wait_for(platform, new, "RUNNING")
+    # Nothing of the old one runs on, and the host takes tasks again.
+    find = ["find", "/sys/fs/cgroup", "-name", task_id]
+    eventually(lambda: subprocess.run(find, capture_output=True, text=True).stdout == "")
+    assert platform.stop() == 0

@@ -1,5 +1,6 @@
 """Tasks on Fargate as the agent runs them: order, health, stopping, limits, failures, logs."""
 
+import json
 import re
 import time
 import uuid
@@ -222,6 +223,52 @@ def test_r90_a_dependency_that_is_late_ends_the_task(platform, image):
     assert "container ordering dependency [slow] for target [main] has timed out" in ends["main"]["reason"], ended
     assert "exitCode" not in ends["main"], ends
     assert ended["stopCode"] == "TaskFailedToStart" and "startedAt" not in ended, (ended["stopCode"], ended["stoppedReason"])
+
+
+def test_r90_a_task_is_told_of_itself_as_on_fargate(platform, image):
+    logs = group(platform)
+    base = "wget -qO- $ECS_CONTAINER_METADATA_URI_V4"
+    script = "; ".join(
+        [
+            f"echo task $({base}/task)",
+            f"echo tags $({base}/taskWithTags)",
+            f"echo self $({base})",
+            f"echo first $({base}/stats)",
+            "i=0; while [ $i -lt 20000 ]; do i=$((i+1)); done; sleep 1",
+            f"echo second $({base}/stats)",
+            f"echo all $({base}/task/stats)",
+            "echo done",
+        ]
+    )
+    definition = register(platform, named("metadata"), container(image, script, logConfiguration=logging(logs)))
+    arn = run_task(platform, definition, tags=[{"key": "team", "value": "blue"}])
+    wait_for(platform, arn, "STOPPED")
+    lines = eventually(lambda: [l for l in [log_lines(platform, logs, stream(arn))] if "done" in l])[0]
+    said = {line.split(" ", 1)[0]: json.loads(line.split(" ", 1)[1]) for line in lines if " " in line}
+
+    drift = said["task"]["ClockDrift"]
+    assert drift["ClockSynchronizationStatus"] in ("SYNCHRONIZED", "NOT_SYNCHRONIZED")
+    assert drift["ClockErrorBound"] >= 0 and re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", drift["ReferenceTimestamp"])
+    storage = said["task"]["EphemeralStorageMetrics"]
+    assert 0 <= storage["Utilized"] < storage["Reserved"] and storage["Reserved"] > 15_000
+    assert "TaskTags" not in said["task"] and "Errors" not in said["tags"]
+    assert said["tags"]["TaskTags"] == {"team": "blue"} and said["tags"]["TaskARN"] == arn
+
+    options = said["self"]["LogOptions"]
+    assert options == {"awslogs-group": logs, "awslogs-region": "us-east-1", "awslogs-stream": stream(arn)}
+
+    first, second = said["first"], said["second"]
+    assert second["id"] == said["self"]["DockerId"] and second["name"] == "main"
+    for reading in (first, second):
+        assert reading["cpu_stats"]["online_cpus"] >= 1 and reading["cpu_stats"]["system_cpu_usage"] > 0
+        assert 0 < reading["memory_stats"]["usage"] < reading["memory_stats"]["limit"] == 512 << 20
+        assert reading["memory_stats"]["stats"] and reading["pids_stats"]["current"] >= 1
+        assert reading["networks"]["eth0"]["tx_bytes"] >= 0
+    # What the difference is taken to.
+    assert second["precpu_stats"]["cpu_usage"] == first["cpu_stats"]["cpu_usage"]
+    assert second["cpu_stats"]["cpu_usage"]["total_usage"] > first["cpu_stats"]["cpu_usage"]["total_usage"]
+    assert second["preread"] == first["read"] and second["network_rate_stats"]["rx_bytes_per_sec"] >= 0
+    assert list(said["all"]) == [second["id"]] and said["all"][second["id"]]["name"] == "main"
 
 
 def test_r95_lines_of_several_and_of_great_length_arrive_as_events(platform, image):

@@ -6,7 +6,7 @@ import uuid
 import botocore.exceptions
 import pytest
 
-from conftest import default_network, eventually, register, task
+from conftest import Image, default_network, eventually, register, task
 
 
 @pytest.fixture
@@ -278,3 +278,40 @@ def test_r23_unless_the_operator_allows_it(own_platform):
     updated = ecs.update_service(service="web", loadBalancers=balancers)["service"]
     assert updated["loadBalancers"] == balancers
     assert [deployment["status"] for deployment in updated["deployments"]] == ["PRIMARY", "ACTIVE"]
+
+
+def test_r20_all_tasks_of_a_deployment_run_the_image_its_tag_meant_first(platform, ecs, name):
+    def push(version):
+        return Image(platform, name, tag="live", config={"Labels": {"version": version}})
+
+    first = push("1")
+    register(platform, name, container(first.uri))
+    create(platform, name, 1)
+    stable(platform, name)
+    second = push("2")
+    assert second.uri == first.uri and second.digest != first.digest
+    ecs.update_service(service=name, desiredCount=3)
+    stable(platform, name)
+    containers = [found["containers"][0] for found in running(platform, name)]
+    assert [c["imageDigest"] for c in containers] == [first.digest] * 3
+    # The tag is what was asked for, and what is shown.
+    assert {c["image"] for c in containers} == {first.uri}
+
+    # A new deployment asks again.
+    ecs.update_service(service=name, forceNewDeployment=True)
+    stable(platform, name)
+    assert [found["containers"][0]["imageDigest"] for found in running(platform, name)] == [second.digest] * 3
+
+    # Who does not want that gets what the tag means each time.
+    register(platform, name, container(first.uri, versionConsistency="disabled"))
+    ecs.update_service(service=name, taskDefinition=name, desiredCount=1)
+    stable(platform, name)
+    third = push("3")
+    ecs.update_service(service=name, desiredCount=2)
+    stable(platform, name)
+    digests = sorted(found["containers"][0]["imageDigest"] for found in running(platform, name))
+    assert digests == sorted([second.digest, third.digest])
+    shown = ecs.describe_task_definition(taskDefinition=name)["taskDefinition"]["containerDefinitions"][0]
+    assert shown["versionConsistency"] == "disabled"
+    with pytest.raises(botocore.exceptions.ClientError, match="Invalid versionConsistency"):
+        register(platform, name, container(first.uri, versionConsistency="sometimes"))

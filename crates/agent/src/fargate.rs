@@ -4,6 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use domain::agent_protocol::payload::Task;
+use domain::ecs::container_instance::HOST_ATTRIBUTE;
 use nix::sys::statfs::{FsType, statfs};
 
 use crate::identity::Offer;
@@ -44,7 +45,12 @@ const CAPABILITIES: &[&str] = &[
 ];
 
 /// What this host offers; numbers the operator gave go before the kernel's.
-pub fn offer(cpu: Option<i32>, memory: Option<i32>, availability_zone: &str) -> std::io::Result<Offer> {
+pub fn offer(
+    cpu: Option<i32>,
+    memory: Option<i32>,
+    availability_zone: &str,
+    directory: &Path,
+) -> std::io::Result<Offer> {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let memory = match memory {
         Some(memory) => memory,
@@ -52,12 +58,15 @@ pub fn offer(cpu: Option<i32>, memory: Option<i32>, availability_zone: &str) -> 
     };
     let mut attributes: Vec<(String, String)> =
         CAPABILITIES.iter().map(|name| ((*name).to_owned(), String::new())).collect();
+    // The place, not what is in it: this stays the same when the agent has forgotten everything.
+    let machine = format!("{}:{}", machine_id(), directory.display());
     let architecture = if cfg!(target_arch = "aarch64") { "arm64" } else { "x86_64" };
     for (name, value) in [
         ("ecs.os-type", "linux"),
         ("ecs.os-family", "LINUX"),
         ("ecs.cpu-architecture", architecture),
         ("ecs.availability-zone", availability_zone),
+        (HOST_ATTRIBUTE, &machine),
     ] {
         attributes.push((name.to_owned(), value.to_owned()));
     }
@@ -67,6 +76,14 @@ pub fn offer(cpu: Option<i32>, memory: Option<i32>, availability_zone: &str) -> 
         ports: Vec::new(),
         attributes,
     })
+}
+
+fn machine_id() -> String {
+    let id = std::fs::read_to_string("/etc/machine-id").unwrap_or_default().trim().to_owned();
+    if !id.is_empty() {
+        return id;
+    }
+    nix::unistd::gethostname().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
 }
 
 /// The host's memory in MiB.
@@ -123,7 +140,7 @@ mod tests {
 
     #[test]
     fn the_host_promises_no_memory_it_does_not_have() {
-        let offer = offer(None, None, "us-east-1a").expect("an offer");
+        let offer = offer(None, None, "us-east-1a", Path::new("/data")).expect("an offer");
         let total = i32::try_from(total_memory().expect("readable")).expect("fits");
         assert!(offer.memory > 0 && offer.memory < total);
         assert!(offer.attributes.contains(&("ecs.availability-zone".into(), "us-east-1a".into())));

@@ -1,5 +1,6 @@
 //! Who this agent is to the control plane: its cluster, its container instance, its keys and where its sessions go.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Mutex;
 use std::sync::PoisonError;
@@ -9,8 +10,8 @@ use api::ecs::{Attribute, RegisterContainerInstanceRequest, Resource};
 use domain::IdSource;
 use serde::{Deserialize, Serialize};
 
-use crate::aws::Client;
 use crate::aws::credentials::InstanceCredentials;
+use crate::aws::{CallError, Client};
 use crate::session::Backoff;
 use crate::state;
 
@@ -79,6 +80,12 @@ pub enum RegisterError {
 }
 
 impl Identity {
+    /// The tags of a resource, asked for as the instance.
+    pub async fn tags_of(&self, arn: &str) -> Result<BTreeMap<String, String>, CallError> {
+        let keys = self.credentials.keys("ecs").map_err(|why| CallError::Transport(why.to_string()))?;
+        self.client.tags(arn, &keys).await
+    }
+
     /// Registers, again under the same ARN if one is remembered, and tries for as long as the control plane is away.
     pub async fn register(
         client: Client,

@@ -18,7 +18,7 @@ pub mod session;
 mod start;
 mod state;
 
-pub use options::Options;
+pub use options::{IMAGE_CACHE, Options};
 pub use start::{Error, main, teardown};
 
 /// As Amazon's agent sends it with each handshake.

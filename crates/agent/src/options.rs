@@ -49,4 +49,10 @@ pub struct Options {
         value_delimiter = ','
     )]
     pub registry_mirrors: Vec<String>,
+    /// Most MiB of images to keep that no task uses.
+    #[arg(long, value_name = "MIB", default_value_t = IMAGE_CACHE, value_parser = clap::value_parser!(u64).range(..1 << 40))]
+    pub image_cache: u64,
 }
+
+/// MiB of images kept that no task uses, unless the operator says something else.
+pub const IMAGE_CACHE: u64 = 10 << 10;

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use domain::network::ENDPOINT_ADDRESS;
-use runtime::{Helper, ImageStore, Runtime, RuntimeOptions, StoreOptions};
+use runtime::{Group, Helper, ImageStore, Runtime, RuntimeOptions, StoreOptions};
 
 use crate::aws::credentials::InstanceCredentials;
 use crate::aws::{Client, Endpoint};
@@ -84,7 +84,7 @@ async fn serve(options: Options) -> Result<(), Error> {
     let images = tokio::task::spawn_blocking(move || ImageStore::open(store)).await;
     let images = images.map_err(|error| runtime_error(&error))?.map_err(|error| runtime_error(&error))?;
 
-    let offer = fargate::offer(options.cpu, options.memory, &zone)
+    let offer = fargate::offer(options.cpu, options.memory, &zone, &settings.directory)
         .map_err(|source| Error::Directory { what: "the host's memory".to_owned(), source })?;
     let (file, sequence) = (settings.directory.join("instance.json"), settings.directory.join("sequence.json"));
     let client = Client::new(endpoint);
@@ -103,6 +103,7 @@ async fn serve(options: Options) -> Result<(), Error> {
     host.remove_orphans(&records).await;
     tracing::info!(tasks = records.len(), "tasks found on disk");
     engine.restore(records);
+    tokio::spawn(host.clone().collect_images());
 
     let meter: tcs::Meter = {
         let host = host.clone();
@@ -159,6 +160,7 @@ fn settings(options: &Options, endpoint: &Endpoint, zone: &str) -> Result<Settin
             task_endpoint: options.task_endpoint.clone().unwrap_or_else(|| format!("http://{ENDPOINT_ADDRESS}:{port}")),
             mirrors,
             availability_zone: zone.to_owned(),
+            image_cache: options.image_cache << 20,
         })
 }
 
@@ -185,6 +187,9 @@ pub fn teardown(platform: &str, data_dir: &Path) -> Result<Vec<String>, Error> {
         if count > 0 {
             removed.push(format!("{count} {what}"));
         }
+    }
+    if let Ok(all_platforms) = Group::open("longshore") {
+        all_platforms.remove_if_empty();
     }
     let volumes = directory.join("volumes");
     let unmounted = runtime::rootfs::unmount_under(&volumes).map_err(|error| Error::Runtime(error.to_string()))?;

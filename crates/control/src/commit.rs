@@ -20,7 +20,7 @@ use crate::{
     events::{self, Edit},
     queue::Queue,
     service::{Census, INCONSISTENT, STARTED_WELL, pause},
-    task::{Draining, draining, host_is_lost, target_keys},
+    task::{Draining, draining, host_is_lost, is_absent, patience_ends, target_keys},
 };
 
 /// Makes tasks and takes back what they hold: the same code for RunTask and for services, which lives with the network.
@@ -115,6 +115,10 @@ fn commit_task(
             task.deprovisioned(now)
         }
         TaskStep::Lose => host_is_lost(tx, &task) && task.lost(now),
+        TaskStep::GiveUp if task.is_waiting() && patience_ends(tx, &task).is_some_and(|until| until <= now) => {
+            let absent = task.container_instance_arn.as_ref().is_some_and(|host| is_absent(tx, host.as_str()));
+            task.not_begun(absent, now)
+        }
         TaskStep::Forget if task.last_status == TaskStatus::Stopped => {
             tx.delete::<Task>(arn);
             return;
@@ -216,6 +220,11 @@ fn commit_service(
         return false;
     }
     stop_tasks(tx, plan, &mut edit, now);
+    if let Some(primary) = edit.service.deployments.iter_mut().find(|known| known.id == plan.expected.primary) {
+        for (container, digest) in &plan.images {
+            primary.image_digests.entry(container.clone()).or_insert_with(|| digest.clone());
+        }
+    }
     if plan.start > 0 {
         start_tasks(tx, plan.start, launcher, &mut edit, queue, ids, now);
     }
@@ -303,6 +312,7 @@ fn start_tasks(
             service: Some((service.arn.clone(), primary.id.clone())),
             container_instance_arn: None,
             load_balancers: primary.load_balancers.clone(),
+            image_digests: primary.image_digests.clone(),
             tags: task_tags(&service, &definition),
         };
         match launcher.launch(tx, new, &primary.network, ids, now) {

@@ -1,12 +1,12 @@
 //! The reconciler of tasks: what a task needs from the platform on its way from PROVISIONING to STOPPED. What it needs
 //! from its host, the host's agent sees for itself.
 
-use std::{net::IpAddr, time::Duration};
+use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use domain::{
     Timestamp,
     balancing::TargetRegistration,
-    ecs::{ContainerInstance, ContainerInstanceStatus, Task, TaskStatus},
+    ecs::{AgentAbsence, AgentConnection, ContainerInstance, ContainerInstanceStatus, Task, TaskStatus},
 };
 use store::Snapshot;
 
@@ -28,6 +28,8 @@ pub enum TaskStep {
     Deprovision,
     /// Its host is gone.
     Lose,
+    /// It was not begun in time.
+    GiveUp,
     /// It stopped long ago and is removed.
     Forget,
 }
@@ -44,6 +46,11 @@ pub fn reconcile(view: &Snapshot, arn: &str, now: Timestamp) -> Plan {
         }
         TaskStatus::Deprovisioning => step(TaskStep::Deprovision),
         _ if host_is_lost(view, &task) => step(TaskStep::Lose),
+        _ if task.is_waiting() => match patience_ends(view, &task) {
+            Some(until) if until <= now => step(TaskStep::GiveUp),
+            Some(until) => wait(until),
+            None => Plan::default(),
+        },
         TaskStatus::Activating => step(TaskStep::Activate),
         TaskStatus::Deactivating => match draining(view, &task) {
             Draining::NotYet => step(TaskStep::Drain),
@@ -80,6 +87,38 @@ pub(crate) fn draining(view: &Snapshot, task: &Task) -> Draining {
         }
     }
     latest.map_or(Draining::Done, Draining::Until)
+}
+
+/// When a task that nobody has begun is given up. What counts is the time in which it could have been: neither a
+/// control plane nor an agent that was away for a while ends a task.
+pub(crate) fn patience_ends(view: &Snapshot, task: &Task) -> Option<Timestamp> {
+    let host = task.container_instance_arn.as_ref()?;
+    let (since, patience) = match agent(view, host.as_str()) {
+        Agent::Absent(absence) => (absence.since, absence.patience),
+        // It acknowledged the task, or told that it cannot run it; only the network can still be missing.
+        Agent::Connected(_) if task.is_attached() => return None,
+        Agent::Connected(connection) => (connection.connected_at, connection.patience),
+        Agent::Unknown => return None,
+    };
+    Some(task.created_at.max(since) + patience)
+}
+
+enum Agent {
+    Connected(Arc<AgentConnection>),
+    Absent(Arc<AgentAbsence>),
+    Unknown,
+}
+
+/// Whether nobody is there to confirm a task's end.
+pub(crate) fn is_absent(view: &Snapshot, instance: &str) -> bool {
+    matches!(agent(view, instance), Agent::Absent(_))
+}
+
+fn agent(view: &Snapshot, instance: &str) -> Agent {
+    if let Some(connection) = view.get::<AgentConnection>(instance) {
+        return Agent::Connected(connection);
+    }
+    view.get::<AgentAbsence>(instance).map_or(Agent::Unknown, Agent::Absent)
 }
 
 /// Whether the host that the task was placed on has been deregistered. An agent that is not connected may come back.

@@ -3,7 +3,7 @@
 use domain::{
     Resource,
     balancing::ObservedHealth,
-    ecs::{AgentConnection, ContainerInstance, ContainerInstanceStatus, Service, Task},
+    ecs::{AgentAbsence, AgentConnection, ContainerInstance, ContainerInstanceStatus, Service, Task},
 };
 use store::{Change, Snapshot};
 
@@ -33,6 +33,10 @@ pub fn concerned(view: &Snapshot, change: &Change) -> Vec<Key> {
             tasks.map(|task| Key::Task(task.arn.to_string())).chain(waiting(view)).collect()
         }
         AgentConnection::KIND => waiting(view).collect(),
+        AgentAbsence::KIND => {
+            let tasks = view.find::<Task>(Task::ON_INSTANCE, &change.key).filter(|task| task.is_waiting());
+            tasks.map(|task| Key::Task(task.arn.to_string())).collect()
+        }
         ObservedHealth::KIND => {
             let group = change.key.rsplitn(3, '/').nth(2).unwrap_or_default();
             view.find::<Service>(Service::BY_TARGET_GROUP, group)

@@ -477,3 +477,34 @@ fn how_long_an_interface_takes() {
         println!("removing 153: {:.1} ms", begin.elapsed().as_secs_f64() * 1000.0);
     });
 }
+
+#[test]
+fn forwarding_is_switched_off_again_by_the_last_who_needs_it() {
+    world(|| {
+        let switch = "/proc/sys/net/ipv4/ip_forward";
+        let is_on = || std::fs::read_to_string(switch).unwrap().trim() == "1";
+        let block = "198.18.4.0/22".parse().unwrap();
+        let other = "1fab1e";
+        std::fs::write(switch, "0").unwrap();
+        outside::ensure_forwarding(PLATFORM, block).unwrap();
+        outside::ensure_forwarding(other, block).unwrap();
+        outside::remove(PLATFORM).unwrap();
+        assert!(is_on(), "another platform needs it");
+        let removed = outside::remove(other).unwrap();
+        assert!(!is_on(), "{removed:?}");
+        assert_eq!(crate::nft::list(&["list", "tables"]), "");
+        assert_eq!(outside::remove(other).unwrap(), Vec::<String>::new());
+
+        // Somebody else has come meanwhile.
+        outside::ensure_forwarding(PLATFORM, block).unwrap();
+        crate::nft::apply("add table ip somebody\n").unwrap();
+        outside::remove(PLATFORM).unwrap();
+        assert!(is_on());
+
+        // It was on before.
+        crate::nft::apply("delete table ip somebody\n").unwrap();
+        outside::ensure_forwarding(PLATFORM, block).unwrap();
+        outside::remove(PLATFORM).unwrap();
+        assert!(is_on());
+    });
+}

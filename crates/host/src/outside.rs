@@ -17,6 +17,12 @@ use crate::{
     router::{ROUTER_MAC, Uplink},
 };
 
+/// Whether the host forwards packets at all: one switch for everybody on it.
+const FORWARD: &str = "/proc/sys/net/ipv4/ip_forward";
+/// An empty table that says: one of our platforms has switched that on. It goes with the machine's next start, as the
+/// switch's position does, and belongs to all platforms of the machine.
+const FORWARDING_MARK: &str = "ls_forwarding";
+
 /// Makes the host's side what it must be: `public` are the public addresses in each VPC, by VPC id. Other VPCs' links
 /// and routes are removed. Returns what could not be had, for people.
 pub(crate) fn ensure(
@@ -58,9 +64,9 @@ pub(crate) fn ensure(
 
 /// Makes the host forward our packets, and translate those that go further than the host. Idempotent.
 pub(crate) fn ensure_forwarding(platform: &str, block: Cidr) -> io::Result<()> {
-    let forward = "/proc/sys/net/ipv4/ip_forward";
-    if fs::read_to_string(forward)?.trim() != "1" {
-        fs::write(forward, "1")?;
+    if fs::read_to_string(FORWARD)?.trim() != "1" {
+        nft::apply(&format!("add table ip {FORWARDING_MARK}\n"))?;
+        fs::write(FORWARD, "1")?;
     }
     let (table, links) = (names::table(platform), names::link_prefix(platform));
     nft::apply(&format!(
@@ -129,8 +135,7 @@ fn iptables(arguments: &[&str]) -> io::Result<Option<String>> {
     }
 }
 
-/// Removes everything of the platform from the host's namespace and says what it was. That the host forwards stays:
-/// others may have come to rely on it.
+/// Removes everything of the platform from the host's namespace and says what it was.
 pub(crate) fn remove(platform: &str) -> io::Result<Vec<String>> {
     let mut removed = Vec::new();
     let mut host = Netlink::open()?;
@@ -158,5 +163,28 @@ pub(crate) fn remove(platform: &str) -> io::Result<Vec<String>> {
             }
         }
     }
+    removed.extend(restore_forwarding()?);
     Ok(removed)
+}
+
+/// Switches forwarding off again, if it was us who switched it on, no other platform of ours is there, and nobody else
+/// has set up packet filtering or translation meanwhile: who has may rely on it, as Docker does, which finds it on and
+/// leaves it so. A router that stops routing is worse than a switch left on.
+fn restore_forwarding() -> io::Result<Option<String>> {
+    let tables = nft::list(&["list", "tables"]);
+    let tables: Vec<&str> = tables.lines().filter_map(|line| line.split_whitespace().nth(2)).collect();
+    if !tables.contains(&FORWARDING_MARK) {
+        return Ok(None);
+    }
+    let is_platform = |name: &str| name.strip_prefix("ls_").is_some_and(|digits| digits.len() == 6);
+    if tables.iter().any(|name| is_platform(name)) {
+        return Ok(None);
+    }
+    let others = tables.iter().any(|name| *name != FORWARDING_MARK)
+        || fs::read_to_string("/proc/net/ip_tables_names").is_ok_and(|names| !names.trim().is_empty());
+    if !others {
+        fs::write(FORWARD, "0")?;
+    }
+    nft::apply(&format!("delete table ip {FORWARDING_MARK}\n"))?;
+    Ok((!others).then(|| "forwarding, which was off before".to_owned()))
 }

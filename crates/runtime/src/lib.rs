@@ -9,6 +9,7 @@
 //! single-threaded owner per container (`shim`). A binary that uses this crate calls [`dispatch`] first thing in `main`.
 
 pub mod cgroup;
+mod clock;
 pub mod container;
 mod files;
 pub mod fuzz;
@@ -20,14 +21,15 @@ pub mod rootfs;
 use std::ffi::OsString;
 
 pub use cgroup::{CgroupError, Group, Limits, Stats};
+pub use clock::{ClockAccuracy, clock_accuracy};
 pub use container::{
     Container, ContainerError, ContainerSpec, DestroyReport, Device, ExecOutcome, ExecSpec, Exit, File, LogLimits,
     Mount, Runtime, RuntimeOptions, State, Tmpfs, Ulimit, WhenFull,
 };
 pub use helper::Helper;
 pub use image::{
-    Digest, Endpoint, GcReport, HealthCheck, Image, ImageConfig, ImageError, ImageStore, PullNetwork, PullProgress,
-    PullRequest, Reference, RegistryAuth, StoreOptions, UnpackLimits,
+    CacheBounds, Digest, Endpoint, GcReport, HealthCheck, Image, ImageConfig, ImageError, ImageStore, Pin, PullNetwork,
+    PullProgress, PullRequest, Reference, RegistryAuth, StoreOptions, UnpackLimits,
 };
 pub use logs::{LogLine, LogReader, Stream};
 pub use rootfs::{EphemeralVolume, Rootfs, RootfsError};

@@ -8,6 +8,8 @@
 
 #[path = "support/adoption.rs"]
 mod adoption;
+#[path = "support/collection.rs"]
+mod collection;
 #[path = "support/images.rs"]
 mod images;
 #[path = "support/independent.rs"]
@@ -80,7 +82,8 @@ const TESTS: &[Test] = tests![
     images::hostile_layers_change_nothing,
     images::downloads_are_shared_and_continued,
     images::an_interrupted_pull_leaves_nothing,
-    images::unused_images_are_collected,
+    collection::unused_images_are_collected,
+    collection::unused_images_are_kept_within_bounds,
     images::a_full_disk_is_told,
     images::a_pull_stays_in_its_network,
     independent::debians_registry,

@@ -89,6 +89,9 @@ pub struct UpArgs {
     /// Where images of another registry come from instead, e.g. docker.io=http://127.0.0.1:5000. Can be repeated.
     #[arg(long, value_name = "REGISTRY=URL")]
     pub registry_mirror: Vec<String>,
+    /// Most MiB of pulled images to keep that no task uses.
+    #[arg(long, value_name = "MIB", default_value_t = agent::IMAGE_CACHE, value_parser = clap::value_parser!(u64).range(..1 << 40))]
+    pub image_cache: u64,
 }
 
 /// Options of `demo`.

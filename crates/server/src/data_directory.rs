@@ -75,6 +75,9 @@ pub struct Settings {
     pub hosts: bool,
     /// Mirrors of other registries, `REGISTRY=URL`.
     pub registry_mirrors: Vec<String>,
+    /// MiB of images that may stay unused.
+    #[serde(default)]
+    pub image_cache: u64,
     /// Platform time at `clock_system`, and how many times faster than the system's it runs.
     pub clock: Timestamp,
     /// The system's time when `clock` was right.

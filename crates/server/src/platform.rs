@@ -66,6 +66,12 @@ impl ControlPlane {
     pub async fn start(data: &DataDirectory, settings: &Settings) -> Result<Arc<Self>, Error> {
         let clock = settings.clock();
         let store = Store::open(store::embedded::open(Path::new("state"))?, kinds())?;
+        // Before the reconcilers look for the first time.
+        let waiting = store.transact(|tx| {
+            services::ecs::await_agents(tx, &clock);
+            Ok::<(), std::convert::Infallible>(())
+        });
+        waiting.await?;
         let authority =
             Authority::new(settings.account.clone(), data.root_key()?, data.fargate_host_key()?, data.sealing_key()?);
         let options = Options {

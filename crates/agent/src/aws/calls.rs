@@ -1,5 +1,7 @@
 //! The operations the agent uses, each as one function.
 
+use std::collections::BTreeMap;
+
 use api::{ecr, ecs, logs};
 use base64::Engine as _;
 use domain::agent_protocol::payload::RoleCredentials;
@@ -56,6 +58,15 @@ impl Client {
         let _: ecs::SubmitTaskStateChangeResponse =
             self.call(&ecs::operation::SUBMIT_TASK_STATE_CHANGE, &input, keys).await?;
         Ok(())
+    }
+
+    /// The tags of a resource.
+    pub async fn tags(&self, arn: &str, keys: &Keys) -> Result<BTreeMap<String, String>, CallError> {
+        let input = ecs::ListTagsForResourceRequest { resource_arn: Some(arn.to_owned()) };
+        let output: ecs::ListTagsForResourceResponse =
+            self.call(&ecs::operation::LIST_TAGS_FOR_RESOURCE, &input, keys).await?;
+        let tags = output.tags.unwrap_or_default().into_iter();
+        Ok(tags.map(|tag| (tag.key.unwrap_or_default(), tag.value.unwrap_or_default())).collect())
     }
 
     /// User name and password of a registry.

@@ -76,7 +76,11 @@ impl Driver for Made {
             return Err(Failure("CannotPullContainerError: no".into()));
         }
         resolved(format!("sha256:{}", task.containers[index].name));
-        Ok(Pulled { digest: format!("sha256:{}", task.containers[index].name), stop_signal: None })
+        Ok(Pulled {
+            digest: format!("sha256:{}", task.containers[index].name),
+            manifest: "m".into(),
+            stop_signal: None,
+        })
     }
     async fn start(&self, order: StartOrder) -> Result<Timestamp, Failure> {
         let name = &order.task.containers[order.index].name;

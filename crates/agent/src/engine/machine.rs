@@ -63,6 +63,8 @@ pub struct Failure(pub String);
 pub struct Pulled {
     /// What the tag pointed at.
     pub digest: String,
+    /// The manifest for this host's platform: the image itself.
+    pub manifest: String,
     /// The image's stop signal.
     pub stop_signal: Option<String>,
 }
@@ -224,6 +226,7 @@ pub fn pulled(record: &mut TaskRecord, index: usize, outcome: Result<Pulled, Fai
     match outcome {
         Ok(pulled) => {
             container.image_digest = Some(pulled.digest);
+            container.manifest_digest = Some(pulled.manifest);
             container.stop_signal = pulled.stop_signal;
             container.status = ContainerStatus::Pulled;
         }

@@ -97,6 +97,9 @@ pub struct ContainerRecord {
     pub former_ids: Vec<String>,
     /// What the image's tag pointed at.
     pub image_digest: Option<String>,
+    /// The manifest it runs, once its image is here.
+    #[serde(default)]
+    pub manifest_digest: Option<String>,
     /// The image's stop signal.
     pub stop_signal: Option<String>,
     /// Set once it ended by itself.
@@ -246,6 +249,7 @@ impl ContainerRecord {
             runtime_id: None,
             former_ids: Vec::new(),
             image_digest: None,
+            manifest_digest: None,
             stop_signal: None,
             exit_code: None,
             reason: None,

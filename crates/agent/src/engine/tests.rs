@@ -42,7 +42,12 @@ fn ready(containers: Vec<Container>) -> TaskRecord {
     let mut record = TaskRecord::new(task(containers));
     machine::provisioned(&mut record, Ok(()));
     for index in 0..record.containers.len() {
-        machine::pulled(&mut record, index, Ok(Pulled { digest: "sha256:1".into(), stop_signal: None }), Timestamp(1));
+        machine::pulled(
+            &mut record,
+            index,
+            Ok(Pulled { digest: "sha256:1".into(), manifest: "m".into(), stop_signal: None }),
+            Timestamp(1),
+        );
     }
     record
 }
@@ -65,9 +70,19 @@ fn a_task_is_provisioned_and_pulled_side_by_side() {
     let mut record = TaskRecord::new(task(vec![container("a", true, &[]), container("b", false, &[("a", "START")])]));
     assert_eq!(next(&mut record, 0), [Action::Provision, Action::Pull(0), Action::Pull(1)]);
     machine::provisioned(&mut record, Ok(()));
-    machine::pulled(&mut record, 0, Ok(Pulled { digest: "d".into(), stop_signal: None }), Timestamp(5));
+    machine::pulled(
+        &mut record,
+        0,
+        Ok(Pulled { digest: "d".into(), manifest: "m".into(), stop_signal: None }),
+        Timestamp(5),
+    );
     assert_eq!(next(&mut record, 6), [Action::Pull(1)]);
-    machine::pulled(&mut record, 1, Ok(Pulled { digest: "d".into(), stop_signal: None }), Timestamp(7));
+    machine::pulled(
+        &mut record,
+        1,
+        Ok(Pulled { digest: "d".into(), manifest: "m".into(), stop_signal: None }),
+        Timestamp(7),
+    );
     assert_eq!((record.pull_started_at, record.pull_stopped_at), (Some(Timestamp(0)), Some(Timestamp(7))));
     assert_eq!(next(&mut record, 8), [Action::Start(0)]);
     start(&mut record, 0, 9);
@@ -309,7 +324,7 @@ fn turn(record: &mut TaskRecord, busy: &mut InFlight, pick: u8, fate: u8, now: i
         }
         1 => {
             busy.pull.remove(&index);
-            let pulled = Pulled { digest: "d".into(), stop_signal: None };
+            let pulled = Pulled { digest: "d".into(), manifest: "m".into(), stop_signal: None };
             machine::pulled(record, index, if fails { Err(Failure("no".into())) } else { Ok(pulled) }, Timestamp(now));
         }
         2 => {

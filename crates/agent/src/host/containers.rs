@@ -49,6 +49,12 @@ impl Host {
         }
         let image = task.containers.get(index).map(|container| container.image.clone()).unwrap_or_default();
         let reference = image.parse().map_err(|error| reasons::pull(&error, &image, "", 1))?;
+        // The one that was pulled for it, though its tag may have moved on.
+        let record = self.view(&task.arn);
+        let digest = record.and_then(|record| record.containers.get(index)?.manifest_digest.as_ref()?.parse().ok());
+        if let Some(image) = digest.and_then(|digest| self.images.exactly(&reference, &digest)) {
+            return Ok(Arc::new(image));
+        }
         let mut request = PullRequest::new(reference);
         request.missing_only = true;
         let found = self.images.pull(request, Arc::new(|_| {})).await;

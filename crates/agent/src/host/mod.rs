@@ -2,6 +2,7 @@
 //!
 //! What is particular to Fargate (where a task's network is, what the instance advertises) is in [`crate::fargate`].
 
+mod collect;
 mod containers;
 mod provision;
 mod pull;
@@ -16,7 +17,7 @@ use std::time::Duration;
 use domain::agent_protocol::payload::Task;
 use domain::{Clock, IdSource, Timestamp};
 use runtime::{Container, ImageStore, Runtime};
-use tokio::sync::{OnceCell, watch};
+use tokio::sync::{Notify, OnceCell, watch};
 
 use crate::engine::Engine;
 use crate::engine::driver::{Driver, Found, StartOrder};
@@ -43,6 +44,8 @@ pub struct Settings {
     pub mirrors: Vec<(String, String)>,
     /// The instance's availability zone.
     pub availability_zone: String,
+    /// Most bytes of images that no task uses.
+    pub image_cache: u64,
 }
 
 impl Settings {
@@ -80,6 +83,7 @@ pub struct Host {
     runtime: Arc<Runtime>,
     images: Arc<ImageStore>,
     pulled: Mutex<HashMap<(String, usize), Arc<runtime::Image>>>,
+    collector: Notify,
     endpoints: Mutex<HashMap<String, Arc<OnceCell<Endpoint>>>>,
     drains: Mutex<HashMap<String, watch::Receiver<bool>>>,
     engine: OnceLock<Weak<Engine<Host>>>,
@@ -107,6 +111,7 @@ impl Host {
             runtime,
             images,
             pulled: Mutex::default(),
+            collector: Notify::new(),
             endpoints: Mutex::default(),
             drains: Mutex::default(),
             engine: OnceLock::new(),
@@ -159,6 +164,7 @@ impl Host {
             }
         }
         let tasks: HashSet<&str> = records.iter().map(TaskRecord::id).collect();
+        provision::remove_orphan_groups(&self.settings, &tasks).await;
         provision::remove_orphan_volumes(&self.settings, &tasks).await;
     }
 }

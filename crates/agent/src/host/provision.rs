@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use domain::agent_protocol::payload::{EPHEMERAL_STORAGE, Task};
+use domain::ecs::status::reason;
 use runtime::{EphemeralVolume, Group, Limits};
 use tokio::time::Instant;
 
@@ -105,6 +106,16 @@ impl Host {
         let netns = self.wait_for_network(task).await?;
         let Some(engine) = self.engine.get().cloned() else { return Ok(()) };
         let context = metadata::Context {
+            tags: {
+                let (identity, arn) = (self.identity.clone(), task.arn.clone());
+                Arc::new(move || {
+                    let (identity, arn) = (identity.clone(), arn.clone());
+                    let tags: metadata::Tags = Box::pin(async move { identity.tags_of(&arn).await });
+                    tags
+                })
+            },
+            netns: netns.clone(),
+            readings: Arc::default(),
             task_arn: task.arn.clone(),
             availability_zone: task.zone.clone().unwrap_or_else(|| self.settings.availability_zone.clone()),
             roles: self.roles.clone(),
@@ -146,8 +157,7 @@ impl Host {
         while !fargate::is_netns(&netns) {
             looks += 1;
             if Instant::now() > deadline {
-                let why = "the network interface was not attached in time";
-                return Err(reasons::resource("failed to configure ENI", &why));
+                return Err(Failure(reason::NETWORK_TIMEOUT.to_owned()));
             }
             if looks.is_multiple_of(20) && !self.is_wanted(&task.arn) {
                 return Err(Failure("the task was stopped".to_owned()));
@@ -180,6 +190,7 @@ impl Host {
         for index in 0..record.containers.len() {
             lock(&self.pulled).remove(&(arn.clone(), index));
         }
+        self.collector.notify_one();
         let (image, mount) = volume_paths(&self.settings, record.volume.as_deref().unwrap_or(record.id()));
         remove_volume(image, mount).await;
         let group = self.settings.task_cgroup(record.id());
@@ -229,6 +240,21 @@ async fn remove_volume(image: PathBuf, mount: PathBuf) {
 fn remove_leftovers(image: &Path, mount: &Path) -> Result<(), String> {
     let _ = std::fs::remove_dir(mount);
     crate::state::remove(image).map_err(|error| error.to_string())
+}
+
+/// Ends what runs in the cgroups of tasks that are in no record: a host that has lost its directory has lost all else
+/// it knew of them.
+pub(super) async fn remove_orphan_groups(settings: &Settings, known: &HashSet<&str>) {
+    let Ok(all) = Group::open(&settings.cgroup()) else { return };
+    for name in all.children().into_iter().filter(|name| !known.contains(name.as_str())) {
+        let Ok(group) = Group::open(&settings.task_cgroup(&name)) else { continue };
+        let removed = tokio::task::spawn_blocking(move || (group.kill(), group.remove())).await;
+        match removed {
+            Ok((processes, Ok(()))) => tracing::warn!(task = name, processes, "ended what ran of a task nobody knows"),
+            Ok((_, Err(error))) => tracing::warn!(task = name, %error, "an orphaned cgroup could not be removed"),
+            Err(error) => tracing::warn!(task = name, %error, "an orphaned cgroup could not be removed"),
+        }
+    }
 }
 
 /// Removes ephemeral storage of tasks that are in no record.

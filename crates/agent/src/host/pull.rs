@@ -72,9 +72,11 @@ impl Host {
         };
         let pulled = Pulled {
             digest: image.index_digest.as_ref().unwrap_or(&image.digest).to_string(),
+            manifest: image.digest.to_string(),
             stop_signal: image.config.stop_signal.clone(),
         };
         lock(&self.pulled).insert((task.arn.clone(), index), Arc::new(image));
+        self.collector.notify_one();
         Ok(pulled)
     }
 

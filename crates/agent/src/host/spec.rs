@@ -201,7 +201,7 @@ fn files(task: &Task, host: &HostConfig) -> Vec<File> {
 #[cfg(test)]
 mod tests {
     use domain::agent_protocol::payload::{ElasticNetworkInterface, Ipv4Address, RoleCredentials};
-    use runtime::ImageConfig;
+    use runtime::{ImageConfig, Pin};
 
     use super::*;
 
@@ -215,7 +215,15 @@ mod tests {
             ..ImageConfig::default()
         };
         let reference = "nginx".parse().expect("a reference");
-        Image { reference, digest, index_digest: None, config, layers: vec!["/layer".into()], size: 0 }
+        Image {
+            reference,
+            digest,
+            index_digest: None,
+            config,
+            layers: vec!["/layer".into()],
+            size: 0,
+            pin: Pin::default(),
+        }
     }
 
     fn settings() -> Settings {
@@ -225,6 +233,7 @@ mod tests {
             task_endpoint: "http://169.254.169.252:4580".into(),
             mirrors: Vec::new(),
             availability_zone: "us-east-1a".into(),
+            image_cache: 0,
         }
     }
 

@@ -1,6 +1,7 @@
 //! The metadata documents of a task and its containers, versions 2 to 4, with the members Fargate gives them.
 
 use domain::Timestamp;
+use domain::agent_protocol::docker::LogConfig;
 use domain::agent_protocol::payload::{Container, Task};
 use serde_json::{Map, Value, json};
 
@@ -9,6 +10,7 @@ use crate::engine::health::HealthStatus;
 use crate::engine::record::{
     ContainerRecord, ContainerStatus, Desired, TaskRecord, TaskStatus, docker_config, docker_host_config,
 };
+use crate::logs::awslogs::options::Options;
 
 /// RFC 3339 with nanoseconds, UTC.
 fn rfc3339(time: Timestamp) -> String {
@@ -33,7 +35,7 @@ pub fn container(record: &TaskRecord, container: &ContainerRecord, version: u8) 
     set("Name", json!(container.name));
     set("DockerName", json!(container.name));
     if let Some(definition) = definition {
-        set("Image", json!(definition.image));
+        set("Image", json!(definition.defined_image.as_ref().unwrap_or(&definition.image)));
     }
     set("ImageID", json!(container.image_digest.clone().unwrap_or_default()));
     if let Some(definition) = definition {
@@ -75,7 +77,7 @@ pub fn container(record: &TaskRecord, container: &ContainerRecord, version: u8) 
     if version >= 4 {
         if let Some(log) = definition.and_then(|definition| docker_host_config(definition).log_config) {
             set("LogDriver", json!(log.kind));
-            set("LogOptions", json!(log.config));
+            set("LogOptions", log_options(record, container, &log));
         }
         if let Some(definition) = definition.filter(|definition| !definition.container_arn.is_empty()) {
             set("ContainerARN", json!(definition.container_arn));
@@ -113,6 +115,17 @@ fn labels(record: &TaskRecord, container: &ContainerRecord, definition: &Contain
         labels[name] = json!(value);
     }
     labels
+}
+
+/// The options as the driver takes them: with the stream that the prefix has become.
+fn log_options(record: &TaskRecord, container: &ContainerRecord, log: &LogConfig) -> Value {
+    let mut shown = json!(log.config);
+    if let (Ok(Some(options)), Value::Object(shown)) = (Options::new(log), &mut shown) {
+        shown.remove("awslogs-stream-prefix");
+        let id = container.runtime_id.as_deref().unwrap_or_default();
+        shown.insert("awslogs-stream".to_owned(), json!(options.stream(&container.name, record.id(), id)));
+    }
+    shown
 }
 
 fn cluster(task: &Task) -> &str {
@@ -203,14 +216,36 @@ pub fn task(context: &Context, record: &TaskRecord, version: u8) -> Value {
         if let Some((used, total)) = (context.storage)() {
             set("EphemeralStorageMetrics", json!({ "Utilized": used >> 20, "Reserved": total >> 20 }));
         }
+        if let Ok(accuracy) = runtime::clock_accuracy() {
+            set("ClockDrift", clock_drift(accuracy, domain::Clock::system_now()));
+        }
         set("FaultInjectionEnabled", json!(false));
     }
     Value::Object(out)
 }
 
+/// How far the host's clock may be from UTC, in milliseconds, and when that was so.
+fn clock_drift(accuracy: runtime::ClockAccuracy, now: Timestamp) -> Value {
+    json!({
+        "ClockErrorBound": accuracy.error_bound.as_secs_f64() * 1000.0,
+        "ReferenceTimestamp": rfc3339(Timestamp(now.millis() / 1000 * 1000)),
+        "ClockSynchronizationStatus": if accuracy.synchronized { "SYNCHRONIZED" } else { "NOT_SYNCHRONIZED" },
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_clock_is_told_in_milliseconds_and_whole_seconds() {
+        let accuracy =
+            runtime::ClockAccuracy { error_bound: std::time::Duration::from_micros(545), synchronized: true };
+        let told = clock_drift(accuracy, Timestamp(1_631_033_864_123));
+        assert_eq!(told["ClockErrorBound"], 0.545);
+        assert_eq!(told["ReferenceTimestamp"], "2021-09-07T16:57:44Z");
+        assert_eq!(told["ClockSynchronizationStatus"], "SYNCHRONIZED");
+    }
 
     #[test]
     fn a_subnet_is_read_from_its_gateway() {

@@ -7,14 +7,18 @@
 mod documents;
 mod limiter;
 mod listener;
+mod network;
 mod server;
-mod stats;
+pub mod stats;
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::pin::Pin;
 use std::sync::Arc;
 
 use tokio::task::AbortHandle;
 
+use crate::aws::CallError;
 use crate::engine::record::TaskRecord;
 use crate::roles::Roles;
 
@@ -36,7 +40,16 @@ pub struct Context {
     pub stats: Statistics,
     /// Used and total bytes of the task's ephemeral storage.
     pub storage: Arc<dyn Fn() -> Option<(u64, u64)> + Send + Sync>,
+    /// Asks the control plane for the task's tags.
+    pub tags: Arc<dyn Fn() -> Tags + Send + Sync>,
+    /// The task's network namespace.
+    pub netns: PathBuf,
+    /// What was read of its containers before.
+    pub readings: Arc<stats::Readings>,
 }
+
+/// Tags on their way.
+pub type Tags = Pin<Box<dyn Future<Output = Result<BTreeMap<String, String>, CallError>> + Send>>;
 
 /// A task's endpoint; closes when dropped.
 pub struct Endpoint {

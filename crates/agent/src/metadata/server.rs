@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use http::request::Parts;
 use http::{HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::Full;
 use hyper::body::Incoming;
@@ -17,6 +18,7 @@ use tokio::sync::Semaphore;
 
 use super::limiter::{Limiter, STEADY};
 use super::{Context, documents, stats};
+use crate::aws::CallError;
 use crate::engine::record::{ContainerRecord, TaskRecord};
 use crate::roles::Lookup;
 
@@ -39,9 +41,12 @@ pub async fn run(listener: TcpListener, context: Context) {
         };
         let shared = shared.clone();
         tokio::spawn(async move {
-            let service = service_fn(move |request| {
+            let service = service_fn(move |request: Request<Incoming>| {
                 let shared = shared.clone();
-                async move { Ok::<_, Infallible>(answer(&shared.0, &shared.1, &request)) }
+                async move {
+                    let (head, _) = request.into_parts();
+                    Ok::<_, Infallible>(answer(&shared.0, &shared.1, &head).await)
+                }
             });
             let mut server = http1::Builder::new();
             server.timer(TokioTimer::new()).header_read_timeout(Duration::from_secs(15)).max_buf_size(64 << 10);
@@ -52,9 +57,9 @@ pub async fn run(listener: TcpListener, context: Context) {
     }
 }
 
-fn answer(context: &Context, limiter: &Limiter, request: &Request<Incoming>) -> Response<Full<Bytes>> {
+async fn answer(context: &Context, limiter: &Limiter, request: &Parts) -> Response<Full<Bytes>> {
     let (status, body) = if limiter.admit(Instant::now()) {
-        route(context, request.method(), request.uri().path(), request.uri().query().unwrap_or_default())
+        route(context, &request.method, request.uri.path(), request.uri.query().unwrap_or_default()).await
     } else {
         (StatusCode::TOO_MANY_REQUESTS, Value::String("You have reached maximum request limit.".to_owned()))
     };
@@ -70,7 +75,7 @@ fn answer(context: &Context, limiter: &Limiter, request: &Request<Incoming>) -> 
 }
 
 /// One request, freed of its connection.
-pub fn route(context: &Context, method: &Method, path: &str, query: &str) -> (StatusCode, Value) {
+pub async fn route(context: &Context, method: &Method, path: &str, query: &str) -> (StatusCode, Value) {
     if method != Method::GET {
         return (StatusCode::METHOD_NOT_ALLOWED, Value::String("method not allowed".to_owned()));
     }
@@ -90,11 +95,39 @@ pub fn route(context: &Context, method: &Method, path: &str, query: &str) -> (St
                 [] => of_container(context, id, "", number),
                 ["stats"] => of_container(context, id, "stats", number),
                 ["task"] => known(context, id, number, |_, _| task_wide(context, "", number)),
+                ["taskWithTags"] if number == 4 => {
+                    let (status, mut body) = known(context, id, number, |_, _| task_wide(context, "", number));
+                    if status == StatusCode::OK {
+                        tags(context, &mut body).await;
+                    }
+                    (status, body)
+                }
                 ["task", "stats"] => known(context, id, number, |_, _| task_wide(context, "stats", number)),
                 _ => not_found(path),
             }
         }
         _ => not_found(path),
+    }
+}
+
+/// Adds the task's tags, or why they could not be had. A Fargate task has no container instance to show tags of.
+async fn tags(context: &Context, body: &mut Value) {
+    match (context.tags)().await {
+        Ok(tags) if tags.is_empty() => {}
+        Ok(tags) => body["TaskTags"] = json!(tags),
+        Err(error) => {
+            let (code, message, status) = match &error {
+                CallError::Service(error) => (error.code(), error.message().to_owned(), error.http_status()),
+                CallError::Transport(text) => ("InternalServerError", text.clone(), 500),
+            };
+            body["Errors"] = json!([{
+                "ErrorField": "TaskTags",
+                "ErrorCode": code,
+                "ErrorMessage": message,
+                "StatusCode": status,
+                "ResourceARN": context.task_arn,
+            }]);
+        }
     }
 }
 
@@ -161,7 +194,7 @@ fn known(
 fn of_container(context: &Context, id: &str, what: &str, version: u8) -> (StatusCode, Value) {
     known(context, id, version, |record, container| {
         let body = match what {
-            "stats" => stats::of_container(context, container),
+            "stats" => stats::of_container(context, record, container),
             _ => documents::container(record, container, version),
         };
         (StatusCode::OK, body)

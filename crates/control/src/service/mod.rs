@@ -5,9 +5,10 @@
 //! can stand beside it.
 
 mod census;
+mod images;
 mod rolling;
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use domain::{
     Timestamp,
@@ -59,6 +60,8 @@ pub struct ServicePlan {
     pub service: String,
     /// What must still hold when the plan is applied.
     pub expected: Expectation,
+    /// Image digests that the newest deployment is to keep to, by container.
+    pub images: BTreeMap<String, String>,
     /// Tasks to start for the newest deployment.
     pub start: u32,
     /// Tasks to stop.
@@ -79,7 +82,8 @@ pub struct ServicePlan {
 
 impl ServicePlan {
     fn is_empty(&self) -> bool {
-        self.start == 0
+        self.images.is_empty()
+            && self.start == 0
             && self.stop.is_empty()
             && self.retire.is_empty()
             && !self.complete
@@ -100,6 +104,7 @@ pub fn reconcile(view: &Snapshot, arn: &str, now: Timestamp) -> Plan {
     let mut plan = ServicePlan {
         service: arn.to_owned(),
         expected: census.expectation(&service),
+        images: BTreeMap::new(),
         start: 0,
         stop: Vec::new(),
         retire: Vec::new(),
@@ -114,7 +119,10 @@ pub fn reconcile(view: &Snapshot, arn: &str, now: Timestamp) -> Plan {
         plan.stop = census.alive().map(|member| scaling(&service, member)).collect();
         plan.deactivate = census.members.is_empty();
     } else {
-        again_at = rolling::step(&service, &census, now, &mut plan).into_iter().chain(again_at).min();
+        let images = images::Images::look(view, &service);
+        plan.images = images.found;
+        again_at =
+            rolling::step(&service, &census, images.first_only, now, &mut plan).into_iter().chain(again_at).min();
         settle(&service, &census, &mut plan);
     }
     let step = (!plan.is_empty()).then_some(Step::Service(plan));

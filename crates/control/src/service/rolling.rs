@@ -17,7 +17,15 @@ const MOST_STARTS: usize = 20;
 pub(crate) const CAPACITY_PAUSE: Duration = Duration::from_secs(15);
 
 /// Fills in what to start and stop. Returns when to look again.
-pub(super) fn step(service: &Service, census: &Census, now: Timestamp, plan: &mut ServicePlan) -> Option<Timestamp> {
+///
+/// With `first_only` the newest deployment is to have one task until that has shown which images its tags mean.
+pub(super) fn step(
+    service: &Service,
+    census: &Census,
+    first_only: bool,
+    now: Timestamp,
+    plan: &mut ServicePlan,
+) -> Option<Timestamp> {
     let primary = service.primary()?;
     let desired = service.desired_count as usize;
     let (minimum, maximum) = (service.minimum_healthy() as usize, service.maximum() as usize);
@@ -62,7 +70,8 @@ pub(super) fn step(service: &Service, census: &Census, now: Timestamp, plan: &mu
     plan.blocked = (blocked != primary.blocked).then_some(blocked);
 
     // In with the new.
-    let wanted = missing.min(room).min(MOST_STARTS);
+    let at_once = if first_only { usize::from(new.is_empty()) } else { MOST_STARTS };
+    let wanted = missing.min(room).min(at_once);
     plan.recovered = primary.start_failures > 0 && new.iter().any(|member| member.started_well);
     let retry_at = primary.retry_at.filter(|at| *at > now && !plan.recovered);
     if wanted > 0 && retry_at.is_none() {

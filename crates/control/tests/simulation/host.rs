@@ -78,6 +78,7 @@ impl Host {
             name: "app".into(),
             status: Some(status),
             exit_code,
+            image_digest: reason.is_none().then(|| "sha256:1".to_owned()),
             reason: reason.map(str::to_owned),
             ..ContainerReport::default()
         };

@@ -15,18 +15,25 @@ use domain::{
         TargetRegistration, TargetType,
     },
     ecs::{
-        AgentConnection, Cluster, ContainerDefinition, ContainerInstance, ContainerInstanceStatus, Deployment,
-        DeploymentStatus, DesiredStatus, NewTask, RolloutState, Service, ServiceEvent, ServiceStatus, StopCode, Task,
-        TaskDefinition, TaskDefinitionStatus, TaskInterface, TaskLoadBalancer, TaskNetwork, TaskStatus, names,
+        AgentAbsence, AgentConnection, Cluster, ContainerDefinition, ContainerInstance, ContainerInstanceStatus,
+        Deployment, DeploymentStatus, DesiredStatus, NewTask, RolloutState, Service, ServiceEvent, ServiceStatus,
+        StopCode, Task, TaskDefinition, TaskDefinitionStatus, TaskInterface, TaskLoadBalancer, TaskNetwork, TaskStatus,
+        names,
     },
 };
 use futures_util::FutureExt;
 use store::{Changes, Kinds, Snapshot, Store, Transaction, Watch};
 
-use crate::{host::Host, log::MemoryLog};
+use crate::{
+    host::Host,
+    log::MemoryLog,
+    nouns::{definition, deploy, group},
+};
 
 /// MiB of the host: room for some, not for all that the services could want at once.
 const HOST_MEMORY: u32 = 20 * 512;
+/// How long a task may wait for its host.
+pub const PATIENCE: Duration = Duration::from_secs(300);
 
 struct Fake;
 
@@ -99,6 +106,7 @@ fn kinds() -> Kinds {
         .durable::<Listener>()
         .volatile::<ObservedHealth>()
         .volatile::<AgentConnection>()
+        .volatile::<AgentAbsence>()
 }
 
 impl World {
@@ -206,12 +214,71 @@ impl World {
             container_instance_arn: self.instance.clone(),
             connected_at: self.now,
             connection_id: String::new(),
+            patience: PATIENCE,
         };
-        self.transact(|tx| tx.put(connection));
+        self.transact(|tx| {
+            tx.put(connection);
+            tx.delete::<AgentAbsence>(self.instance.as_str());
+        });
+    }
+
+    /// The agent's connection ends.
+    pub fn disconnect(&mut self) {
+        let absence =
+            AgentAbsence { container_instance_arn: self.instance.clone(), since: self.now, patience: PATIENCE };
+        self.transact(|tx| {
+            tx.delete::<AgentConnection>(self.instance.as_str());
+            tx.put(absence);
+        });
+    }
+
+    /// The host comes back as a new instance; what it was is gone.
+    pub fn replace_host(&mut self) {
+        self.host = Host::default();
+        let fresh = names::new_container_instance(&self.scope, FARGATE_CLUSTER, &mut self.ids);
+        let old = std::mem::replace(&mut self.instance, fresh.clone());
+        self.transact(|tx| {
+            let known = tx.get::<ContainerInstance>(old.as_str()).unwrap();
+            tx.put(ContainerInstance { arn: fresh, ..ContainerInstance::clone(&known) });
+            tx.put(ContainerInstance { status: ContainerInstanceStatus::Inactive, ..ContainerInstance::clone(&known) });
+            tx.delete::<AgentConnection>(old.as_str());
+        });
+        self.connect();
+    }
+
+    /// Time goes by, in which reconcilers run and nobody else does anything.
+    pub fn pass(&mut self, time: Duration) {
+        self.faults = false;
+        let until = self.now + time;
+        loop {
+            self.enqueue_changes();
+            match self.queue.next_at().filter(|at| *at <= until) {
+                Some(at) => {
+                    self.now = at.max(self.now);
+                    self.reconcile_some();
+                }
+                None => break,
+            }
+        }
+        self.now = until;
+    }
+
+    /// Status, stop code and reason of every task.
+    pub fn tasks(&self) -> Vec<(TaskStatus, Option<StopCode>, Option<String>)> {
+        let view = self.store.snapshot();
+        view.list::<Task>("").map(|task| (task.last_status, task.stop_code, task.stopped_reason.clone())).collect()
+    }
+
+    /// Whether all tasks that are not over are on the present host.
+    pub fn all_on_the_host(&self) -> bool {
+        let view = self.store.snapshot();
+        view.list::<Task>("")
+            .filter(|task| task.last_status != TaskStatus::Stopped)
+            .all(|task| task.container_instance_arn.as_ref() == Some(&self.instance))
     }
 
     /// The control plane dies: what is durable stays, everything else is gone.
-    fn crash(&mut self) {
+    pub fn crash(&mut self) {
         self.store = Store::open(self.log.clone(), kinds()).unwrap();
         self.watch = self.store.watch();
         self.queue = Queue::default();
@@ -514,77 +581,4 @@ fn healthy(view: &Snapshot, service: &str) -> usize {
 
 fn alive(view: &Snapshot, service: &str) -> usize {
     view.find::<Task>(Task::OF_SERVICE, service).filter(|task| task.desired_status == DesiredStatus::Running).count()
-}
-
-fn deploy(
-    service: &mut Service,
-    revision: u32,
-    load_balancers: Vec<TaskLoadBalancer>,
-    ids: &mut IdSource,
-    now: Timestamp,
-) {
-    service.deployments.iter_mut().for_each(|known| known.status = DeploymentStatus::Active);
-    let deployment = Deployment {
-        id: Deployment::new_id(ids),
-        status: DeploymentStatus::Primary,
-        task_definition_arn: names::task_definition(&service.scope, "f", revision),
-        network: TaskNetwork::default(),
-        load_balancers,
-        launch_type: Some("FARGATE".into()),
-        capacity_provider: None,
-        platform_version: "1.4.0".into(),
-        created_at: now,
-        updated_at: now,
-        rollout_state: RolloutState::InProgress,
-        rollout_state_reason: String::new(),
-        failed_tasks: 0,
-        start_failures: 0,
-        retry_at: None,
-        unplaced: false,
-        blocked: false,
-    };
-    service.deployments.insert(0, deployment);
-}
-
-fn definition(scope: &Scope, revision: u32) -> TaskDefinition {
-    TaskDefinition {
-        arn: names::task_definition(scope, "f", revision),
-        scope: scope.clone(),
-        family: "f".into(),
-        revision,
-        status: TaskDefinitionStatus::Active,
-        task_role_arn: None,
-        execution_role_arn: None,
-        network_mode: "awsvpc".into(),
-        cpu: Some(256),
-        memory: Some(512),
-        requires_compatibilities: Vec::new(),
-        compatibilities: Vec::new(),
-        requires_attributes: Vec::new(),
-        cpu_architecture: None,
-        operating_system_family: None,
-        ephemeral_storage: None,
-        container_definitions: vec![ContainerDefinition::new("app", "i")],
-        tags: Tags::default(),
-        registered_at: Timestamp(0),
-        registered_by: String::new(),
-        deregistered_at: None,
-        delete_requested_at: None,
-    }
-}
-
-fn group(scope: &Scope) -> TargetGroup {
-    TargetGroup {
-        arn: scope.arn("elasticloadbalancing", "targetgroup/web/0123456789abcdef"),
-        scope: scope.clone(),
-        name: "web".into(),
-        target_type: TargetType::Ip,
-        protocol_version: ProtocolVersion::Http1,
-        port: 80,
-        vpc_id: "vpc-1".into(),
-        health_check: HealthCheck::default(),
-        attributes: TargetGroupAttributes { deregistration_delay_seconds: 5 },
-        tags: Tags::default(),
-        created_at: Timestamp(0),
-    }
 }

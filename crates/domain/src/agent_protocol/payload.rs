@@ -83,8 +83,11 @@ pub struct Container {
     /// Its ARN.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub container_arn: String,
-    /// The image as the definition writes it.
+    /// The image to run: as the definition writes it, and where a digest was established for its tag, with that.
     pub image: String,
+    /// The image as the definition writes it, where `image` is another; ours, for the task metadata.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub defined_image: Option<String>,
     /// Whether its end ends the task.
     pub essential: bool,
     /// CPU shares.

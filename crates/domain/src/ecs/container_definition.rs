@@ -202,9 +202,17 @@ pub struct ContainerDefinition {
     /// Restart policy.
     #[serde(default)]
     pub restart_policy: Option<RestartPolicy>,
+    /// Whether a service's tasks all get the image its tag meant first; `None` as if true.
+    #[serde(default)]
+    pub version_consistency: Option<bool>,
 }
 
 impl ContainerDefinition {
+    /// Whether it is for ECS to say which digest the image's tag means.
+    pub fn is_resolved_by_ecs(&self) -> bool {
+        self.version_consistency != Some(false) && !self.image.contains('@')
+    }
+
     /// A container definition with nothing but what is required.
     pub fn new(name: &str, image: &str) -> Self {
         Self {
@@ -233,6 +241,7 @@ impl ContainerDefinition {
             init_process_enabled: None,
             has_linux_parameters: false,
             restart_policy: None,
+            version_consistency: None,
         }
     }
 }

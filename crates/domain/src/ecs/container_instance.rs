@@ -1,8 +1,10 @@
 //! Container instances: hosts whose agent has registered, the hidden Fargate hosts among them.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 
-use crate::{Arn, Resource, Scope, Tags, Timestamp, agent_protocol::FARGATE_CLUSTER};
+use crate::{Arn, Clock, Resource, Scope, Tags, Timestamp, agent_protocol::FARGATE_CLUSTER};
 
 /// A container instance's status.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -86,6 +88,11 @@ impl ContainerInstance {
     /// The index that finds the ACTIVE Fargate hosts; its only value is `yes`.
     pub const FARGATE: &str = "fargate";
 
+    /// Which machine it is, if its agent says so.
+    pub fn machine(&self) -> Option<&str> {
+        self.attributes.iter().find(|attribute| attribute.name == HOST_ATTRIBUTE)?.value.as_deref()
+    }
+
     /// Whether it is a Fargate host: a member of the hidden cluster.
     pub fn is_fargate(&self) -> bool {
         self.cluster_arn.resource_name() == FARGATE_CLUSTER
@@ -109,6 +116,9 @@ impl Resource for ContainerInstance {
     }
 }
 
+/// What says which machine an instance is, whatever the agent on it remembers; ours alone.
+pub const HOST_ATTRIBUTE: &str = "longshore.host";
+
 /// An agent's connection, for as long as it is open. Volatile: kept in memory only.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AgentConnection {
@@ -118,10 +128,37 @@ pub struct AgentConnection {
     pub connected_at: Timestamp,
     /// Tells connections of the same agent from each other.
     pub connection_id: String,
+    /// See [`host_patience`].
+    pub patience: Duration,
 }
 
 impl Resource for AgentConnection {
     const KIND: &'static str = "ecs/agent-connection";
+    fn key(&self) -> String {
+        self.container_instance_arn.to_string()
+    }
+}
+
+/// That an agent is not connected. Volatile: after a start of the control plane every agent is absent since then, so
+/// that the time in which nobody could connect counts against no one.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AgentAbsence {
+    /// The container instance's ARN.
+    pub container_instance_arn: Arn,
+    /// Since when.
+    pub since: Timestamp,
+    /// See [`host_patience`].
+    pub patience: Duration,
+}
+
+/// How long a task may wait for its network interface, and for the first word of a host whose agent is not connected,
+/// in platform time: hosts work in real time however fast the platform's clock runs.
+pub fn host_patience(clock: &Clock) -> Duration {
+    Duration::from_secs(300) * clock.rate()
+}
+
+impl Resource for AgentAbsence {
+    const KIND: &'static str = "ecs/agent-absence";
     fn key(&self) -> String {
         self.container_instance_arn.to_string()
     }

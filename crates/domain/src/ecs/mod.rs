@@ -23,7 +23,7 @@ pub use container_definition::{
     ContainerDefinition, Dependency, DependencyCondition, HealthCheck, LogConfiguration, PortMapping, RestartPolicy,
     TransportProtocol, Ulimit,
 };
-pub use container_instance::{AgentConnection, Attribute, ContainerInstance, ContainerInstanceStatus};
+pub use container_instance::{AgentAbsence, AgentConnection, Attribute, ContainerInstance, ContainerInstanceStatus};
 pub use report::{ContainerReport, NetworkBinding, ReportedStatus, TaskReport};
 pub use service::{Deployment, DeploymentStatus, RolloutState, Service, ServiceEvent, ServiceStatus};
 pub use status::{DesiredStatus, HealthStatus, StopCode, TaskStatus};

@@ -1,5 +1,7 @@
 //! Services, their deployments and their events.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use super::{TaskLoadBalancer, TaskNetwork};
@@ -119,6 +121,9 @@ pub struct Deployment {
     /// Whether the percentages leave no room for a next step, and the service has said so.
     #[serde(default)]
     pub blocked: bool,
+    /// What the tags of its images meant for its first task, by container: what all further tasks run.
+    #[serde(default)]
+    pub image_digests: BTreeMap<String, String>,
 }
 
 impl Deployment {

@@ -125,6 +125,8 @@ pub mod reason {
     pub const USER: &str = "Task stopped by user";
     /// The host is gone.
     pub const HOST_LOST: &str = "ECS is performing maintenance on the underlying infrastructure hosting the task.";
+    /// Its network interface was not there in time.
+    pub const NETWORK_TIMEOUT: &str = "Timeout waiting for network interface provisioning to complete.";
     /// The agent said nothing more precise.
     pub const FAILED_TO_START: &str = "Task failed to start";
 }

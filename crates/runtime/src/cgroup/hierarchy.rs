@@ -115,6 +115,24 @@ impl Hierarchy {
         found.into_iter().collect()
     }
 
+    /// The names of the groups directly below, in any controller.
+    pub(crate) fn children(&self, path: &str) -> Vec<String> {
+        let mut names = std::collections::BTreeSet::new();
+        for mount in self.mounts() {
+            let found = children(&mount.join(path)).into_iter();
+            names.extend(found.filter_map(|child| Some(child.file_name()?.to_str()?.to_owned())));
+        }
+        names.into_iter().collect()
+    }
+
+    /// Removes the group where the kernel says that it is empty.
+    pub(crate) fn remove_if_empty(&self, path: &str) {
+        for mount in self.mounts() {
+            // EBUSY or ENOTEMPTY is an answer, not a failure.
+            let _ = fs::remove_dir(mount.join(path));
+        }
+    }
+
     /// Removes the group and those below, in every controller.
     pub(crate) fn remove(&self, path: &str) -> Result<(), CgroupError> {
         for mount in self.mounts() {

@@ -8,6 +8,7 @@ mod hierarchy;
 mod v1;
 mod v2;
 
+use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -74,6 +75,12 @@ pub struct Stats {
     pub cpu_system_nanoseconds: u64,
     /// How long the group was held back by its quota.
     pub cpu_throttled_nanoseconds: u64,
+    /// CPU time on each of the host's CPUs; empty where the kernel does not count it (cgroup v2).
+    pub cpu_usage_percpu_nanoseconds: Vec<u64>,
+    /// Periods of its quota that the group has run in.
+    pub cpu_periods: u64,
+    /// Those of them in which it was held back.
+    pub cpu_throttled_periods: u64,
     /// CPUs of the host.
     pub online_cpus: u32,
     /// Memory in use without the inactive file cache, as `docker stats` and Container Insights count.
@@ -84,6 +91,8 @@ pub struct Stats {
     pub memory_limit_bytes: Option<u64>,
     /// File cache.
     pub memory_cache_bytes: u64,
+    /// Everything the kernel tells of the memory, under the kernel's names.
+    pub memory_details: BTreeMap<String, u64>,
     /// Processes and threads.
     pub pids: u64,
     /// Bytes read from block devices.
@@ -175,6 +184,11 @@ impl Group {
         keyed(&self.file("memory", file), key).unwrap_or(0)
     }
 
+    /// The names of the groups directly below.
+    pub fn children(&self) -> Vec<String> {
+        self.hierarchy.children(&self.path)
+    }
+
     /// Every process of the group and of those below.
     pub fn processes(&self) -> Vec<i32> {
         self.hierarchy.processes(&self.path)
@@ -206,6 +220,11 @@ impl Group {
         self.hierarchy.remove(&self.path)
     }
 
+    /// Removes the group if nothing is in it and nothing below it: one that many share, by the last who leaves.
+    pub fn remove_if_empty(&self) {
+        self.hierarchy.remove_if_empty(&self.path);
+    }
+
     pub(crate) fn file(&self, controller: &str, name: &str) -> PathBuf {
         self.hierarchy.directory(controller, &self.path).join(name)
     }
@@ -224,6 +243,14 @@ fn number(path: &Path) -> Option<u64> {
 /// The number after `key` in a file of `key value` lines.
 fn keyed(path: &Path, key: &str) -> Option<u64> {
     keyed_in(&std::fs::read_to_string(path).ok()?, key)
+}
+
+/// All lines of `key value` with a number.
+fn table(text: &str) -> BTreeMap<String, u64> {
+    text.lines()
+        .filter_map(|line| line.split_once(' '))
+        .filter_map(|(name, value)| Some((name.to_owned(), value.trim().parse().ok()?)))
+        .collect()
 }
 
 fn keyed_in(text: &str, key: &str) -> Option<u64> {

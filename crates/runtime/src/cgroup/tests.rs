@@ -143,3 +143,22 @@ fn a_path_cannot_leave_the_tree() {
     }
     assert_eq!(Group::open("/longshore/ab").unwrap().path(), "longshore/ab");
 }
+
+#[test]
+fn the_last_who_leaves_removes_what_all_share() {
+    let root = tempfile::tempdir().unwrap();
+    for controller in ["memory", "cpu"] {
+        fs::create_dir(root.path().join(controller)).unwrap();
+    }
+    let group = |path: &str| Group::below(Hierarchy::fake(root.path(), false), path).unwrap();
+    let (one, other, all) = (group("longshore/aa"), group("longshore/bb"), group("longshore"));
+    one.make(&Limits::default()).unwrap();
+    other.make(&Limits::default()).unwrap();
+    assert_eq!(all.children(), ["aa", "bb"]);
+    one.remove().unwrap();
+    all.remove_if_empty();
+    assert!(other.exists());
+    other.remove().unwrap();
+    all.remove_if_empty();
+    assert!(!root.path().join("memory/longshore").exists() && !root.path().join("cpu/longshore").exists());
+}

@@ -1,6 +1,6 @@
 //! Limits and readings of cgroup v1.
 
-use super::{CgroupError, Group, Limits, Stats, keyed, keyed_in, number, write};
+use super::{CgroupError, Group, Limits, Stats, keyed, keyed_in, number, table, write};
 
 /// The kernel's "no limit" is the highest page-aligned number; anything above this is none.
 const UNLIMITED: u64 = 1 << 60;
@@ -51,6 +51,8 @@ pub(super) fn stats(group: &Group) -> Result<Stats, CgroupError> {
         std::fs::read_to_string(&usage_file).map_err(CgroupError::at(&usage_file))?.trim().parse().unwrap_or(0);
     let memory = std::fs::read_to_string(group.file("memory", "memory.stat")).unwrap_or_default();
     let accounting = std::fs::read_to_string(group.file("cpuacct", "cpuacct.stat")).unwrap_or_default();
+    let cpu = std::fs::read_to_string(group.file("cpu", "cpu.stat")).unwrap_or_default();
+    let per_cpu = std::fs::read_to_string(group.file("cpuacct", "cpuacct.usage_percpu")).unwrap_or_default();
     let (read, written) = block_io(
         &std::fs::read_to_string(group.file("blkio", "blkio.throttle.io_service_bytes_recursive")).unwrap_or_default(),
     );
@@ -60,12 +62,16 @@ pub(super) fn stats(group: &Group) -> Result<Stats, CgroupError> {
         cpu_usage_nanoseconds: number(&group.file("cpuacct", "cpuacct.usage")).unwrap_or(0),
         cpu_user_nanoseconds: ticks("user"),
         cpu_system_nanoseconds: ticks("system"),
-        cpu_throttled_nanoseconds: keyed(&group.file("cpu", "cpu.stat"), "throttled_time").unwrap_or(0),
+        cpu_throttled_nanoseconds: keyed_in(&cpu, "throttled_time").unwrap_or(0),
+        cpu_usage_percpu_nanoseconds: per_cpu.split_whitespace().filter_map(|word| word.parse().ok()).collect(),
+        cpu_periods: keyed_in(&cpu, "nr_periods").unwrap_or(0),
+        cpu_throttled_periods: keyed_in(&cpu, "nr_throttled").unwrap_or(0),
         online_cpus: 0,
         memory_usage_bytes: usage.saturating_sub(keyed_in(&memory, "total_inactive_file").unwrap_or(0)),
         memory_max_usage_bytes: number(&group.file("memory", "memory.max_usage_in_bytes")).unwrap_or(0),
         memory_limit_bytes: number(&group.file("memory", "memory.limit_in_bytes")).filter(|bytes| *bytes < UNLIMITED),
         memory_cache_bytes: keyed_in(&memory, "total_cache").unwrap_or(0),
+        memory_details: table(&memory),
         pids: number(&group.file("pids", "pids.current")).unwrap_or(0),
         io_read_bytes: read,
         io_write_bytes: written,

@@ -1,6 +1,6 @@
 //! Limits and readings of cgroup v2. Docker's units are converted as runc converts them.
 
-use super::{CgroupError, Group, Limits, Stats, keyed_in, number, write};
+use super::{CgroupError, Group, Limits, Stats, keyed_in, number, table, write};
 
 pub(super) fn update(group: &Group, limits: &Limits) -> Result<(), CgroupError> {
     if let Some(bytes) = limits.memory_bytes {
@@ -55,11 +55,15 @@ pub(super) fn stats(group: &Group) -> Result<Stats, CgroupError> {
         cpu_user_nanoseconds: microseconds("user_usec"),
         cpu_system_nanoseconds: microseconds("system_usec"),
         cpu_throttled_nanoseconds: microseconds("throttled_usec"),
+        cpu_usage_percpu_nanoseconds: Vec::new(),
+        cpu_periods: keyed_in(&cpu, "nr_periods").unwrap_or(0),
+        cpu_throttled_periods: keyed_in(&cpu, "nr_throttled").unwrap_or(0),
         online_cpus: 0,
         memory_usage_bytes: usage.saturating_sub(keyed_in(&memory, "inactive_file").unwrap_or(0)),
         memory_max_usage_bytes: number(&group.file("memory", "memory.peak")).unwrap_or(usage),
         memory_limit_bytes: number(&group.file("memory", "memory.max")),
         memory_cache_bytes: keyed_in(&memory, "file").unwrap_or(0),
+        memory_details: table(&memory),
         pids: number(&group.file("pids", "pids.current")).unwrap_or(0),
         io_read_bytes: read_bytes,
         io_write_bytes: write_bytes,

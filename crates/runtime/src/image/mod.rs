@@ -24,11 +24,12 @@ use std::fmt;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-pub use gc::GcReport;
+pub use gc::{CacheBounds, GcReport};
 pub use reference::{Digest, Reference};
 pub use store::{ImageStore, StoreOptions};
 
@@ -141,7 +142,7 @@ pub enum PullProgress {
     },
 }
 
-/// An image with all its layers on this host.
+/// An image with all its layers on this host. It stays here for as long as somebody holds this.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Image {
     /// What it was pulled as.
@@ -156,7 +157,13 @@ pub struct Image {
     pub layers: Vec<PathBuf>,
     /// Compressed bytes, as registries count.
     pub size: u64,
+    /// What keeps the collector away.
+    pub pin: Pin,
 }
+
+/// Keeps an image from being collected, for as long as any clone of it lives.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Pin(pub(crate) Arc<()>);
 
 /// What an image's author wants run. Empty where the image says nothing.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -5,17 +5,17 @@
 //! - `images/<digest of the reference>.json`: which reference means which image;
 //! - `ingest/`, `staging/`: what is only half there. Emptied when the store is opened.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use serde::{Deserialize, Serialize};
 use tokio::sync::RwLock;
 
 use super::fetch::Blobs;
 use super::manifest::{self, Configuration, Document, Manifest};
-use super::{Digest, Image, ImageError, Reference, UnpackLimits};
+use super::{Digest, Image, ImageError, Pin, Reference, UnpackLimits};
 use crate::files;
 use crate::helper::Helper;
 
@@ -37,6 +37,8 @@ pub struct ImageStore {
     pub(super) content: RwLock<()>,
     /// One lock for each layer being unpacked.
     pub(super) unpacking: Mutex<HashMap<Digest, Arc<tokio::sync::Mutex<()>>>>,
+    /// Which images somebody holds, by the digest of their manifest.
+    pins: Mutex<HashMap<Digest, Weak<()>>>,
 }
 
 /// What a reference means.
@@ -66,12 +68,24 @@ impl ImageStore {
         for name in ["ingest", "staging", "blobs", "layers", "images"] {
             files::private_directory(&options.root.join(name))?;
         }
-        Ok(Arc::new(ImageStore { options, content: RwLock::new(()), unpacking: Mutex::default() }))
+        Ok(Arc::new(ImageStore {
+            options,
+            content: RwLock::new(()),
+            unpacking: Mutex::default(),
+            pins: Mutex::default(),
+        }))
     }
 
     /// The image last pulled as `reference`, if all of it is still here.
     pub fn lookup(&self, reference: &Reference) -> Option<Image> {
         self.image(&self.recorded(reference)?).ok()
+    }
+
+    /// The image of that manifest, if all of it is still here, whatever `reference` means by now. For one that the
+    /// collector is told to keep.
+    pub fn exactly(&self, reference: &Reference, digest: &Digest) -> Option<Image> {
+        let (reference, digest) = (reference.clone(), digest.clone());
+        self.image(&Record { reference, digest, index_digest: None, used_at: files::now_nanoseconds() }).ok()
     }
 
     /// Every image that is completely here.
@@ -145,6 +159,8 @@ impl ImageStore {
     /// # Errors
     /// If something of it is missing.
     pub(super) fn image(&self, record: &Record) -> Result<Image, ImageError> {
+        // Before anything is looked at: the collector must not come in between.
+        let pin = self.pin(&record.digest);
         let (manifest, configuration) = self.describe(&record.digest)?;
         let layers: Vec<PathBuf> = configuration.chain().iter().map(|name| self.layer_path(name)).collect();
         if let Some(missing) = layers.iter().find(|layer| !layer.is_dir()) {
@@ -161,7 +177,25 @@ impl ImageStore {
             config: configuration.config,
             layers,
             size,
+            pin,
         })
+    }
+
+    fn pin(&self, digest: &Digest) -> Pin {
+        let mut pins = self.pins.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(pin) = pins.get(digest).and_then(Weak::upgrade) {
+            return Pin(pin);
+        }
+        let pin = Arc::new(());
+        pins.insert(digest.clone(), Arc::downgrade(&pin));
+        Pin(pin)
+    }
+
+    /// The digests of the images somebody holds.
+    pub(super) fn pinned(&self) -> HashSet<Digest> {
+        let mut pins = self.pins.lock().unwrap_or_else(PoisonError::into_inner);
+        pins.retain(|_, pin| pin.strong_count() > 0);
+        pins.keys().cloned().collect()
     }
 
     /// The lock of a layer, so that two pulls unpack it once.

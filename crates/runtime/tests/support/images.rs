@@ -1,6 +1,5 @@
 //! Images from a real socket to a running container, and everything a registry or a layer can do wrong.
 
-use std::collections::HashSet;
 use std::fs;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::Path;
@@ -404,44 +403,6 @@ pub async fn an_interrupted_pull_leaves_nothing(world: World) {
     nothing_visible(&root);
     server.content.lock().unwrap().slow.clear();
     pull(&store, request(&server.name("app:v1"))).await.unwrap();
-}
-
-pub async fn unused_images_are_collected(world: World) {
-    let server = Server::start();
-    let base = || layer(Packing::Gzip, &[(Regular, "base", b"x", 0o644, 0)]);
-    let own = |name: &str| layer(Packing::Gzip, &[(Regular, name, b"x", 0o644, 0)]);
-    let root = world.directory.join("store");
-    let store = store(&root);
-    server.put("a", HOST, &[base(), own("a")]);
-    server.put("b", HOST, &[base(), own("b")]);
-    let a = pull(&store, request(&server.name("app:a"))).await.unwrap();
-    let b = pull(&store, request(&server.name("app:b"))).await.unwrap();
-    assert_eq!(a.layers[0], b.layers[0]);
-    assert_eq!(fs::read_dir(root.join("layers")).unwrap().count(), 3);
-    // The tag moves on while `a` still runs.
-    server.put("a", HOST, &[base(), own("a2")]);
-    let moved = pull(&store, request(&server.name("app:a"))).await.unwrap();
-    let report = store.gc(&HashSet::from([a.digest.clone()]), Duration::ZERO).await.unwrap();
-    assert_eq!((report.images, report.layers), (2, 2), "{report:?}");
-    assert!(a.layers.iter().all(|layer| layer.is_dir()) && !b.layers[1].exists() && !moved.layers[1].exists());
-    assert_eq!(store.lookup(&b.reference), None);
-    let report = store.gc(&HashSet::new(), Duration::from_secs(3600)).await.unwrap();
-    assert_eq!((report.images, report.layers, report.deferred), (0, 2, false));
-    let recent = pull(&store, request(&server.name("app:b"))).await.unwrap();
-    store.gc(&HashSet::new(), Duration::from_secs(3600)).await.unwrap();
-    assert_eq!(store.lookup(&recent.reference), Some(recent), "used a moment ago");
-    // While something is pulled, content stays.
-    let (_, digests) =
-        server.put("slow", HOST, &[layer(Packing::Plain, &[(Regular, "s", &vec![1; 1_000_000], 0o644, 0)])]);
-    server.content.lock().unwrap().slow.insert(format!("/v2/app/blobs/{}", digests[0]), Duration::from_millis(50));
-    let pulling = tokio::spawn({
-        let (store, request) = (Arc::clone(&store), request(&server.name("app:slow")));
-        async move { pull(&store, request).await.unwrap() }
-    });
-    tokio::time::sleep(Duration::from_millis(300)).await;
-    assert!(store.gc(&HashSet::new(), Duration::ZERO).await.unwrap().deferred);
-    let image = pulling.await.unwrap();
-    assert!(image.layers[0].join("s").exists());
 }
 
 pub async fn a_full_disk_is_told(world: World) {

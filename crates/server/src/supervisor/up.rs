@@ -114,6 +114,7 @@ fn settle(data: &DataDirectory, args: &UpArgs) -> Result<Settings, Error> {
         allow_load_balancer_updates: args.allow_load_balancer_updates,
         hosts: !args.no_hosts,
         registry_mirrors: args.registry_mirror.clone(),
+        image_cache: args.image_cache,
         clock,
         clock_system,
         clock_rate: args.clock_rate,
@@ -214,6 +215,7 @@ fn children_of(data: &DataDirectory, settings: &Settings) -> Result<[Child; 3], 
     for mirror in &settings.registry_mirrors {
         option("registry-mirror", mirror.clone());
     }
+    option("image-cache", settings.image_cache.to_string());
     let credentials = data.file("keys/fargate-host").display().to_string();
     let mut agents = vec![("AWS_SHARED_CREDENTIALS_FILE".to_owned(), credentials)];
     // Whom the operator trusts beside the authorities of the system: a registry within a company has its own.

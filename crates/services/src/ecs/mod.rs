@@ -16,11 +16,12 @@ mod tags;
 mod task_definitions;
 mod tasks;
 
-pub use agent_endpoints::fargate_hosts_connected;
+pub use agent_endpoints::{await_agents, fargate_hosts_connected};
 use api::ecs::*;
 use domain::ecs::{
-    AgentConnection, Cluster as StoredCluster, ContainerInstance as StoredInstance, Service as StoredService,
-    ServiceEvent as StoredEvent, Task as StoredTask, TaskDefinition as StoredDefinition, TaskDefinitionFamily,
+    AgentAbsence, AgentConnection, Cluster as StoredCluster, ContainerInstance as StoredInstance,
+    Service as StoredService, ServiceEvent as StoredEvent, Task as StoredTask, TaskDefinition as StoredDefinition,
+    TaskDefinitionFamily,
 };
 use wire::ServiceError;
 
@@ -40,6 +41,7 @@ pub fn kinds(kinds: store::Kinds) -> store::Kinds {
         .durable::<StoredEvent>()
         .durable::<StoredInstance>()
         .volatile::<AgentConnection>()
+        .volatile::<AgentAbsence>()
 }
 
 /// The operations, each in the file of its resource.

@@ -78,7 +78,11 @@ fn container(
     Some(payload::Container {
         name: known.name.clone(),
         container_arn: known.arn.to_string(),
-        image: known.image.clone(),
+        image: match &known.pinned_digest {
+            Some(digest) => format!("{}@{digest}", known.image),
+            None => known.image.clone(),
+        },
+        defined_image: known.pinned_digest.as_ref().map(|_| known.image.clone()),
         essential: known.essential,
         cpu: known.cpu.into(),
         memory: known.memory.unwrap_or_default().into(),

@@ -68,7 +68,9 @@ pub(super) fn list(
     let prefix = input.path_prefix.unwrap_or_default();
     let own = format!("{}/", call.scope.account);
     let profiles = snapshot.list::<identity::InstanceProfile>(&own).filter(|profile| profile.path.starts_with(&prefix));
-    let page = page(profiles, input.marker.as_deref(), input.max_items, key, |profile| shape(&snapshot, &profile))?;
+    let page = page(call.operation, profiles, input.marker.as_deref(), input.max_items, key, |profile| {
+        shape(&snapshot, &profile)
+    })?;
     Ok(ListInstanceProfilesResponse {
         instance_profiles: Some(page.items),
         is_truncated: Some(page.is_truncated),
@@ -88,7 +90,9 @@ pub(super) fn list_for_role(
         return Err(no_role(&name));
     }
     let profiles = snapshot.find::<identity::InstanceProfile>("role", role);
-    let page = page(profiles, input.marker.as_deref(), input.max_items, key, |profile| shape(&snapshot, &profile))?;
+    let page = page(call.operation, profiles, input.marker.as_deref(), input.max_items, key, |profile| {
+        shape(&snapshot, &profile)
+    })?;
     Ok(ListInstanceProfilesForRoleResponse {
         instance_profiles: Some(page.items),
         is_truncated: Some(page.is_truncated),

@@ -8,7 +8,7 @@ use domain::{
     identity::{DEFAULT_PATH, Role, role_key},
 };
 use store::Snapshot;
-use wire::ServiceError;
+use wire::{Operation, ServiceError};
 
 use crate::Call;
 
@@ -83,8 +83,7 @@ pub(super) fn tags(tags: Option<Vec<api::iam::Tag>>) -> Result<Tags, ServiceErro
     Tags::from_request(pairs).map_err(|error| error::invalid_input_exception(error.to_string()))
 }
 
-/// One page of a list in key order. The marker is the last key of the page before, in hexadecimal so that nobody reads
-/// it as a name.
+/// One page of a list in key order. The marker stands for the last key of the page before.
 pub(super) struct Page<T> {
     pub(super) items: Vec<T>,
     pub(super) is_truncated: bool,
@@ -92,13 +91,15 @@ pub(super) struct Page<T> {
 }
 
 pub(super) fn page<T, S>(
+    operation: &'static Operation,
     items: impl Iterator<Item = S>,
     marker: Option<&str>,
     max_items: Option<i32>,
     key: impl Fn(&S) -> String,
     shape: impl Fn(S) -> T,
 ) -> Result<Page<T>, ServiceError> {
-    let after = marker.map(decode_marker).transpose()?;
+    let after =
+        marker.map(|marker| wire::page::position(operation, marker).ok_or_else(|| invalid(marker))).transpose()?;
     let size = max_items.and_then(|max| usize::try_from(max).ok()).unwrap_or(PAGE);
     let mut rest = items.skip_while(|item| after.as_ref().is_some_and(|after| key(item) <= *after)).peekable();
     let mut page = Page { items: Vec::new(), is_truncated: false, marker: None };
@@ -110,31 +111,31 @@ pub(super) fn page<T, S>(
     }
     page.is_truncated = rest.peek().is_some();
     if page.is_truncated {
-        page.marker = last.map(|key| key.bytes().map(|byte| format!("{byte:02x}")).collect());
+        page.marker = last.map(|key| wire::page::token(operation, &key));
     }
     Ok(page)
 }
 
-fn decode_marker(marker: &str) -> Result<String, ServiceError> {
-    let invalid = || {
-        ServiceError::new("ValidationError", format!("Invalid Marker: {}", marker.chars().take(64).collect::<String>()))
-    };
-    let byte = |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok();
-    let bytes: Option<Vec<u8>> = marker.as_bytes().chunks(2).map(byte).collect();
-    bytes.and_then(|bytes| String::from_utf8(bytes).ok()).ok_or_else(invalid)
+fn invalid(marker: &str) -> ServiceError {
+    ServiceError::new("ValidationError", format!("Invalid Marker: {}", marker.chars().take(64).collect::<String>()))
 }
 
 #[cfg(test)]
 mod tests {
+    use api::iam::operation;
+
     use super::*;
 
     #[test]
     fn pages_follow_each_other_without_loss() {
         let names: Vec<String> = (0..250).map(|n| format!("r{n:03}")).collect();
+        let list = |marker: Option<&str>| {
+            page(&operation::LIST_ROLES, names.iter(), marker, None, |name| (*name).clone(), String::clone)
+        };
         let mut seen = Vec::new();
         let mut marker = None;
         loop {
-            let page = page(names.iter(), marker.as_deref(), None, |name| (*name).clone(), String::clone).unwrap();
+            let page = list(marker.as_deref()).unwrap();
             seen.extend(page.items);
             marker = page.marker;
             if !page.is_truncated {
@@ -142,7 +143,9 @@ mod tests {
             }
         }
         assert_eq!(seen, names);
-        assert!(page(names.iter(), Some("zz"), None, |name| (*name).clone(), String::clone).is_err());
+        assert!(list(Some("zz")).is_err());
+        let of_another = wire::page::token(&operation::LIST_ROLE_TAGS, "r001");
+        assert!(list(Some(&of_another)).is_err());
     }
 
     #[test]

@@ -52,7 +52,8 @@ pub(super) fn list(call: &Call, input: ListRolePoliciesRequest) -> Result<ListRo
     let auth = call.authorise(&[role_arn(call, &name)])?;
     let role = role(call, &auth.snapshot(), &name)?;
     let names = role.inline_policies.keys();
-    let page = page(names, input.marker.as_deref(), input.max_items, |name| (*name).clone(), String::clone)?;
+    let page =
+        page(call.operation, names, input.marker.as_deref(), input.max_items, |name| (*name).clone(), String::clone)?;
     Ok(ListRolePoliciesResponse {
         policy_names: Some(page.items),
         is_truncated: Some(page.is_truncated),
@@ -116,6 +117,7 @@ pub(super) fn list_attached(
     policies.retain(|policy| format!("/{}", policy.resource_path()).starts_with(&prefix));
     policies.sort();
     let page = page(
+        call.operation,
         policies.into_iter(),
         input.marker.as_deref(),
         input.max_items,

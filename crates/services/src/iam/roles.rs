@@ -66,6 +66,7 @@ pub(super) fn list(call: &Call, input: ListRolesRequest) -> Result<ListRolesResp
     let own = format!("{}/", call.scope.account);
     let roles = snapshot.list::<identity::Role>(&own).filter(|role| role.path.starts_with(&prefix));
     let page = page(
+        call.operation,
         roles,
         input.marker.as_deref(),
         input.max_items,
@@ -153,7 +154,7 @@ pub(super) fn list_tags(call: &Call, input: ListRoleTagsRequest) -> Result<ListR
     let mut tags = shapes::tags(&role(call, &auth.snapshot(), &name)?.tags);
     tags.sort_by(|a, b| a.key.cmp(&b.key));
     let key = |tag: &Tag| tag.key.clone().unwrap_or_default();
-    let page = page(tags.into_iter(), input.marker.as_deref(), input.max_items, key, |tag| tag)?;
+    let page = page(call.operation, tags.into_iter(), input.marker.as_deref(), input.max_items, key, |tag| tag)?;
     Ok(ListRoleTagsResponse { tags: Some(page.items), is_truncated: Some(page.is_truncated), marker: page.marker })
 }
 

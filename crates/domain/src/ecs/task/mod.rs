@@ -3,7 +3,7 @@
 
 mod lifecycle;
 
-use std::net::Ipv4Addr;
+use std::{collections::BTreeMap, net::Ipv4Addr};
 
 use serde::{Deserialize, Serialize};
 
@@ -112,6 +112,9 @@ pub struct TaskContainer {
     pub name: String,
     /// Its image as the task definition names it.
     pub image: String,
+    /// The digest that its deployment has established for that image: this is what runs.
+    #[serde(default)]
+    pub pinned_digest: Option<String>,
     /// Whether the task ends with it.
     pub essential: bool,
     /// Whether it has a health check.
@@ -268,6 +271,8 @@ pub struct NewTask<'a> {
     pub container_instance_arn: Option<Arn>,
     /// Targets to register.
     pub load_balancers: Vec<TaskLoadBalancer>,
+    /// Digests that its deployment has established, by container.
+    pub image_digests: BTreeMap<String, String>,
     /// Tags.
     pub tags: Tags,
 }
@@ -311,6 +316,7 @@ impl Task {
                     arn: names::new_container(&scope, &new.cluster.name, arn.resource_name(), ids),
                     name: definition.name.clone(),
                     image: definition.image.clone(),
+                    pinned_digest: new.image_digests.get(&definition.name).cloned(),
                     essential: definition.essential,
                     has_health_check: definition
                         .health_check

@@ -13,7 +13,8 @@ use domain::agent_protocol::acs::{
     TaskIdentifier, ToAgent,
 };
 use domain::agent_protocol::payload;
-use domain::ecs::{AgentConnection, ContainerInstance, ContainerInstanceStatus, DesiredStatus, Task};
+use domain::ecs::container_instance::host_patience;
+use domain::ecs::{AgentAbsence, AgentConnection, ContainerInstance, ContainerInstanceStatus, DesiredStatus, Task};
 use domain::{Arn, Clock, Resource, Scope, Timestamp};
 use iam::Principal;
 use store::{Changes, Snapshot};
@@ -102,6 +103,7 @@ impl Session {
             container_instance_arn: begun.instance.clone(),
             connected_at: self.clock.now(),
             connection_id: self.connection_id.clone(),
+            patience: host_patience(&self.clock),
         };
         let outcome = begun.platform.store.transact(|tx| {
             let instance = tx.get::<ContainerInstance>(begun.instance.as_str()).ok_or(())?;
@@ -112,6 +114,7 @@ impl Session {
                 tx.put(instance);
             }
             tx.put(connection);
+            tx.delete::<AgentAbsence>(begun.instance.as_str());
             Ok::<(), ()>(())
         });
         outcome.await.is_ok()
@@ -119,9 +122,14 @@ impl Session {
 
     async fn disconnected(&self) {
         let (key, id) = (self.begun.instance.as_str(), self.connection_id.as_str());
+        let now = self.clock.now();
         let outcome = self.begun.platform.store.transact(|tx| {
             if tx.get::<AgentConnection>(key).is_some_and(|connection| connection.connection_id == id) {
                 tx.delete::<AgentConnection>(key);
+                if tx.get::<ContainerInstance>(key).is_some_and(|one| one.status != ContainerInstanceStatus::Inactive) {
+                    let container_instance_arn = self.begun.instance.clone();
+                    tx.put(AgentAbsence { container_instance_arn, since: now, patience: host_patience(&self.clock) });
+                }
             }
             Ok::<(), ()>(())
         });

@@ -14,10 +14,11 @@ pub mod tcs;
 mod work;
 
 use domain::agent_protocol::FARGATE_CLUSTER;
-use domain::ecs::{AgentConnection, ContainerInstance, ContainerInstanceStatus, names};
-use domain::{Arn, Scope};
+use domain::ecs::container_instance::host_patience;
+use domain::ecs::{AgentAbsence, AgentConnection, ContainerInstance, ContainerInstanceStatus, names};
+use domain::{Arn, Clock, Scope};
 use iam::Principal;
-use store::Snapshot;
+use store::{Snapshot, Transaction};
 use wire::ServiceError;
 
 pub(super) use register::{discover_poll_endpoint, register};
@@ -28,6 +29,17 @@ pub fn fargate_hosts_connected(view: &Snapshot) -> usize {
     view.find::<ContainerInstance>(ContainerInstance::FARGATE, "yes")
         .filter(|instance| view.contains::<AgentConnection>(instance.arn.as_str()))
         .count()
+}
+
+/// At the start of the control plane nobody is connected yet.
+pub fn await_agents(tx: &mut Transaction, clock: &Clock) {
+    let (since, patience) = (clock.now(), host_patience(clock));
+    let instances = tx.list::<ContainerInstance>("");
+    let there = instances.filter(|instance| instance.status != ContainerInstanceStatus::Inactive);
+    let arns: Vec<Arn> = there.map(|instance| instance.arn.clone()).collect();
+    for container_instance_arn in arns {
+        tx.put(AgentAbsence { container_instance_arn, since, patience });
+    }
 }
 
 /// Whether this is the platform's own Fargate host, the only one that may name the hidden cluster.

@@ -8,8 +8,9 @@ use api::ecs::{
     Attribute as SentAttribute, DiscoverPollEndpointRequest, DiscoverPollEndpointResponse,
     RegisterContainerInstanceRequest, RegisterContainerInstanceResponse, Resource,
 };
-use domain::ecs::{Attribute, ContainerInstance, ContainerInstanceStatus, names};
+use domain::ecs::{AgentAbsence, Attribute, ContainerInstance, ContainerInstanceStatus, names};
 use domain::{Arn, Tags, Timestamp};
+use store::Transaction;
 use wire::ServiceError;
 
 use super::super::common::{Given, client, invalid, refuse};
@@ -50,7 +51,11 @@ pub(in crate::ecs) async fn register(
                     .ok_or_else(|| client(format!("There is no active container instance {arn} in this cluster.")))?;
                 offer.apply(ContainerInstance::clone(&known))
             }
-            None => offer.apply(blank(&auth, fresh, cluster, now)),
+            None => {
+                let instance = offer.apply(blank(&auth, fresh, cluster, now));
+                supersede(tx, &instance);
+                instance
+            }
         };
         let arn = instance.arn.clone();
         if tx.get::<ContainerInstance>(arn.as_str()).as_deref() != Some(&instance) {
@@ -63,6 +68,18 @@ pub(in crate::ecs) async fn register(
     let stored = view.get::<ContainerInstance>(arn.as_str());
     let stored = stored.ok_or_else(|| ServiceError::internal("The container instance was removed meanwhile."))?;
     Ok(RegisterContainerInstanceResponse { container_instance: Some(shape(&view, &stored, true)) })
+}
+
+/// A machine that registers anew has lost what it knew: what it was before, with its tasks, will not come back.
+fn supersede(tx: &mut Transaction, instance: &ContainerInstance) {
+    let Some(machine) = instance.machine() else { return };
+    let before = tx.find::<ContainerInstance>(ContainerInstance::BY_CLUSTER, instance.cluster_arn.as_str());
+    let before: Vec<_> = before.filter(|known| known.machine() == Some(machine)).collect();
+    for known in before {
+        tracing::warn!(instance = known.arn.as_str(), by = instance.arn.as_str(), "a host has come back as a new one");
+        tx.put(ContainerInstance { status: ContainerInstanceStatus::Inactive, ..ContainerInstance::clone(&known) });
+        tx.delete::<AgentAbsence>(known.arn.as_str());
+    }
 }
 
 fn blank(auth: &Authorised, arn: Arn, cluster_arn: Arn, now: Timestamp) -> ContainerInstance {

@@ -142,6 +142,7 @@ pub(super) fn new(
         retry_at: None,
         unplaced: false,
         blocked: false,
+        image_digests: Default::default(),
         id,
     }
 }

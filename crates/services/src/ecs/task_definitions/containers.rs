@@ -223,11 +223,6 @@ fn one(asked: wire_shapes::ContainerDefinition) -> Result<ContainerDefinition, S
         ("containerDefinitions.resourceRequirements", resource_requirements.given()),
         ("containerDefinitions.firelensConfiguration", firelens_configuration.is_some()),
         ("containerDefinitions.credentialSpecs", credential_specs.given()),
-        // What is not pinned is what "disabled" asks for.
-        (
-            "containerDefinitions.versionConsistency enabled",
-            version_consistency.is_some_and(|value| value != "disabled"),
-        ),
     ])?;
     let mut container = ContainerDefinition::new(&name, &image);
     container.cpu = units(cpu, "cpu", &name)?.unwrap_or_default();
@@ -256,6 +251,12 @@ fn one(asked: wire_shapes::ContainerDefinition) -> Result<ContainerDefinition, S
     container.log_configuration = log_configuration.map(logs::check).transpose()?;
     container.health_check = health_check.map(health).transpose()?;
     container.restart_policy = restart_policy.map(restart).transpose()?;
+    container.version_consistency = match version_consistency.as_deref() {
+        None | Some("") => None,
+        Some("enabled") => Some(true),
+        Some("disabled") => Some(false),
+        Some(other) => return Err(client(format!("Invalid versionConsistency for container '{name}': {other}"))),
+    };
     if let Some(parameters) = linux_parameters {
         linux(parameters, &mut container)?;
     }

@@ -1,7 +1,10 @@
 //! RegisterTaskDefinition: every member is checked and kept, or refused by name.
 
 use api::ecs::*;
-use domain::ecs::{TaskDefinitionFamily, TaskDefinitionStatus, fargate, names};
+use domain::{
+    Scope,
+    ecs::{TaskDefinitionFamily, TaskDefinitionStatus, fargate, names},
+};
 use wire::ServiceError;
 
 use super::{Stored, attributes, containers, shapes, update_family};
@@ -26,13 +29,8 @@ pub(in crate::ecs) async fn register(
     {
         auth.authorise_action("iam:PassRole", &[role])?;
     }
-    let new_tags = tags(input.tags.clone())?;
-    let now = auth.now();
-    let mut stored = definition(input, &auth.platform().options)?;
-    stored.scope = auth.scope.clone();
-    stored.tags = new_tags;
-    stored.registered_at = now;
-    stored.registered_by = auth.principal.arn().to_string();
+    let stored = definition(input, &auth.scope, &auth.platform().options)?;
+    let mut stored = Stored { registered_at: auth.now(), registered_by: auth.principal.arn().to_string(), ..stored };
     auth.transact(|tx| {
         let key = auth.scope.key(&stored.family);
         let mut known = tx.get::<TaskDefinitionFamily>(&key).map_or_else(
@@ -65,8 +63,8 @@ fn auth_arn(call: &Call, family: &str) -> String {
     call.arn("ecs", &format!("task-definition/{family}:*")).to_string()
 }
 
-/// Checks a request. Revision, ARN, scope, tags and times are still to be filled in.
-fn definition(input: RegisterTaskDefinitionRequest, options: &Options) -> Result<Stored, ServiceError> {
+/// Checks a request. Its family's next revision it becomes when it is stored.
+fn definition(input: RegisterTaskDefinitionRequest, scope: &Scope, options: &Options) -> Result<Stored, ServiceError> {
     // Without `..`: a member added to the API must be dealt with here.
     let RegisterTaskDefinitionRequest {
         family,
@@ -79,7 +77,7 @@ fn definition(input: RegisterTaskDefinitionRequest, options: &Options) -> Result
         requires_compatibilities,
         cpu,
         memory,
-        tags: _,
+        tags: given_tags,
         pid_mode,
         ipc_mode,
         proxy_configuration,
@@ -127,8 +125,8 @@ fn definition(input: RegisterTaskDefinitionRequest, options: &Options) -> Result
     let platform = runtime_platform.unwrap_or_default();
     check_platform(&platform)?;
     let mut stored = Stored {
-        arn: names::task_definition(&placeholder_scope(options), &family, 0),
-        scope: placeholder_scope(options),
+        arn: names::task_definition(scope, &family, 0),
+        scope: scope.clone(),
         family,
         revision: 0,
         status: TaskDefinitionStatus::Active,
@@ -144,7 +142,7 @@ fn definition(input: RegisterTaskDefinitionRequest, options: &Options) -> Result
         operating_system_family: platform.operating_system_family,
         ephemeral_storage: ephemeral_storage.map(check_storage).transpose()?,
         container_definitions,
-        tags: domain::Tags::default(),
+        tags: tags(given_tags)?,
         registered_at: domain::Timestamp::default(),
         registered_by: String::new(),
         deregistered_at: None,
@@ -152,11 +150,6 @@ fn definition(input: RegisterTaskDefinitionRequest, options: &Options) -> Result
     };
     stored.requires_attributes = attributes::required(&stored, options);
     Ok(stored)
-}
-
-/// Filled in by the caller, who knows the real one.
-fn placeholder_scope(options: &Options) -> domain::Scope {
-    domain::Scope { account: options.account.clone(), region: options.region.clone() }
 }
 
 fn compatibilities(given: Vec<String>) -> Result<Vec<String>, ServiceError> {

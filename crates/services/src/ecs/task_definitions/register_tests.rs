@@ -1,5 +1,9 @@
 use super::*;
 
+fn scope() -> Scope {
+    Scope { account: options().account, region: options().region }
+}
+
 fn options() -> Options {
     Options {
         account: "123456789012".parse().unwrap(),
@@ -29,7 +33,7 @@ fn container(name: &str) -> ContainerDefinition {
 fn refusal(change: impl FnOnce(&mut RegisterTaskDefinitionRequest)) -> String {
     let mut request = request();
     change(&mut request);
-    let error = definition(request, &options()).unwrap_err();
+    let error = definition(request, &scope(), &options()).unwrap_err();
     format!("{}: {}", error.code(), error.message())
 }
 
@@ -43,7 +47,7 @@ fn in_container(change: impl FnOnce(&mut ContainerDefinition)) -> String {
 
 #[test]
 fn the_least_is_enough_and_normalised() {
-    let stored = definition(request(), &options()).unwrap();
+    let stored = definition(request(), &scope(), &options()).unwrap();
     let shape = shapes::task_definition(&stored);
     let container = &shape.container_definitions.unwrap()[0];
     assert_eq!((container.essential, container.cpu), (Some(true), Some(0)));
@@ -57,7 +61,7 @@ fn ports_get_their_protocol_and_host_port() {
     let mut with_port = container("app");
     with_port.port_mappings = Some(vec![PortMapping { container_port: Some(80), ..PortMapping::default() }]);
     let request = RegisterTaskDefinitionRequest { container_definitions: Some(vec![with_port]), ..request() };
-    let shape = shapes::task_definition(&definition(request, &options()).unwrap());
+    let shape = shapes::task_definition(&definition(request, &scope(), &options()).unwrap());
     let containers = shape.container_definitions.unwrap();
     let port = &containers[0].port_mappings.as_ref().unwrap()[0];
     assert_eq!((port.host_port, port.protocol.as_deref()), (Some(80), Some("tcp")));
@@ -97,7 +101,7 @@ fn an_execution_role_is_needed_for_our_registry_and_for_logs() {
     with_role.execution_role_arn = Some("arn:aws:iam::123456789012:role/r".into());
     with_role.container_definitions =
         Some(vec![ContainerDefinition { log_configuration: Some(logs), ..container("app") }]);
-    let stored = definition(with_role, &options()).unwrap();
+    let stored = definition(with_role, &scope(), &options()).unwrap();
     assert!(stored.requires_attributes.contains(&"ecs.capability.execution-role-awslogs".to_owned()));
 }
 
@@ -118,8 +122,12 @@ fn what_is_not_honoured_is_refused_by_name() {
         ..container("app")
     };
     assert!(
-        definition(RegisterTaskDefinitionRequest { container_definitions: Some(vec![quiet]), ..request() }, &options())
-            .is_ok()
+        definition(
+            RegisterTaskDefinitionRequest { container_definitions: Some(vec![quiet]), ..request() },
+            &scope(),
+            &options()
+        )
+        .is_ok()
     );
 }
 

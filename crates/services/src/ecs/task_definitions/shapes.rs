@@ -70,6 +70,9 @@ fn container(stored: &StoredContainer) -> ContainerDefinition {
     ContainerDefinition {
         name: Some(stored.name.clone()),
         image: Some(stored.image.clone()),
+        version_consistency: stored
+            .version_consistency
+            .map(|enabled| if enabled { "enabled" } else { "disabled" }.to_owned()),
         cpu: Some(number(stored.cpu)),
         memory: stored.memory.map(number),
         memory_reservation: stored.memory_reservation.map(number),

@@ -130,6 +130,7 @@ pub(in crate::ecs) async fn run(call: Call, input: RunTaskRequest) -> Result<Run
                 service: None,
                 container_instance_arn: None,
                 load_balancers: Vec::new(),
+                image_digests: Default::default(),
                 tags: checked.tags.clone(),
             };
             match launch(tx, new, &checked.network, &mut ids, now) {

@@ -28,6 +28,16 @@ impl Task {
         }
     }
 
+    /// Whether nobody has begun it: its host has said nothing of it yet.
+    pub fn is_waiting(&self) -> bool {
+        self.desired_status == DesiredStatus::Running && self.last_status.is_starting() && self.connected_at.is_none()
+    }
+
+    /// Whether its network interface is there.
+    pub fn is_attached(&self) -> bool {
+        self.interface.as_ref().is_none_or(|interface| interface.attached)
+    }
+
     /// Asks for the end of the task. The first one who asks names the reason. Returns whether anything changed.
     pub fn request_stop(&mut self, code: StopCode, reason: &str, now: Timestamp) -> bool {
         if self.desired_status == DesiredStatus::Stopped {
@@ -70,6 +80,14 @@ impl Task {
     pub fn lost(&mut self, now: Timestamp) -> bool {
         self.request_stop(StopCode::TerminationNotice, reason::HOST_LOST, now);
         self.ended(now) && self.changed()
+    }
+
+    /// It was not begun in time: its interface is not there, or its host never spoke of it. `host_absent` says that
+    /// nobody is there to confirm its end.
+    pub fn not_begun(&mut self, host_absent: bool, now: Timestamp) -> bool {
+        let why = if self.is_attached() { reason::FAILED_TO_START } else { reason::NETWORK_TIMEOUT };
+        let stopped = self.request_stop(StopCode::TaskFailedToStart, why, now);
+        (host_absent && self.ended(now) && self.changed()) || stopped
     }
 
     /// Takes in what was reported. Returns whether anything changed; a repeated report changes nothing.

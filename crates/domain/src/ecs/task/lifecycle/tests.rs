@@ -60,6 +60,7 @@ fn task(load_balanced: bool) -> Task {
             service: None,
             container_instance_arn,
             load_balancers,
+            image_digests: Default::default(),
             tags: Tags::default(),
         },
         &mut ids,

@@ -1,0 +1,84 @@
+//! The nouns a simulated world is made of.
+
+use domain::{
+    IdSource, Scope, Tags, Timestamp,
+    balancing::{HealthCheck, ProtocolVersion, TargetGroup, TargetGroupAttributes, TargetType},
+    ecs::{
+        ContainerDefinition, Deployment, DeploymentStatus, RolloutState, Service, TaskDefinition, TaskDefinitionStatus,
+        TaskLoadBalancer, TaskNetwork, names,
+    },
+};
+
+pub fn deploy(
+    service: &mut Service,
+    revision: u32,
+    load_balancers: Vec<TaskLoadBalancer>,
+    ids: &mut IdSource,
+    now: Timestamp,
+) {
+    service.deployments.iter_mut().for_each(|known| known.status = DeploymentStatus::Active);
+    let deployment = Deployment {
+        id: Deployment::new_id(ids),
+        status: DeploymentStatus::Primary,
+        task_definition_arn: names::task_definition(&service.scope, "f", revision),
+        network: TaskNetwork::default(),
+        load_balancers,
+        launch_type: Some("FARGATE".into()),
+        capacity_provider: None,
+        platform_version: "1.4.0".into(),
+        created_at: now,
+        updated_at: now,
+        rollout_state: RolloutState::InProgress,
+        rollout_state_reason: String::new(),
+        failed_tasks: 0,
+        start_failures: 0,
+        retry_at: None,
+        unplaced: false,
+        blocked: false,
+        image_digests: Default::default(),
+    };
+    service.deployments.insert(0, deployment);
+}
+
+pub fn definition(scope: &Scope, revision: u32) -> TaskDefinition {
+    TaskDefinition {
+        arn: names::task_definition(scope, "f", revision),
+        scope: scope.clone(),
+        family: "f".into(),
+        revision,
+        status: TaskDefinitionStatus::Active,
+        task_role_arn: None,
+        execution_role_arn: None,
+        network_mode: "awsvpc".into(),
+        cpu: Some(256),
+        memory: Some(512),
+        requires_compatibilities: Vec::new(),
+        compatibilities: Vec::new(),
+        requires_attributes: Vec::new(),
+        cpu_architecture: None,
+        operating_system_family: None,
+        ephemeral_storage: None,
+        container_definitions: vec![ContainerDefinition::new("app", "i")],
+        tags: Tags::default(),
+        registered_at: Timestamp(0),
+        registered_by: String::new(),
+        deregistered_at: None,
+        delete_requested_at: None,
+    }
+}
+
+pub fn group(scope: &Scope) -> TargetGroup {
+    TargetGroup {
+        arn: scope.arn("elasticloadbalancing", "targetgroup/web/0123456789abcdef"),
+        scope: scope.clone(),
+        name: "web".into(),
+        target_type: TargetType::Ip,
+        protocol_version: ProtocolVersion::Http1,
+        port: 80,
+        vpc_id: "vpc-1".into(),
+        health_check: HealthCheck::default(),
+        attributes: TargetGroupAttributes { deregistration_delay_seconds: 5 },
+        tags: Tags::default(),
+        created_at: Timestamp(0),
+    }
+}
