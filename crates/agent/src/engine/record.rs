@@ -222,15 +222,21 @@ impl TaskRecord {
     pub fn status(&self) -> TaskStatus {
         if self.all_stopped() {
             TaskStatus::Stopped
-        } else if self.containers.iter().all(|container| container.status >= ContainerStatus::Running)
-            || self.told == TaskStatus::Running
-        {
+        } else if self.told == TaskStatus::Running || self.runs() {
             TaskStatus::Running
         } else if self.containers.iter().all(|container| container.image_digest.is_some()) {
             TaskStatus::Pending
         } else {
             TaskStatus::None
         }
+    }
+
+    /// Whether every container runs or ran. A task whose essential container is over before that never runs.
+    fn runs(&self) -> bool {
+        let pairs = || self.containers.iter().zip(&self.task.containers);
+        pairs().all(|(container, _)| container.status >= ContainerStatus::Running)
+            && !pairs()
+                .any(|(container, definition)| definition.essential && container.status == ContainerStatus::Stopped)
     }
 
     /// A container with its definition, by its place.
