@@ -282,10 +282,11 @@ def test_r23_unless_the_operator_allows_it(own_platform):
 
 def test_r20_platform_version_and_strategy_are_kept_as_given(platform, ecs, image, name):
     register(platform, name, container(image))
-    ecs.put_cluster_capacity_providers(cluster="default", capacityProviders=["FARGATE"], defaultCapacityProviderStrategy=[])
+    ecs.create_cluster(clusterName=name, capacityProviders=["FARGATE"])
     strategy = [{"capacityProvider": "FARGATE", "weight": 7, "base": 2}]
     network = default_network(platform)
     made = ecs.create_service(
+        cluster=name,
         serviceName=name,
         taskDefinition=name,
         desiredCount=0,
@@ -295,9 +296,12 @@ def test_r20_platform_version_and_strategy_are_kept_as_given(platform, ecs, imag
     )["service"]
     assert made["capacityProviderStrategy"] == made["deployments"][0]["capacityProviderStrategy"] == strategy
     assert made["platformVersion"] == "1.4.0" and "launchType" not in made
-    updated = ecs.update_service(service=name, platformVersion="LATEST")["service"]
+    updated = ecs.update_service(cluster=name, service=name, platformVersion="LATEST")["service"]
     assert updated["platformVersion"] == "LATEST" and updated["capacityProviderStrategy"] == strategy
     assert updated["deployments"][0]["id"] != made["deployments"][0]["id"]
+    ecs.delete_service(cluster=name, service=name)
+    eventually(lambda: ecs.describe_services(cluster=name, services=[name])["services"][0]["status"] == "INACTIVE")
+    ecs.delete_cluster(cluster=name)
 
 
 def test_r20_an_inactive_service_is_told_but_not_changed(platform, ecs, image, name):
