@@ -103,6 +103,33 @@ def refused_or_none(call):
         return error.response["Error"]["Code"]
 
 
+def test_a_roles_sessions_end_with_the_role(platform):
+    iam = platform.client("iam")
+    arn = iam.create_role(RoleName="brief", AssumeRolePolicyDocument=TRUST)["Role"]["Arn"]
+    keys = platform.client("sts").assume_role(RoleArn=arn, RoleSessionName="session")["Credentials"]
+    session = {"aws_access_key_id": keys["AccessKeyId"], "aws_secret_access_key": keys["SecretAccessKey"], "aws_session_token": keys["SessionToken"]}
+    assert platform.client("sts", **session).get_caller_identity()["Arn"].endswith("/brief/session")
+    iam.delete_role(RoleName="brief")
+    iam.create_role(RoleName="brief", AssumeRolePolicyDocument=TRUST)
+    assert refused(platform.client("sts", **session).get_caller_identity)["Code"] == "InvalidClientTokenId"
+    assert refused(platform.client("ecs", **session).list_clusters)["Code"] == "UnrecognizedClientException"
+    iam.delete_role(RoleName="brief")
+
+
+def test_policy_documents_follow_the_grammar(platform, role):
+    iam = platform.client("iam")
+    nobody = TRUST.replace('"Principal": {"Service": "ecs-tasks.amazonaws.com"}, ', "")
+    for document, text in (
+        ("{", "This policy contains invalid Json"),
+        (nobody, "Missing required field Principal"),
+        (TRUST.replace("sts:AssumeRole", "s3:GetObject"), "AssumeRole policy may only specify STS AssumeRole actions."),
+    ):
+        error = refused(iam.create_role, RoleName="malformed", AssumeRolePolicyDocument=document)
+        assert (error["Code"], error["Message"]) == ("MalformedPolicyDocument", text)
+    error = refused(iam.put_role_policy, RoleName=role["RoleName"], PolicyName="p", PolicyDocument=TRUST)
+    assert (error["Code"], error["Message"]) == ("MalformedPolicyDocument", "Policy document should not specify a principal.")
+
+
 def test_what_a_session_cannot_do_yet_is_refused_by_name(platform, role):
     sts = platform.client("sts")
     error = refused(sts.assume_role, RoleArn=role["Arn"], RoleSessionName="session", Policy="{}")

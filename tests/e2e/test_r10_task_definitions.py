@@ -137,6 +137,11 @@ def test_r10_mistakes_name_their_cause(ecs, family):
     )[1]
     assert "essential" in refusal(ecs, **definition(family, essential=False))[1]
     assert refusal(ecs, **{**definition(family), "containerDefinitions": []})[1] == "Container list cannot be empty."
+    assert refusal(ecs, **definition(family, memory=1024))[1] == "The 'memory' setting for container 'app' is greater than for the task."
+    assert refusal(ecs, **definition(family), taskRoleArn="arn:aws:s3:::x") == ("ClientException", "Role is not valid")
+    broken = {"awslogs-group": "g", "awslogs-region": "us-east-1", "awslogs-stream-prefix": "p", "awslogs-multiline-pattern": "("}
+    logs = {"logDriver": "awslogs", "options": broken}
+    assert "awslogs-multiline-pattern" in refusal(ecs, **definition(family, logConfiguration=logs), executionRoleArn=EXECUTION_ROLE)[1]
     assert ecs.list_task_definition_families(familyPrefix=family)["families"] == []
 
 

@@ -315,3 +315,49 @@ def test_r20_all_tasks_of_a_deployment_run_the_image_its_tag_meant_first(platfor
     assert shown["versionConsistency"] == "disabled"
     with pytest.raises(botocore.exceptions.ClientError, match="Invalid versionConsistency"):
         register(platform, name, container(first.uri, versionConsistency="sometimes"))
+
+
+def test_r20_platform_version_and_strategy_are_kept_as_given(platform, ecs, image, name):
+    register(platform, name, container(image))
+    ecs.create_cluster(clusterName=name, capacityProviders=["FARGATE"])
+    strategy = [{"capacityProvider": "FARGATE", "weight": 7, "base": 2}]
+    network = default_network(platform)
+    made = ecs.create_service(
+        cluster=name,
+        serviceName=name,
+        taskDefinition=name,
+        desiredCount=0,
+        networkConfiguration=network,
+        capacityProviderStrategy=strategy,
+        platformVersion="1.4.0",
+    )["service"]
+    assert made["capacityProviderStrategy"] == made["deployments"][0]["capacityProviderStrategy"] == strategy
+    assert made["platformVersion"] == "1.4.0" and "launchType" not in made
+    updated = ecs.update_service(cluster=name, service=name, platformVersion="LATEST")["service"]
+    assert updated["platformVersion"] == "LATEST" and updated["capacityProviderStrategy"] == strategy
+    assert updated["deployments"][0]["id"] != made["deployments"][0]["id"]
+    ecs.delete_service(cluster=name, service=name)
+    eventually(lambda: ecs.describe_services(cluster=name, services=[name])["services"][0]["status"] == "INACTIVE")
+    ecs.delete_cluster(cluster=name)
+
+
+def test_r20_an_inactive_service_is_told_but_not_changed(platform, ecs, image, name):
+    definition = register(platform, name, container(image))
+    create(platform, name, 0)
+    ecs.delete_service(service=name)
+    eventually(lambda: service(platform, name)["status"] == "INACTIVE")
+    over = service(platform, name)
+    assert (over["taskDefinition"], over["launchType"], over["deployments"]) == (definition, "FARGATE", [])
+    with pytest.raises(ecs.exceptions.ServiceNotActiveException, match="Service was not ACTIVE."):
+        ecs.update_service(service=name, desiredCount=1)
+    assert ecs.delete_service(service=name, force=True)["service"]["status"] == "INACTIVE"
+    with pytest.raises(ecs.exceptions.ServiceNotFoundException):
+        ecs.update_service(service="no-such", desiredCount=1)
+
+
+def test_r20_a_service_whose_role_is_gone_says_so(platform, ecs, image, name):
+    role = f"arn:aws:iam::123456789012:role/{name}"
+    register(platform, name, container(image), taskRoleArn=role)
+    create(platform, name, 1)
+    eventually(lambda: any(f"failed to launch a task with (error ECS was unable to assume the role '{role}'" in text for text in messages(platform, name)))
+    assert running(platform, name) == []

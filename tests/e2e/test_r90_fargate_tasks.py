@@ -102,6 +102,50 @@ def test_r90_overrides_and_idempotency(platform, ecs, image, family):
         ecs.run_task(**{**request, "clientToken": "", "overrides": {"containerOverrides": [{"name": "x"}]}})
 
 
+def test_r90_overrides_are_bound_by_the_task(platform, ecs, image, family):
+    group = f"/r90o/{family}"
+    platform.client("logs").create_log_group(logGroupName=group)
+    register(platform, family, shell(image, "echo kept", logConfiguration=logging(group)))
+    request = dict(taskDefinition=family, launchType="FARGATE", networkConfiguration=default_network(platform))
+
+    def refusal(**overrides):
+        with pytest.raises(botocore.exceptions.ClientError) as raised:
+            ecs.run_task(**request, overrides=overrides)
+        return raised.value.response["Error"]["Message"]
+
+    assert refusal(containerOverrides=[{"name": "app", "memory": 1024}]) == "The 'memory' setting for container 'app' is greater than for the task."
+    assert "total 'cpu'" in refusal(containerOverrides=[{"name": "app", "cpu": 512}])
+    assert "more than one override" in refusal(containerOverrides=[{"name": "app"}, {"name": "app", "cpu": 1}])
+    assert refusal(taskRoleArn="arn:aws:iam::123456789012:role/nobody").startswith("ECS was unable to assume the role 'arn:aws:iam::123456789012:role/nobody'")
+    assert refusal(taskRoleArn="arn:aws:s3:::bucket") == "Role is not valid"
+    # With a larger task the same container fits; an empty command is none.
+    larger = {"cpu": "512", "memory": "2 GB", "containerOverrides": [{"name": "app", "memory": 1024, "command": []}]}
+    arn = ecs.run_task(**request, overrides=larger)["tasks"][0]["taskArn"]
+    ended = wait_for(platform, arn, "STOPPED")
+    assert (ended["memory"], ended["containers"][0]["memory"], ended["containers"][0]["exitCode"]) == ("2048", "1024", 0)
+    assert eventually(lambda: log_lines(platform, group, f"test/app/{arn.rsplit('/', 1)[1]}")) == ["kept"]
+
+
+def test_r90_a_token_stands_for_one_request(platform, ecs, image, family):
+    register(platform, family, shell(image, "sleep 600"))
+    request = dict(taskDefinition=family, launchType="FARGATE", networkConfiguration=default_network(platform), clientToken=uuid.uuid4().hex)
+    arn = ecs.run_task(**request)["tasks"][0]["taskArn"]
+    with pytest.raises(botocore.exceptions.ClientError, match="ConflictException"):
+        ecs.run_task(**request, group="other")
+    assert ecs.run_task(**request)["tasks"][0]["taskArn"] == arn
+    ecs.stop_task(task=arn)
+
+
+def test_r90_a_task_whose_essential_container_never_starts_never_runs(platform, ecs, image, family):
+    slow = {**shell(image, "sleep 600", startTimeout=2), "name": "slow", "essential": False}
+    register(platform, family, slow, shell(image, "true", dependsOn=[{"containerName": "slow", "condition": "SUCCESS"}]))
+    ended = wait_for(platform, run_task(platform, family), "STOPPED")
+    assert (ended["stopCode"], ended["stoppedReason"]) == ("TaskFailedToStart", "Task failed to start")
+    reasons = {one["name"]: one.get("reason", "") for one in ended["containers"]}
+    assert reasons["app"].endswith("dependency [slow] for target [app] has timed out.")
+    assert "startedAt" not in ended
+
+
 def test_r90_what_cannot_be_run_says_why(platform, ecs, image, family):
     register(platform, family, shell(image, "true"))
     network = default_network(platform)

@@ -23,10 +23,18 @@ use crate::{
     task::{Draining, draining, host_is_lost, is_absent, patience_ends, target_keys},
 };
 
+/// Why a task was not made, with the reason as Amazon gives it in service events.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// Nowhere is room for it.
+    NotPlaced(String),
+    /// It lacks something that no host can give it.
+    NotLaunched(String),
+}
+
 /// Makes tasks and takes back what they hold: the same code for RunTask and for services, which lives with the network.
 pub trait Launcher: Send + Sync + 'static {
-    /// Chooses a host and a network interface for the task and stores it. Nothing is written when it fails; the text
-    /// is the reason as Amazon gives it in service events.
+    /// Chooses a host and a network interface for the task and stores it. Nothing is written when it fails.
     fn launch(
         &self,
         tx: &mut Transaction,
@@ -34,7 +42,7 @@ pub trait Launcher: Send + Sync + 'static {
         network: &TaskNetwork,
         ids: &mut IdSource,
         now: Timestamp,
-    ) -> Result<Task, String>;
+    ) -> Result<Task, Refusal>;
 
     /// Gives back the task's network interface.
     fn release(&self, tx: &mut Transaction, task: &Task);
@@ -257,7 +265,8 @@ fn commit_service(
     }
     if plan.deactivate {
         edit.service.status = ServiceStatus::Inactive;
-        edit.service.deployments.clear();
+        // What it was like is still told of it.
+        edit.service.deployments.retain(|deployment| deployment.status == DeploymentStatus::Primary);
     }
     edit.write(tx, ids, now);
     true
@@ -306,7 +315,7 @@ fn start_tasks(
             memory: definition.memory.unwrap_or_default(),
             overrides: domain::ecs::TaskOverrides::default(),
             launch_type: "FARGATE",
-            capacity_provider: primary.capacity_provider.clone(),
+            capacity_provider: primary.capacity_provider.as_ref().map(|choice| choice.name.clone()),
             group: format!("service:{}", service.name),
             started_by: Some(primary.id.clone()),
             service: Some((service.arn.clone(), primary.id.clone())),
@@ -332,7 +341,7 @@ fn start_tasks(
         edit.service.deployments.iter_mut().find(|deployment| deployment.status == DeploymentStatus::Primary)
     {
         if let Some(reason) = &refused {
-            first = (!primary.unplaced).then(|| events::unplaced(reason));
+            first = (!primary.unplaced).then(|| events::refused(reason));
             queue.push(Key::Service(service.arn.to_string()), again);
         }
         primary.unplaced = refused.is_some();

@@ -6,6 +6,8 @@ use domain::{
 };
 use store::Transaction;
 
+use crate::Refusal;
+
 /// Where Amazon's texts send their reader.
 const TROUBLESHOOTING: &str =
     "For more information, see the Troubleshooting section of the Amazon ECS Developer Guide.";
@@ -70,9 +72,13 @@ pub(crate) fn deregistered(group: &str) -> String {
     format!("deregistered 1 targets in (target-group {group})")
 }
 
-pub(crate) fn unplaced(reason: &str) -> String {
-    let reason = reason.trim_end_matches('.');
-    format!("was unable to place a task. Reason: {reason}. {TROUBLESHOOTING}")
+pub(crate) fn refused(refusal: &Refusal) -> String {
+    match refusal {
+        Refusal::NotPlaced(reason) => {
+            format!("was unable to place a task. Reason: {}. {TROUBLESHOOTING}", reason.trim_end_matches('.'))
+        }
+        Refusal::NotLaunched(error) => format!("failed to launch a task with (error {error})."),
+    }
 }
 
 pub(crate) fn unsteady_start() -> String {

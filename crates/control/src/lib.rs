@@ -21,7 +21,7 @@ pub mod targets;
 pub mod task;
 pub mod watching;
 
-pub use commit::{Launcher, commit};
+pub use commit::{Launcher, Refusal, commit};
 pub use driver::{Handle, Status, start};
 pub use queue::Key;
 pub use service::ServicePlan;

@@ -1,9 +1,11 @@
 //! Joins what may not know each other: the reconcilers ask for tasks, ECS's face knows how tasks are made.
 
+use control::Refusal;
 use domain::{
     IdSource, Timestamp,
     ecs::{NewTask, Task, TaskNetwork},
 };
+use services::ecs::launch::LaunchError;
 use store::Transaction;
 
 /// Makes tasks for the reconcilers just as RunTask makes them.
@@ -17,8 +19,11 @@ impl control::Launcher for Launcher {
         network: &TaskNetwork,
         ids: &mut IdSource,
         now: Timestamp,
-    ) -> Result<Task, String> {
-        services::ecs::launch::launch(tx, new, network, ids, now).map_err(|error| error.to_string())
+    ) -> Result<Task, Refusal> {
+        services::ecs::launch::launch(tx, new, network, ids, now).map_err(|error| match error {
+            LaunchError::Role(_) => Refusal::NotLaunched(error.to_string()),
+            LaunchError::Capacity | LaunchError::Network(_) => Refusal::NotPlaced(error.to_string()),
+        })
     }
 
     fn release(&self, tx: &mut Transaction, task: &Task) {

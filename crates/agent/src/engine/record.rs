@@ -223,16 +223,23 @@ impl TaskRecord {
 
     /// How far the task is. One that has a reason why it never ran does not become RUNNING on its way to the end.
     pub fn status(&self) -> TaskStatus {
-        let all_ran = || self.containers.iter().all(|container| container.status >= ContainerStatus::Running);
         if self.all_stopped() {
             TaskStatus::Stopped
-        } else if self.told == TaskStatus::Running || (self.reason.is_none() && all_ran()) {
+        } else if self.told == TaskStatus::Running || (self.reason.is_none() && self.runs()) {
             TaskStatus::Running
         } else if self.containers.iter().all(|container| container.image_digest.is_some()) {
             TaskStatus::Pending
         } else {
             TaskStatus::None
         }
+    }
+
+    /// Whether every container runs or ran. A task whose essential container is over before that never runs.
+    fn runs(&self) -> bool {
+        let pairs = || self.containers.iter().zip(&self.task.containers);
+        pairs().all(|(container, _)| container.status >= ContainerStatus::Running)
+            && !pairs()
+                .any(|(container, definition)| definition.essential && container.status == ContainerStatus::Stopped)
     }
 
     /// A container with its definition, by its place.

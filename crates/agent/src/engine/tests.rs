@@ -133,6 +133,8 @@ fn a_start_timeout_counts_from_the_dependencys_own_start() {
     let actions = next(&mut record, 11_000);
     assert_eq!(actions, [Action::Stop(0)]);
     assert!(record.containers[1].reason.as_deref().is_some_and(|reason| reason.ends_with("has timed out.")));
+    // What was waited for still stops: the task, which never ran, is not told to run now.
+    assert_eq!(record.status(), TaskStatus::Pending);
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use control::{Key, Launcher, Plan, Step, queue::Queue, reconcile, watching};
+use control::{Key, Launcher, Plan, Refusal, Step, queue::Queue, reconcile, watching};
 use domain::{
     IdSource, Scope, Tags, Timestamp,
     agent_protocol::FARGATE_CLUSTER,
@@ -45,7 +45,7 @@ impl Launcher for Fake {
         _: &TaskNetwork,
         ids: &mut IdSource,
         now: Timestamp,
-    ) -> Result<Task, String> {
+    ) -> Result<Task, Refusal> {
         let hosts: Vec<placement::Host> = tx
             .find::<ContainerInstance>(ContainerInstance::FARGATE, "yes")
             .map(|instance| {
@@ -57,7 +57,10 @@ impl Launcher for Fake {
                 )
             })
             .collect();
-        let host = placement::place_on_fargate(&hosts, new.memory).map_err(|error| error.to_string())?.arn.clone();
+        let host = placement::place_on_fargate(&hosts, new.memory)
+            .map_err(|error| Refusal::NotPlaced(error.to_string()))?
+            .arn
+            .clone();
         let mut task = Task::new(NewTask { container_instance_arn: Some(host), ..new }, ids, now);
         let number = u16::try_from(ids.below(65_000)).unwrap();
         let [high, low] = number.to_be_bytes();
@@ -171,6 +174,7 @@ impl World {
                 name: format!("s{index}"),
                 status: ServiceStatus::Active,
                 desired_count: desired,
+                platform_version: "LATEST".into(),
                 minimum_healthy_percent: minimum,
                 maximum_percent: maximum,
                 health_check_grace_period_seconds: None,

@@ -1,6 +1,9 @@
 //! The sizes that a Fargate task can have, and how CPU and memory are written.
 //! Mirrors <https://docs.aws.amazon.com/AmazonECS/latest/developerguide/fargate-tasks-services.html>.
 
+/// What services show that were given no platform version.
+pub const LATEST: &str = "LATEST";
+
 /// The latest platform version, which `LATEST` means.
 pub const PLATFORM_VERSION: &str = "1.4.0";
 

@@ -25,7 +25,9 @@ pub use container_definition::{
 };
 pub use container_instance::{AgentAbsence, AgentConnection, Attribute, ContainerInstance, ContainerInstanceStatus};
 pub use report::{ContainerReport, NetworkBinding, ReportedStatus, TaskReport};
-pub use service::{Deployment, DeploymentStatus, RolloutState, Service, ServiceEvent, ServiceStatus};
+pub use service::{
+    CapacityProviderChoice, Deployment, DeploymentStatus, RolloutState, Service, ServiceEvent, ServiceStatus,
+};
 pub use status::{DesiredStatus, HealthStatus, StopCode, TaskStatus};
 pub use task::{
     ContainerOverride, NewTask, Task, TaskContainer, TaskInterface, TaskLoadBalancer, TaskNetwork, TaskOverrides,

@@ -76,6 +76,17 @@ impl RolloutState {
     }
 }
 
+/// The only item of a capacity provider strategy.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CapacityProviderChoice {
+    /// `FARGATE`.
+    pub name: String,
+    /// As given.
+    pub weight: u32,
+    /// As given.
+    pub base: u32,
+}
+
 /// One deployment of a service: a revision on its way in, or on its way out.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Deployment {
@@ -95,7 +106,7 @@ pub struct Deployment {
     pub launch_type: Option<String>,
     /// `FARGATE` by a strategy.
     #[serde(default)]
-    pub capacity_provider: Option<String>,
+    pub capacity_provider: Option<CapacityProviderChoice>,
     /// E.g. `1.4.0`.
     pub platform_version: String,
     /// When it began.
@@ -154,6 +165,9 @@ pub struct Service {
     pub status: ServiceStatus,
     /// How many tasks it shall have.
     pub desired_count: u32,
+    /// `LATEST`, or the version that was asked for.
+    #[serde(default = "latest")]
+    pub platform_version: String,
     /// Of the desired count, what must run during a deployment.
     pub minimum_healthy_percent: u32,
     /// Of the desired count, what may run or start during a deployment.
@@ -185,6 +199,10 @@ pub struct Service {
     /// How many events it has had; the number of the next one.
     #[serde(default)]
     pub events: u64,
+}
+
+fn latest() -> String {
+    super::fargate::LATEST.to_owned()
 }
 
 impl Service {

@@ -34,8 +34,8 @@ impl FrontDoor {
         let (mut parts, body) = request.into_parts();
         name_host(&mut parts);
         let limit = wire::body_limit(SERVICES, &parts.headers);
-        let answer = match body::read(body, limit).await {
-            Ok(body) => self.answer(peer, &borrow(&parts, &body), &request_id).await,
+        let answer = match body::read(body, limit, &self.room).await {
+            Ok(body) => self.answer(peer, &borrow(&parts, &body.bytes), &request_id).await,
             Err(error) => {
                 let face = wire::face(SERVICES, &borrow(&parts, &[]), "");
                 wire::encode_error(&face, &unreadable(&error, limit), &request_id)
@@ -97,10 +97,10 @@ impl FrontDoor {
             return text(StatusCode::METHOD_NOT_ALLOWED, "Use POST.");
         }
         let (parts, body) = request.into_parts();
-        let Ok(body) = body::read(body, RESET_BODY).await else {
+        let Ok(body) = body::read(body, RESET_BODY, &self.room).await else {
             return text(StatusCode::PAYLOAD_TOO_LARGE, "The reset takes no body.");
         };
-        let request = borrow(&parts, &body);
+        let request = borrow(&parts, &body.bytes);
         let platform = &self.control_plane.platform;
         let caller = sigv4::parse(&request).and_then(|claim| signature::verify(platform, &claim, request.body));
         match caller.map(|caller| caller.principal) {
@@ -161,5 +161,12 @@ fn unreadable(error: &ReadError, limit: usize) -> ServiceError {
             ServiceError::new("RequestEntityTooLarge", format!("The request body exceeds {limit} bytes.")).status(413)
         }
         ReadError::Broken => ServiceError::new("IncompleteBody", "The request body ended before its announced length."),
+        ReadError::Slow => {
+            ServiceError::new("RequestTimeout", "The request body was not sent within the timeout period.").status(408)
+        }
+        ReadError::NoRoom => {
+            ServiceError::new("ServiceUnavailable", "Too many large requests are being read. Please try again.")
+                .status(503)
+        }
     }
 }

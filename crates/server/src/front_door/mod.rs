@@ -27,6 +27,7 @@ use bytes::Bytes;
 use domain::{AccountId, Region, Scope};
 use http::{Request, Response, StatusCode};
 use hyper::body::Incoming;
+use tokio::sync::Semaphore;
 
 use crate::platform::ControlPlane;
 
@@ -36,6 +37,8 @@ pub struct FrontDoor {
     allow_reset: bool,
     /// Accounts and regions that are known to have their default resources.
     prepared: Mutex<HashSet<Scope>>,
+    /// See [`body::room`].
+    room: Arc<Semaphore>,
 }
 
 /// Where a request came from.
@@ -50,7 +53,7 @@ pub struct Peer {
 impl FrontDoor {
     /// A front door to the control plane.
     pub fn new(control_plane: Arc<ControlPlane>, allow_reset: bool) -> Self {
-        Self { control_plane, allow_reset, prepared: Mutex::default() }
+        Self { control_plane, allow_reset, prepared: Mutex::default(), room: body::room() }
     }
 
     /// Answers one request. Never fails: what goes wrong is the answer.

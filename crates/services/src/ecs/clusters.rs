@@ -1,5 +1,7 @@
 //! Clusters. <https://docs.aws.amazon.com/AmazonECS/latest/APIReference/API_Cluster.html>
 
+use std::collections::BTreeSet;
+
 use api::ecs::*;
 use domain::ecs::{ClusterStatus, ContainerInstance, Service as StoredService, Task as StoredTask, TaskStatus, names};
 use store::Snapshot;
@@ -216,7 +218,7 @@ fn check_providers(given: Option<Vec<String>>) -> Result<Vec<String>, ServiceErr
         Some(unknown) => Err(invalid(format!(
             "The specified capacity provider '{unknown}' was not found. Specify a valid name or ARN and try again."
         ))),
-        None => Ok(given),
+        None => Ok(given.into_iter().collect::<BTreeSet<_>>().into_iter().collect()),
     }
 }
 

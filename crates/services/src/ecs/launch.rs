@@ -10,6 +10,7 @@ use domain::{
 };
 use store::{Snapshot, Transaction};
 
+use super::roles;
 use crate::ec2::{NetworkError, NewInterface, allocate_network_interface, release_network_interface};
 
 /// Why a task was not made. Nothing was written then.
@@ -18,6 +19,11 @@ pub enum LaunchError {
     /// No host has room: RunTask tells it in `failures`.
     #[error("{}", failure::CAPACITY)]
     Capacity,
+    /// One of its roles does not exist.
+    #[error(
+        "ECS was unable to assume the role '{0}' that was provided for this task. Please verify that the role being passed has the proper trust relationship and permissions and that your IAM user has permissions to pass this role."
+    )]
+    Role(String),
     /// No network interface could be had.
     #[error(transparent)]
     Network(#[from] NetworkError),
@@ -31,6 +37,7 @@ pub fn launch(
     ids: &mut IdSource,
     now: Timestamp,
 ) -> Result<Task, LaunchError> {
+    check_roles(tx, &new)?;
     let host = place(tx, new.memory)?;
     let mut task = Task::new(NewTask { container_instance_arn: Some(host), ..new }, ids, now);
     let mut refused = NetworkError::SubnetNotFound(String::new());
@@ -67,6 +74,18 @@ pub fn launch(
         }
     }
     Err(refused.into())
+}
+
+/// A task whose roles are not there would run without the permissions that it was given.
+fn check_roles(view: &Snapshot, new: &NewTask<'_>) -> Result<(), LaunchError> {
+    let (overrides, definition) = (&new.overrides, new.definition);
+    let task = overrides.task_role_arn.as_ref().or(definition.task_role_arn.as_ref());
+    let execution = overrides.execution_role_arn.as_ref().or(definition.execution_role_arn.as_ref());
+    let account = &new.cluster.scope.account;
+    match task.into_iter().chain(execution).find(|role| roles::find(view, account, role).is_none()) {
+        Some(role) => Err(LaunchError::Role(role.clone())),
+        None => Ok(()),
+    }
 }
 
 /// Gives back what a task that is over holds in the network.

@@ -11,6 +11,7 @@ pub mod launch;
 mod network;
 pub mod observe;
 pub mod payload;
+mod roles;
 mod services;
 mod tags;
 mod task_definitions;

@@ -36,7 +36,7 @@ pub(super) fn check(
     let mut vpcs = BTreeSet::new();
     for id in &subnets {
         let subnet = view.get::<Subnet>(&scope.key(id)).ok_or_else(|| {
-            invalid(format!("Error retrieving subnet information for [{id}]: The subnet ID '{id}' does not exist"))
+            invalid(format!("Error retrieving subnet information for [{id}]: The subnet ID '{id}' does not exist (ErrorCode: InvalidSubnetID.NotFound)"))
         })?;
         vpcs.insert(subnet.vpc_id.clone());
     }
@@ -46,7 +46,7 @@ pub(super) fn check(
     for id in &security_groups {
         let group = view.get::<SecurityGroup>(&scope.key(id)).ok_or_else(|| {
             invalid(format!(
-                "Error retrieving security group information for [{id}]: The security group '{id}' does not exist"
+                "Error retrieving security group information for [{id}]: The security group '{id}' does not exist (ErrorCode: InvalidGroup.NotFound)"
             ))
         })?;
         if !vpcs.contains(&group.vpc_id) {

@@ -5,6 +5,7 @@
 //! <https://docs.aws.amazon.com/IAM/latest/APIReference/>
 
 mod bootstrap;
+mod documents;
 mod instance_profiles;
 mod names;
 mod policies;

@@ -1,4 +1,4 @@
-//! What every IAM call needs: names, paths, pages, policy documents, and the roles they are about.
+//! What every IAM call needs: names, paths, pages, and the roles they are about.
 
 use std::sync::Arc;
 
@@ -50,20 +50,6 @@ pub(super) fn no_role(name: &str) -> ServiceError {
 pub(super) fn role_arn(call: &Call, name: &str) -> Arn {
     let role = call.unchecked_snapshot().get::<Role>(&role_key(&call.scope.account, name));
     role.map_or_else(|| arn(call, "role", DEFAULT_PATH, name), |role| role.arn.clone())
-}
-
-/// A policy document must be a JSON object with at least one statement. What it decides is not looked at here.
-pub(super) fn check_document(document: &str) -> Result<(), ServiceError> {
-    let malformed = |text: &str| Err(error::malformed_policy_document_exception(text));
-    match serde_json::from_str::<serde_json::Value>(document) {
-        Err(_) => malformed("This policy contains invalid Json"),
-        Ok(value)
-            if !matches!(value.get("Statement"), Some(serde_json::Value::Object(_) | serde_json::Value::Array(_))) =>
-        {
-            malformed("Syntax errors in policy.")
-        }
-        Ok(_) => Ok(()),
-    }
 }
 
 /// Documents come back URL-encoded (RFC 3986), as IAM gives them.
@@ -149,10 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn documents_are_checked_for_form_and_given_back_encoded() {
-        assert_eq!(check_document("{").unwrap_err().message(), "This policy contains invalid Json");
-        assert_eq!(check_document("{}").unwrap_err().message(), "Syntax errors in policy.");
-        assert!(check_document(&domain::identity::service_trust_policy("ec2.amazonaws.com")).is_ok());
+    fn documents_are_given_back_encoded() {
         assert_eq!(encode_document("{\"a\": 1}"), "%7B%22a%22%3A%201%7D");
     }
 }

@@ -5,7 +5,8 @@ use domain::Arn;
 use wire::ServiceError;
 
 use super::{
-    names::{check_document, encode_document, page, required, role, role_arn},
+    documents,
+    names::{encode_document, page, required, role, role_arn},
     roles::change,
 };
 use crate::Call;
@@ -19,7 +20,7 @@ pub(super) async fn put(call: Call, input: PutRolePolicyRequest) -> Result<(), S
     let name = required(input.role_name, "roleName")?;
     let policy = required(input.policy_name, "policyName")?;
     let document = required(input.policy_document, "policyDocument")?;
-    check_document(&document)?;
+    documents::check(documents::Kind::Identity, &document)?;
     change(&call, &name, |role| {
         role.inline_policies.insert(policy, document);
         let size = |text: &String| text.chars().filter(|c| !c.is_whitespace()).count();

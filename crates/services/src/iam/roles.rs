@@ -5,7 +5,8 @@ use domain::identity::{self, role_key};
 use wire::ServiceError;
 
 use super::{
-    names::{arn, check_document, no_role, page, path, required, role, role_arn, tags},
+    documents,
+    names::{arn, no_role, page, path, required, role, role_arn, tags},
     shapes,
 };
 use crate::Call;
@@ -22,7 +23,7 @@ pub(super) async fn create(call: Call, input: CreateRoleRequest) -> Result<Creat
         return Err(error::invalid_input_exception("PermissionsBoundary is not supported by Longshore yet."));
     }
     let trust_policy = required(input.assume_role_policy_document, "assumeRolePolicyDocument")?;
-    check_document(&trust_policy)?;
+    documents::check(documents::Kind::Trust, &trust_policy)?;
     let role = identity::Role {
         arn,
         account: call.scope.account.clone(),
@@ -95,7 +96,7 @@ pub(super) async fn update(call: Call, input: UpdateRoleRequest) -> Result<Updat
 pub(super) async fn update_trust_policy(call: Call, input: UpdateAssumeRolePolicyRequest) -> Result<(), ServiceError> {
     let name = required(input.role_name, "roleName")?;
     let document = required(input.policy_document, "policyDocument")?;
-    check_document(&document)?;
+    documents::check(documents::Kind::Trust, &document)?;
     change(&call, &name, |role| {
         role.trust_policy = document;
         Ok(())

@@ -86,9 +86,9 @@ impl api::sts::Sts for Sts {
 fn refuse_unsupported(input: &AssumeRoleRequest) -> Result<(), ServiceError> {
     let given = [
         ("Policy", input.policy.is_some()),
-        ("PolicyArns", input.policy_arns.is_some()),
-        ("Tags", input.tags.is_some()),
-        ("TransitiveTagKeys", input.transitive_tag_keys.is_some()),
+        ("PolicyArns", input.policy_arns.as_ref().is_some_and(|list| !list.is_empty())),
+        ("Tags", input.tags.as_ref().is_some_and(|list| !list.is_empty())),
+        ("TransitiveTagKeys", input.transitive_tag_keys.as_ref().is_some_and(|list| !list.is_empty())),
         ("ExternalId", input.external_id.is_some()),
         ("SerialNumber", input.serial_number.is_some()),
         ("TokenCode", input.token_code.is_some()),

@@ -10,11 +10,10 @@ use domain::Timestamp;
 use domain::agent_protocol::acs::{TASK_APPLICATION, TASK_EXECUTION};
 use domain::agent_protocol::payload::RoleCredentials;
 use domain::ecs::{Task, TaskDefinition};
-use domain::identity::{Role, role_key};
 use iam::Principal;
 use store::Snapshot;
 
-use crate::Platform;
+use crate::{Platform, ecs::roles};
 
 /// How long a task's credentials work, as on Amazon.
 pub const LIFE: Duration = Duration::from_secs(6 * 3600);
@@ -44,8 +43,7 @@ fn issue_one(
     kind: &str,
     role_arn: &str,
 ) -> Option<(RoleCredentials, Timestamp)> {
-    let name = role_arn.rsplit('/').next().unwrap_or(role_arn);
-    let role = view.get::<Role>(&role_key(&task.scope.account, name)).filter(|role| role.arn.as_str() == role_arn)?;
+    let role = roles::find(view, &task.scope.account, role_arn)?;
     let principal = Principal::AssumedRole {
         account: role.account.clone(),
         role: role.arn.clone(),
@@ -56,7 +54,7 @@ fn issue_one(
     let issued = platform.authority.issue_session(&mut platform.ids(), principal, now, LIFE)?;
     let credentials = RoleCredentials {
         credentials_id: id(task.arn.as_str(), kind),
-        role_arn: role_arn.to_owned(),
+        role_arn: role.arn.to_string(),
         access_key_id: issued.access_key_id,
         secret_access_key: issued.secret_access_key,
         session_token: issued.session_token,

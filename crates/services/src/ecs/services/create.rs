@@ -82,6 +82,7 @@ pub(in crate::ecs) async fn create(
             name: name.clone(),
             status: ServiceStatus::Active,
             desired_count: checked.desired_count,
+            platform_version: checked.platform_version.to_owned(),
             minimum_healthy_percent: checked.shares.minimum,
             maximum_percent: checked.shares.maximum,
             health_check_grace_period_seconds: grace_period,
@@ -103,6 +104,7 @@ pub(in crate::ecs) async fn create(
 
 struct Checked {
     desired_count: u32,
+    platform_version: &'static str,
     shares: deployment::Shares,
     managed_tags: bool,
     propagate_tags: Option<String>,
@@ -155,7 +157,7 @@ fn checked(input: CreateServiceRequest) -> Result<Checked, ServiceError> {
     ])?;
     deployment::zone_rebalancing(availability_zone_rebalancing.as_deref())?;
     deployment::controller(deployment_controller)?;
-    platform_version(version.as_deref())?;
+    let platform_version = platform_version(version.as_deref())?;
     if role.given() {
         return Err(invalid("You cannot specify an IAM role for services that require a service linked role."));
     }
@@ -176,6 +178,7 @@ fn checked(input: CreateServiceRequest) -> Result<Checked, ServiceError> {
         desired_count: deployment::desired_count(
             desired_count.ok_or_else(|| invalid("desiredCount is required when schedulingStrategy is REPLICA."))?,
         )?,
+        platform_version,
         shares: deployment::shares(deployment_configuration, deployment::Shares::default())?,
         managed_tags: enable_ecs_managed_tags.unwrap_or_default(),
         propagate_tags: deployment::propagate_tags(propagate_tags)?,

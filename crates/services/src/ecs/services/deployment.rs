@@ -62,8 +62,8 @@ pub(super) fn shares(given: Option<DeploymentConfiguration>, before: Shares) -> 
     if shares.minimum > 100 {
         return Err(invalid("minimumHealthyPercent cannot be more than 100."));
     }
-    if !(100..=200).contains(&shares.maximum) {
-        return Err(invalid("maximumPercent must be between 100 and 200."));
+    if shares.maximum < 100 {
+        return Err(invalid("maximumPercent cannot be less than 100."));
     }
     if shares == (Shares { minimum: 100, maximum: 100 }) {
         return Err(invalid(
@@ -163,6 +163,7 @@ mod tests {
         };
         assert_eq!(check(50, 100), Ok(Shares { minimum: 50, maximum: 100 }));
         assert_eq!(check(0, 200), Ok(Shares { minimum: 0, maximum: 200 }));
+        assert_eq!(check(100, 400), Ok(Shares { minimum: 100, maximum: 400 }));
         assert!(check(100, 100).unwrap_err().contains("block deployments"));
         assert!(check(101, 200).is_err() && check(-1, 200).is_err() && check(0, 50).is_err());
         assert_eq!(shares(None, Shares { minimum: 1, maximum: 150 }).unwrap().maximum, 150);

@@ -32,12 +32,11 @@ fn auth_arn(scope: &Scope, cluster: Option<&str>, text: &str) -> String {
     names::in_cluster(scope, name, "service", text).unwrap_or_else(|| text.to_owned())
 }
 
-/// The service that a request means; INACTIVE ones are not found.
+/// The service that a request means, INACTIVE ones included.
 fn find(view: &Snapshot, scope: &Scope, of: Option<&str>, text: &str) -> Result<Arc<Stored>, ServiceError> {
     let cluster = cluster(view, scope, of)?;
     names::in_cluster(scope, &cluster.name, "service", text)
         .and_then(|arn| view.get::<Stored>(&arn))
-        .filter(|service| service.status != ServiceStatus::Inactive)
         .ok_or_else(|| error::service_not_found_exception("Service not found."))
 }
 

@@ -2,8 +2,8 @@
 
 use api::ecs::*;
 use domain::ecs::{
-    Deployment as StoredDeployment, DeploymentStatus, DesiredStatus, ServiceEvent as StoredEvent, Task, TaskStatus,
-    fargate, service::MAX_EVENTS,
+    Deployment as StoredDeployment, DeploymentStatus, DesiredStatus, ServiceEvent as StoredEvent, ServiceStatus, Task,
+    TaskStatus, fargate, service::MAX_EVENTS,
 };
 use store::Snapshot;
 
@@ -39,7 +39,7 @@ pub(super) fn service(view: &Snapshot, stored: &Stored, with_tags: bool) -> Serv
         pending_count: Some(pending),
         launch_type: primary.and_then(|primary| primary.launch_type.clone()),
         capacity_provider_strategy: primary.and_then(strategy),
-        platform_version: Some("LATEST".to_owned()),
+        platform_version: Some(stored.platform_version.clone()),
         platform_family: Some(fargate::PLATFORM_FAMILY.to_owned()),
         task_definition: primary.map(|primary| primary.task_definition_arn.to_string()),
         deployment_configuration: Some(DeploymentConfiguration {
@@ -68,7 +68,8 @@ pub(super) fn service(view: &Snapshot, stored: &Stored, with_tags: bool) -> Serv
         propagate_tags: Some(stored.propagate_tags.clone().unwrap_or_else(|| "NONE".to_owned())),
         enable_execute_command: Some(false),
         availability_zone_rebalancing: Some("DISABLED".to_owned()),
-        deployments: Some(deployments),
+        // An INACTIVE one is told with what it ran, but it deploys nothing.
+        deployments: Some(if stored.status == ServiceStatus::Inactive { Vec::new() } else { deployments }),
         ..Service::default()
     }
 }
@@ -84,8 +85,12 @@ fn balancers(deployment: &StoredDeployment) -> Vec<LoadBalancer> {
 }
 
 fn strategy(deployment: &StoredDeployment) -> Option<Vec<CapacityProviderStrategyItem>> {
-    deployment.capacity_provider.clone().map(|provider| {
-        vec![CapacityProviderStrategyItem { capacity_provider: Some(provider), weight: Some(1), base: Some(0) }]
+    deployment.capacity_provider.as_ref().map(|choice| {
+        vec![CapacityProviderStrategyItem {
+            capacity_provider: Some(choice.name.clone()),
+            weight: Some(number(choice.weight)),
+            base: Some(number(choice.base)),
+        }]
     })
 }
 

@@ -57,7 +57,7 @@ fn check(input: UpdateServiceRequest) -> Result<(), ServiceError> {
         network_configuration: _,
         placement_constraints,
         placement_strategy,
-        platform_version: version,
+        platform_version: _,
         force_new_deployment: _,
         health_check_grace_period_seconds: _,
         deployment_controller,
@@ -87,7 +87,6 @@ fn check(input: UpdateServiceRequest) -> Result<(), ServiceError> {
     ])?;
     deployment::zone_rebalancing(availability_zone_rebalancing.as_deref())?;
     deployment::controller(deployment_controller)?;
-    platform_version(version.as_deref())?;
     if placement_constraints.given() {
         return Err(invalid("Placement constraints are not supported with FARGATE launch type."));
     }
@@ -159,7 +158,14 @@ fn apply(
             }
         }
     }
-    let renew = input.force_new_deployment == Some(true)
+    let mut other_version = false;
+    if input.platform_version.given() {
+        let version = platform_version(input.platform_version.as_deref())?;
+        other_version = version != service.platform_version;
+        version.clone_into(&mut service.platform_version);
+    }
+    let renew = other_version
+        || input.force_new_deployment == Some(true)
         || definition.arn != before.task_definition_arn
         || network != before.network
         || load_balancers != before.load_balancers;

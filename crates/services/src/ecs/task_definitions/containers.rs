@@ -99,31 +99,56 @@ pub(super) fn check(
                 return Err(client("Port mapping names must be unique within a task definition."));
             }
         }
-        let memory = container.memory.or(container.memory_reservation).unwrap_or_default();
-        if memory > task_memory {
-            return Err(client(format!(
-                "Invalid setting for container '{}'. The 'memory' of a container cannot be more than the task's.",
-                container.name
-            )));
-        }
     }
     if !containers.iter().any(|container| container.essential) {
         return Err(client("A task definition must have at least one essential container."));
     }
-    let cpu: u64 = containers.iter().map(|container| u64::from(container.cpu)).sum();
-    if cpu > u64::from(task_cpu) {
-        return Err(client("The total 'cpu' of all containers cannot be more than the 'cpu' of the task."));
-    }
-    let memory: u64 = containers
-        .iter()
-        .map(|container| u64::from(container.memory_reservation.or(container.memory).unwrap_or_default()))
-        .sum();
-    if memory > u64::from(task_memory) {
-        return Err(client("The total memory of all containers cannot be more than the 'memory' of the task."));
-    }
+    let wanted = containers.iter().map(|container| Wanted {
+        name: &container.name,
+        cpu: container.cpu,
+        memory: container.memory,
+        memory_reservation: container.memory_reservation,
+    });
+    check_fit(wanted, task_cpu, task_memory).map_err(client)?;
     check_dependencies(&containers).map_err(|error| client(error.to_string()))?;
     check_conditions(&containers)?;
     Ok(containers)
+}
+
+/// What a container wants of its task, after overrides.
+pub(in crate::ecs) struct Wanted<'a> {
+    pub(in crate::ecs) name: &'a str,
+    pub(in crate::ecs) cpu: u32,
+    pub(in crate::ecs) memory: Option<u32>,
+    pub(in crate::ecs) memory_reservation: Option<u32>,
+}
+
+/// Whether containers fit into a task of this size, each and together; if not, why.
+pub(in crate::ecs) fn check_fit<'a>(
+    containers: impl Iterator<Item = Wanted<'a>>,
+    task_cpu: u32,
+    task_memory: u32,
+) -> Result<(), String> {
+    let (mut cpu, mut memory) = (0u64, 0u64);
+    for Wanted { name, cpu: own_cpu, memory: hard, memory_reservation: soft } in containers {
+        if soft.zip(hard).is_some_and(|(soft, hard)| soft > hard) {
+            return Err(format!(
+                "Invalid setting for container '{name}'. 'memoryReservation' cannot be more than 'memory'."
+            ));
+        }
+        if hard.or(soft).is_some_and(|own| own > task_memory) {
+            return Err(format!("The 'memory' setting for container '{name}' is greater than for the task."));
+        }
+        cpu += u64::from(own_cpu);
+        memory += u64::from(soft.or(hard).unwrap_or_default());
+    }
+    if cpu > u64::from(task_cpu) {
+        return Err("The total 'cpu' of all containers cannot be more than the 'cpu' of the task.".to_owned());
+    }
+    if memory > u64::from(task_memory) {
+        return Err("The total memory of all containers cannot be more than the 'memory' of the task.".to_owned());
+    }
+    Ok(())
 }
 
 /// A condition must be able to come true.
@@ -228,13 +253,6 @@ fn one(asked: wire_shapes::ContainerDefinition) -> Result<ContainerDefinition, S
     container.cpu = units(cpu, "cpu", &name)?.unwrap_or_default();
     container.memory = memory_of(memory, "memory", &name)?;
     container.memory_reservation = memory_of(memory_reservation, "memoryReservation", &name)?;
-    if let (Some(hard), Some(soft)) = (container.memory, container.memory_reservation)
-        && soft > hard
-    {
-        return Err(client(format!(
-            "Invalid setting for container '{name}'. 'memoryReservation' cannot be more than 'memory'."
-        )));
-    }
     container.essential = essential.unwrap_or(true);
     container.port_mappings = port_mappings.unwrap_or_default().into_iter().map(port).collect::<Result<_, _>>()?;
     container.entry_point = entry_point.unwrap_or_default();
@@ -273,7 +291,7 @@ fn units(given: Option<i32>, field: &str, container: &str) -> Result<Option<u32>
 }
 
 /// Docker's least memory is 6 MiB, and Amazon refuses less as well.
-fn memory_of(given: Option<i32>, field: &str, container: &str) -> Result<Option<u32>, ServiceError> {
+pub(in crate::ecs) fn memory_of(given: Option<i32>, field: &str, container: &str) -> Result<Option<u32>, ServiceError> {
     let value = units(given, field, container)?.filter(|value| *value != 0);
     match value {
         Some(value) if value < 6 => {

@@ -21,6 +21,9 @@ const OPTIONS: [&str; 8] = [
     "mode",
 ];
 
+/// A terabyte of log buffer is a typing error.
+const MOST_BUFFER: u64 = 1_000_000_000_000;
+
 /// Checks a log configuration.
 pub(super) fn check(asked: Asked) -> Result<LogConfiguration, ServiceError> {
     let Asked { log_driver, options, secret_options } = asked;
@@ -49,8 +52,10 @@ fn check_values(options: &BTreeMap<String, String>) -> Result<(), ServiceError> 
         let right = match name.as_str() {
             "mode" => matches!(value.as_str(), "blocking" | "non-blocking"),
             "awslogs-create-group" => matches!(value.as_str(), "true" | "false"),
-            "max-buffer-size" => buffer_size(value).is_some_and(|bytes| bytes > 0),
+            "max-buffer-size" => buffer_size(value).is_some_and(|bytes| (1..MOST_BUFFER).contains(&bytes)),
             "awslogs-region" => value.parse::<domain::Region>().is_ok(),
+            // One that cannot be read would only be found out on the host.
+            "awslogs-multiline-pattern" => value.len() <= 512 && regex::Regex::new(value).is_ok(),
             _ => !value.is_empty() && value.len() <= 512,
         };
         if !right {
@@ -101,6 +106,9 @@ mod tests {
         check(&[("mode", "sometimes")], false);
         check(&[("max-buffer-size", "-1")], false);
         check(&[("max-buffer-size", "1x")], false);
+        check(&[("max-buffer-size", "2000g")], false);
+        check(&[("awslogs-multiline-pattern", "^(ERROR|WARN)")], true);
+        check(&[("awslogs-multiline-pattern", "(")], false);
         check(&[("mode", "blocking"), ("max-buffer-size", "1m")], false);
         check(&[("awslogs-datetime-format", "%Y"), ("awslogs-multiline-pattern", "^x")], false);
         check(&[("awslogs-endpoint", "http://x")], false);

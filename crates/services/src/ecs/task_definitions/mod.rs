@@ -19,7 +19,8 @@ use wire::ServiceError;
 use super::common::{client, invalid, missing, page, page_size, tags_shape};
 use crate::Call;
 
-pub(super) use register::{check_size, register};
+pub(super) use containers::{Wanted, check_fit, memory_of};
+pub(super) use register::{check_size, register, role};
 
 type Stored = domain::ecs::TaskDefinition;
 
@@ -28,7 +29,10 @@ pub(super) fn find(view: &Snapshot, scope: &Scope, text: &str) -> Option<Arc<Sto
     let name = names::name_after(scope, text, "task-definition")?;
     let arn = match name.split_once(':') {
         None => view.get::<TaskDefinitionFamily>(&scope.key(name))?.latest_arn()?,
-        Some((family, revision)) => names::task_definition(scope, family, revision.parse().ok()?),
+        Some((family, revision)) if revision.bytes().all(|byte| byte.is_ascii_digit()) => {
+            names::task_definition(scope, family, revision.parse().ok()?)
+        }
+        Some(_) => return None,
     };
     view.get::<Stored>(arn.as_str())
 }

@@ -12,7 +12,7 @@ use crate::{
     Call, Options,
     ecs::{
         common::{Given, client, refuse, tags, tags_shape, unsupported},
-        images,
+        images, roles,
     },
 };
 
@@ -118,7 +118,7 @@ fn definition(input: RegisterTaskDefinitionRequest, scope: &Scope, options: &Opt
         return Err(client(format!("Task definition has too many containers. The maximum is {MAX_CONTAINERS}.")));
     }
     let container_definitions = containers::check(container_definitions, cpu, memory)?;
-    let execution_role_arn = execution_role_arn.filter(|role| !role.is_empty());
+    let execution_role_arn = role(execution_role_arn)?;
     if execution_role_arn.is_none() {
         needs_no_execution_role(&container_definitions, options)?;
     }
@@ -130,7 +130,7 @@ fn definition(input: RegisterTaskDefinitionRequest, scope: &Scope, options: &Opt
         family,
         revision: 0,
         status: TaskDefinitionStatus::Active,
-        task_role_arn: task_role_arn.filter(|role| !role.is_empty()),
+        task_role_arn: role(task_role_arn)?,
         execution_role_arn,
         network_mode: "awsvpc".to_owned(),
         cpu: Some(cpu),
@@ -152,6 +152,15 @@ fn definition(input: RegisterTaskDefinitionRequest, scope: &Scope, options: &Opt
     Ok(stored)
 }
 
+/// The ARN or the bare name of a role; whether there is one is asked when a task is started.
+pub(in crate::ecs) fn role(given: Option<String>) -> Result<Option<String>, ServiceError> {
+    let given = given.filter(|role| !role.is_empty());
+    if given.as_ref().is_some_and(|role| !roles::is_well_formed(role)) {
+        return Err(client("Role is not valid"));
+    }
+    Ok(given)
+}
+
 fn compatibilities(given: Vec<String>) -> Result<Vec<String>, ServiceError> {
     for kind in &given {
         match kind.as_str() {
@@ -163,7 +172,13 @@ fn compatibilities(given: Vec<String>) -> Result<Vec<String>, ServiceError> {
     if !given.is_empty() && !given.iter().any(|kind| kind == "FARGATE") {
         return Err(unsupported("requiresCompatibilities without FARGATE"));
     }
-    Ok(given)
+    let mut distinct: Vec<String> = Vec::new();
+    for kind in given {
+        if !distinct.contains(&kind) {
+            distinct.push(kind);
+        }
+    }
+    Ok(distinct)
 }
 
 fn size(cpu: Option<&str>, memory: Option<&str>) -> Result<(u32, u32), ServiceError> {

@@ -148,7 +148,7 @@ fn mistakes_are_refused() {
     assert!(two(|c| c.name = Some("b".into())).contains("Duplicate container name"));
     assert!(in_container(|c| c.essential = Some(false)).contains("at least one essential container"));
     assert!(in_container(|c| c.cpu = Some(512)).contains("total 'cpu'"));
-    assert!(in_container(|c| c.memory = Some(1024)).contains("'memory' of a container"));
+    assert!(in_container(|c| c.memory = Some(1024)).contains("'memory' setting for container 'app' is greater than"));
     assert!(in_container(|c| c.depends_on = waits("app", "START")).contains("cycle"));
     assert!(in_container(|c| c.depends_on = waits("x", "START")).contains("not part of the task definition"));
     assert!(in_container(|c| c.stop_timeout = Some(121)).contains("stopTimeout"));

@@ -4,7 +4,10 @@ use api::ecs as shapes;
 use domain::ecs::{ContainerOverride, TaskDefinition, TaskOverrides, fargate};
 use wire::ServiceError;
 
-use crate::ecs::common::{Given, client, invalid, refuse};
+use crate::ecs::{
+    common::{Given, client, invalid, refuse},
+    task_definitions::{Wanted, check_fit, memory_of, role},
+};
 
 /// Checks overrides against the task definition they change.
 pub(super) fn check(
@@ -28,18 +31,39 @@ pub(super) fn check(
         text.map(|text| parse(&text).ok_or_else(|| client(format!("Invalid '{field}' setting for task: {text}"))))
             .transpose()
     };
-    let containers = container_overrides
-        .unwrap_or_default()
-        .into_iter()
-        .map(|given| container(given, definition))
-        .collect::<Result<_, _>>()?;
-    Ok(TaskOverrides {
+    let mut containers: Vec<ContainerOverride> = Vec::new();
+    for given in container_overrides.unwrap_or_default() {
+        let checked = container(given, definition)?;
+        if containers.iter().any(|known| known.name == checked.name) {
+            return Err(invalid(format!("There is more than one override for container {}.", checked.name)));
+        }
+        containers.push(checked);
+    }
+    let overrides = TaskOverrides {
         containers,
         cpu: size(cpu, fargate::parse_cpu, "cpu")?,
         memory: size(memory, fargate::parse_memory, "memory")?,
-        task_role_arn: task_role_arn.filter(|role| !role.is_empty()),
-        execution_role_arn: execution_role_arn.filter(|role| !role.is_empty()),
-    })
+        task_role_arn: role(task_role_arn)?,
+        execution_role_arn: role(execution_role_arn)?,
+    };
+    check_fits(&overrides, definition)?;
+    Ok(overrides)
+}
+
+/// With the overrides, containers must still fit into their task.
+fn check_fits(overrides: &TaskOverrides, definition: &TaskDefinition) -> Result<(), ServiceError> {
+    let cpu = overrides.cpu.or(definition.cpu).unwrap_or_default();
+    let memory = overrides.memory.or(definition.memory).unwrap_or_default();
+    let wanted = definition.container_definitions.iter().map(|container| {
+        let change = overrides.container(&container.name);
+        Wanted {
+            name: &container.name,
+            cpu: change.and_then(|change| change.cpu).unwrap_or(container.cpu),
+            memory: change.and_then(|change| change.memory).or(container.memory),
+            memory_reservation: change.and_then(|change| change.memory_reservation).or(container.memory_reservation),
+        }
+    });
+    check_fit(wanted, cpu, memory).map_err(invalid)
 }
 
 fn container(given: shapes::ContainerOverride, definition: &TaskDefinition) -> Result<ContainerOverride, ServiceError> {
@@ -61,20 +85,17 @@ fn container(given: shapes::ContainerOverride, definition: &TaskDefinition) -> R
     if definition.container(&name).is_none() {
         return Err(invalid(format!("Override for container named {name} is not a container in the TaskDefinition.")));
     }
-    let number = |value: Option<i32>, field: &str| {
-        value
-            .map(|value| {
-                u32::try_from(value).map_err(|_| invalid(format!("Invalid {field} in container override: {value}")))
-            })
-            .transpose()
-    };
+    let cpu = cpu
+        .map(|cpu| u32::try_from(cpu).map_err(|_| invalid(format!("Invalid cpu in container override: {cpu}"))))
+        .transpose()?;
     Ok(ContainerOverride {
-        name,
-        command,
+        // An empty command is none: what the task definition says stays.
+        command: command.filter(|command| !command.is_empty()),
         environment: super::environment(environment)?,
-        cpu: number(cpu, "cpu")?,
-        memory: number(memory, "memory")?,
-        memory_reservation: number(memory_reservation, "memoryReservation")?,
+        cpu,
+        memory: memory_of(memory, "memory", &name)?,
+        memory_reservation: memory_of(memory_reservation, "memoryReservation", &name)?,
+        name,
     })
 }
 

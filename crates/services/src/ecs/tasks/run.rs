@@ -3,7 +3,10 @@
 use api::ecs::*;
 use domain::{
     Scope,
-    ecs::{Cluster as StoredCluster, ContainerInstance, NewTask, TaskOverrides, fargate, status::failure},
+    ecs::{
+        CapacityProviderChoice, Cluster as StoredCluster, ContainerInstance, NewTask, TaskOverrides, fargate,
+        status::failure,
+    },
 };
 use store::{Snapshot, Transaction};
 use wire::ServiceError;
@@ -14,7 +17,7 @@ use crate::{
     ec2::NetworkError,
     ecs::{
         clusters::FARGATE_PROVIDERS,
-        common::{Given, cluster, cluster_arn, invalid, refuse, tags, unsupported},
+        common::{Given, client, cluster, cluster_arn, invalid, refuse, tags, unsupported},
         launch::{LaunchError, launch},
         network, task_definitions,
     },
@@ -24,7 +27,7 @@ use crate::{
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::ecs) struct LaunchChoice {
     /// `FARGATE`, when a strategy chose it.
-    pub(in crate::ecs) capacity_provider: Option<String>,
+    pub(in crate::ecs) capacity_provider: Option<CapacityProviderChoice>,
 }
 
 /// Checks `launchType` and `capacityProviderStrategy`.
@@ -52,6 +55,7 @@ pub(in crate::ecs) fn launch_choice(
             "Specifying both a launch type and capacity provider strategy is not supported. Remove one and try again.",
         ));
     }
+    let mut chosen: Option<CapacityProviderChoice> = None;
     for item in &strategy {
         let name = item.capacity_provider.as_deref().unwrap_or_default();
         if !FARGATE_PROVIDERS.contains(&name) {
@@ -67,19 +71,26 @@ pub(in crate::ecs) fn launch_choice(
         if name != "FARGATE" {
             return Err(unsupported(&format!("capacityProviderStrategy {name}")));
         }
+        let number = |given: Option<i32>| given.and_then(|value| u32::try_from(value).ok()).unwrap_or_default();
+        let choice =
+            CapacityProviderChoice { name: name.to_owned(), weight: number(item.weight), base: number(item.base) };
+        if chosen.replace(choice).is_some() {
+            return Err(invalid("The specified capacity provider strategy cannot name a capacity provider twice."));
+        }
     }
     if strategy.iter().all(|item| item.weight == Some(0) && item.base.unwrap_or(0) == 0) {
         return Err(invalid(
             "The specified capacity provider strategy must contain at least one capacity provider with a weight greater than 0.",
         ));
     }
-    Ok(LaunchChoice { capacity_provider: Some("FARGATE".to_owned()) })
+    Ok(LaunchChoice { capacity_provider: chosen })
 }
 
-/// Checks `platformVersion`: there is one.
-pub(in crate::ecs) fn platform_version(given: Option<&str>) -> Result<(), ServiceError> {
+/// Checks `platformVersion`: there is one. Gives it as services show it.
+pub(in crate::ecs) fn platform_version(given: Option<&str>) -> Result<&'static str, ServiceError> {
     match given {
-        None | Some("" | "LATEST" | fargate::PLATFORM_VERSION) => Ok(()),
+        None | Some("" | fargate::LATEST) => Ok(fargate::LATEST),
+        Some(fargate::PLATFORM_VERSION) => Ok(fargate::PLATFORM_VERSION),
         Some("1.0.0" | "1.1.0" | "1.2.0" | "1.3.0") => Err(unsupported("platformVersion before 1.4.0")),
         Some(_) => Err(error::platform_unknown_exception("The specified platform does not exist.")),
     }
@@ -124,7 +135,7 @@ pub(in crate::ecs) async fn run(call: Call, input: RunTaskRequest) -> Result<Run
                 memory: checked.memory,
                 overrides: checked.overrides.clone(),
                 launch_type: "FARGATE",
-                capacity_provider: checked.choice.capacity_provider.clone(),
+                capacity_provider: checked.choice.capacity_provider.as_ref().map(|choice| choice.name.clone()),
                 group: input.group.clone().unwrap_or_default(),
                 started_by: input.started_by.clone().filter(|text| !text.is_empty()),
                 service: None,
@@ -157,6 +168,7 @@ fn reason(error: LaunchError) -> Result<String, ServiceError> {
             Ok("RESOURCE:ENI".to_owned())
         }
         LaunchError::Network(other) => Err(invalid(other.to_string())),
+        role @ LaunchError::Role(_) => Err(client(role.to_string())),
     }
 }
 
@@ -255,12 +267,17 @@ fn repeated(
     if before.is_empty() {
         return Ok(None);
     }
+    let default_group = format!("family:{}", definition.family);
+    let group = input.group.as_ref().filter(|group| !group.is_empty()).unwrap_or(&default_group);
+    let provider = checked.choice.capacity_provider.as_ref().map(|choice| choice.name.as_str());
     let same = before.len() <= checked.count
         && before.iter().all(|task| {
             task.cluster_arn == cluster.arn
                 && task.task_definition_arn == definition.arn
                 && task.overrides == checked.overrides
                 && task.tags == checked.tags
+                && task.group == *group
+                && task.capacity_provider.as_deref() == provider
                 && task.started_by == input.started_by.clone().filter(|text| !text.is_empty())
         });
     if !same {
