@@ -77,7 +77,9 @@ pub fn run(arguments: &[String]) -> Result<(), String> {
 }
 
 /// The targets, the seconds, and what comes after `--`.
-fn parse(arguments: &[String]) -> Result<(Vec<String>, u32, Option<&[String]>), String> {
+type Parsed<'a> = (Vec<String>, u32, Option<&'a [String]>);
+
+fn parse(arguments: &[String]) -> Result<Parsed<'_>, String> {
     let (ours, own) = match arguments.iter().position(|argument| argument == "--") {
         Some(at) => (arguments.get(..at).unwrap_or_default(), arguments.get(at + 1..)),
         None => (arguments, None),

@@ -2,8 +2,11 @@
 
 use crate::{Manifest, media_types};
 
+/// What a target does with bytes from outside.
+pub type Target = fn(&[u8]);
+
 /// Every target by the name of its corpus.
-pub const TARGETS: &[(&str, fn(&[u8]))] = &[("manifest", manifest), ("request", request)];
+pub const TARGETS: &[(&str, Target)] = &[("manifest", manifest), ("request", request)];
 
 /// Reads a manifest. What is accepted must keep the promises that [`Manifest`] makes.
 ///

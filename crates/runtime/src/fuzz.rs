@@ -3,8 +3,11 @@
 use crate::image::layer::{self, Forgetful};
 use crate::image::{Reference, UnpackLimits, manifest as manifests};
 
+/// What a target does with bytes from outside.
+pub type Target = fn(&[u8]);
+
 /// Every target by the name of its corpus.
-pub const TARGETS: &[(&str, fn(&[u8]))] = &[("layer", layer), ("manifest", manifest)];
+pub const TARGETS: &[(&str, Target)] = &[("layer", layer), ("manifest", manifest)];
 
 /// A manifest or index, a configuration, and a reference.
 pub fn manifest(bytes: &[u8]) {

@@ -2,8 +2,11 @@
 
 use crate::{logs, pattern::Pattern};
 
+/// What a target does with bytes from outside.
+pub type Target = fn(&[u8]);
+
 /// Every target by the name of its corpus.
-pub const TARGETS: &[(&str, fn(&[u8]))] = &[("filter-pattern", filter_pattern), ("log-chunk", log_chunk)];
+pub const TARGETS: &[(&str, Target)] = &[("filter-pattern", filter_pattern), ("log-chunk", log_chunk)];
 
 /// Reads a filter pattern and, where it is one, a message behind the first newline, and matches them.
 ///

@@ -10,15 +10,11 @@ use control::{Key, Launcher, Plan, Refusal, Step, queue::Queue, reconcile, watch
 use domain::{
     IdSource, Scope, Tags, Timestamp,
     agent_protocol::FARGATE_CLUSTER,
-    balancing::{
-        HealthCheck, Listener, ObservedHealth, ProtocolVersion, TargetGroup, TargetGroupAttributes, TargetHealth,
-        TargetRegistration, TargetType,
-    },
+    balancing::{Listener, ObservedHealth, TargetGroup, TargetHealth, TargetRegistration},
     ecs::{
-        AgentAbsence, AgentConnection, Cluster, ContainerDefinition, ContainerInstance, ContainerInstanceStatus,
-        Deployment, DeploymentStatus, DesiredStatus, NewTask, RolloutState, Service, ServiceEvent, ServiceStatus,
-        StopCode, Task, TaskDefinition, TaskDefinitionStatus, TaskInterface, TaskLoadBalancer, TaskNetwork, TaskStatus,
-        names,
+        AgentAbsence, AgentConnection, Cluster, ContainerInstance, ContainerInstanceStatus, DesiredStatus, NewTask,
+        RolloutState, Service, ServiceEvent, ServiceStatus, StopCode, Task, TaskDefinition, TaskInterface,
+        TaskLoadBalancer, TaskNetwork, TaskStatus, names,
     },
 };
 use futures_util::FutureExt;
