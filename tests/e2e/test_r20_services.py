@@ -148,8 +148,10 @@ def test_r20_the_end_of_a_service(platform, ecs, image, name):
     platform.aws("ecs", "wait", "services-inactive", "--services", name)
     assert running(platform, name) == []
     assert all(name not in arn for arn in ecs.list_services(maxResults=100)["serviceArns"])
-    with pytest.raises(ecs.exceptions.ServiceNotFoundException, match="Service not found."):
+    with pytest.raises(ecs.exceptions.ServiceNotActiveException):
         ecs.update_service(service=name, desiredCount=1)
+    with pytest.raises(ecs.exceptions.ServiceNotFoundException, match="Service not found."):
+        ecs.update_service(service="no-such", desiredCount=1)
     assert ecs.describe_services(services=["no-such"])["failures"][0]["reason"] == "MISSING"
 
 
@@ -313,7 +315,7 @@ def test_r20_all_tasks_of_a_deployment_run_the_image_its_tag_meant_first(platfor
     assert digests == sorted([second.digest, third.digest])
     shown = ecs.describe_task_definition(taskDefinition=name)["taskDefinition"]["containerDefinitions"][0]
     assert shown["versionConsistency"] == "disabled"
-    with pytest.raises(botocore.exceptions.ClientError, match="Invalid versionConsistency"):
+    with pytest.raises(botocore.exceptions.ClientError, match="versionConsistency"):
         register(platform, name, container(first.uri, versionConsistency="sometimes"))
 
 
