@@ -139,7 +139,7 @@ def test_reset_empties_the_account_and_only_root_may(own_platform):
     assert reset(*platform.keys) == 200
     assert ecs.list_clusters()["clusterArns"] == []
     assert len(platform.client("ec2").describe_subnets()["Subnets"]) == 3
-    # The platform works on: its Fargate host comes back by itself.
+    # The platform works on at once: its Fargate host was back before the answer.
     image = Image(platform, "busybox").uri
     arn = run_task(platform, register(platform, "after", {"name": "c", "image": image, "command": ["/bin/sh", "-c", "true"]}))
     assert wait_for(platform, arn, "STOPPED")["containers"][0]["exitCode"] == 0

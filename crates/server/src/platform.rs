@@ -1,7 +1,7 @@
 //! Putting the control plane together: the store with every service's kinds, the services' handles, the reconcilers and
 //! the feed.
 
-use std::{path::Path, sync::Arc};
+use std::{path::Path, sync::Arc, time::Duration};
 
 use domain::{IdSource, Scope, Timestamp};
 use iam::Authority;
@@ -14,6 +14,9 @@ use crate::{
     data_directory::{DataDirectory, Settings},
     supervisor::Error,
 };
+
+/// The Fargate host ends its tasks and registers again after a reset, which takes it a moment.
+const HOST_RETURNS: Duration = Duration::from_secs(60);
 
 /// The control plane: what the front door leads to.
 pub struct ControlPlane {
@@ -126,14 +129,22 @@ impl ControlPlane {
         prepared.await.map_err(services::commit_failure)
     }
 
-    /// Empties the account, and gives it again what it has from the start.
+    /// Empties the account, and gives it again what it has from the start: when this returns `Ok`, tasks are taken again.
     pub async fn reset(&self) -> Result<(), ServiceError> {
-        let cleared = self.platform.store.transact(|tx| {
+        let store = &self.platform.store;
+        let mut changes = store.watch();
+        let cleared = store.transact(|tx| {
             tx.clear();
             Ok(())
         });
         cleared.await.map_err(services::commit_failure)?;
-        self.prepare(&self.default_scope()).await
+        self.prepare(&self.default_scope()).await?;
+        let host_back = async {
+            while services::ecs::fargate_hosts_connected(&store.snapshot()) == 0 && changes.next().await.is_some() {}
+        };
+        tokio::time::timeout(HOST_RETURNS, host_back).await.map_err(|_| {
+            ServiceError::internal("The account is empty, but the Fargate host has not come back yet. Its log says why.")
+        })
     }
 
     /// How the parts of the platform are.
