@@ -8,6 +8,7 @@ use domain::ecs::container_instance::HOST_ATTRIBUTE;
 use nix::sys::statfs::{FsType, statfs};
 
 use crate::identity::Offer;
+use crate::logs;
 
 /// `AWS_EXECUTION_ENV` in a task.
 pub const EXECUTION_ENVIRONMENT: &str = "AWS_ECS_FARGATE";
@@ -17,7 +18,7 @@ const NSFS: FsType = FsType(0x6e73_6673);
 /// Kept for the platform itself, in MiB.
 const RESERVED_MEMORY: u64 = 256;
 
-/// Capabilities of the runtime, as Amazon names them.
+/// Capabilities of the runtime, as Amazon names them; those of the log drivers are theirs.
 const CAPABILITIES: &[&str] = &[
     "com.amazonaws.ecs.capability.docker-remote-api.1.17",
     "com.amazonaws.ecs.capability.docker-remote-api.1.18",
@@ -31,13 +32,11 @@ const CAPABILITIES: &[&str] = &[
     "com.amazonaws.ecs.capability.docker-remote-api.1.29",
     "com.amazonaws.ecs.capability.docker-remote-api.1.32",
     "com.amazonaws.ecs.capability.ecr-auth",
-    "com.amazonaws.ecs.capability.logging-driver.awslogs",
     "com.amazonaws.ecs.capability.task-iam-role",
     "ecs.capability.container-health-check",
     "ecs.capability.container-ordering",
     "ecs.capability.container-restart-policy",
     "ecs.capability.ecr-endpoint",
-    "ecs.capability.execution-role-awslogs",
     "ecs.capability.execution-role-ecr-pull",
     "ecs.capability.full-sync",
     "ecs.capability.task-cpu-mem-limit",
@@ -57,7 +56,7 @@ pub fn offer(
         None => i32::try_from(total_memory()?.saturating_sub(RESERVED_MEMORY)).unwrap_or(i32::MAX),
     };
     let mut attributes: Vec<(String, String)> =
-        CAPABILITIES.iter().map(|name| ((*name).to_owned(), String::new())).collect();
+        CAPABILITIES.iter().chain(logs::CAPABILITIES).map(|name| ((*name).to_owned(), String::new())).collect();
     // The place, not what is in it: this stays the same when the agent has forgotten everything.
     let machine = format!("{}:{}", machine_id(), directory.display());
     let architecture = if cfg!(target_arch = "aarch64") { "arm64" } else { "x86_64" };

@@ -4,9 +4,13 @@
 //! running slower is better than not running and dying is not. Among the hosts with room the one with the most free
 //! memory is chosen. Strategies, constraints and the cluster query language of EC2 tasks come with their own issue.
 
-use domain::{Arn, ecs::ContainerInstance};
+use domain::{
+    Arn,
+    ecs::{AgentConnection, ContainerInstance, Task},
+};
+use store::Snapshot;
 
-/// A host with what is free on it. The caller counts: what is registered minus what tasks hold that are not STOPPED.
+/// A host with what is free on it: what is registered minus what tasks hold that are not STOPPED.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Host {
     /// The container instance's ARN.
@@ -17,11 +21,19 @@ pub struct Host {
     pub free_memory: u32,
 }
 
-impl Host {
-    /// A container instance as a host, given the MiB that its tasks hold.
-    pub fn new(instance: &ContainerInstance, connected: bool, held: u32) -> Self {
-        Self { arn: instance.arn.clone(), connected, free_memory: instance.memory.saturating_sub(held) }
-    }
+/// The Fargate hosts as they are now.
+pub fn fargate_hosts(view: &Snapshot) -> Vec<Host> {
+    view.find::<ContainerInstance>(ContainerInstance::FARGATE, "yes")
+        .map(|instance| {
+            let arn = instance.arn.as_str();
+            let held: u32 = view.find::<Task>(Task::ON_INSTANCE, arn).map(|task| task.memory).sum();
+            Host {
+                arn: instance.arn.clone(),
+                connected: view.contains::<AgentConnection>(arn),
+                free_memory: instance.memory.saturating_sub(held),
+            }
+        })
+        .collect()
 }
 
 /// Why no host takes a task.

@@ -143,7 +143,9 @@ impl ControlPlane {
             while services::ecs::fargate_hosts_connected(&store.snapshot()) == 0 && changes.next().await.is_some() {}
         };
         tokio::time::timeout(HOST_RETURNS, host_back).await.map_err(|_| {
-            ServiceError::internal("The account is empty, but the Fargate host has not come back yet. Its log says why.")
+            ServiceError::internal(
+                "The account is empty, but the Fargate host has not come back yet. Its log says why.",
+            )
         })
     }
 

@@ -8,20 +8,22 @@ use std::{
 
 use tokio::sync::{broadcast, oneshot};
 
-use crate::{Batch, Change, Changes, Kinds, Log, LogError, Revision, Snapshot, Transaction, Watch, snapshot::Table};
+use crate::{
+    Batch, Change, Changes, Journal, JournalError, Kinds, Revision, Snapshot, Transaction, Watch, snapshot::Table,
+};
 
 /// How many change notices are kept for a slow watch before it is told to look at everything again.
 const WATCH_CAPACITY: usize = 4096;
-/// How long the writer waits before it tries again to read a log that failed.
+/// How long the writer waits before it tries again to read a journal that failed.
 const RECOVERY_PAUSE: Duration = Duration::from_millis(200);
 
 /// Why a store could not be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
-    /// The log below failed.
+    /// The journal below failed.
     #[error(transparent)]
-    Log(#[from] LogError),
-    /// The log holds a kind that this program does not know.
+    Journal(#[from] JournalError),
+    /// The journal holds a kind that this program does not know.
     #[error(
         "the data has resources of the kind '{0}', which this version does not know: use the version that wrote them"
     )]
@@ -46,7 +48,7 @@ pub enum TransactError<E> {
     Refused(E),
     /// The state could not be made durable: nothing was written.
     #[error("the state could not be saved: {0}")]
-    NotDurable(Arc<LogError>),
+    NotDurable(Arc<JournalError>),
     /// The store is closing.
     #[error("the store is closed")]
     Closed,
@@ -80,13 +82,13 @@ struct Writer {
 struct Pending {
     batch: Batch,
     changes: Vec<Change>,
-    done: oneshot::Sender<Result<(), Arc<LogError>>>,
+    done: oneshot::Sender<Result<(), Arc<JournalError>>>,
 }
 
 impl Store {
-    /// Reads everything from the log and starts the writer.
-    pub fn open(mut log: impl Log, kinds: Kinds) -> Result<Self, OpenError> {
-        let snapshot = load(&mut log, Snapshot::empty(Arc::new(kinds)))?;
+    /// Reads everything from the journal and starts the writer.
+    pub fn open(mut journal: impl Journal, kinds: Kinds) -> Result<Self, OpenError> {
+        let snapshot = load(&mut journal, Snapshot::empty(Arc::new(kinds)))?;
         let revision = snapshot.revision;
         let writer = Writer { head: snapshot.clone(), pending: Vec::new(), committing: false, closed: false };
         let shared = Arc::new(Shared {
@@ -99,9 +101,9 @@ impl Store {
             .name("store-committer".into())
             .spawn({
                 let shared = shared.clone();
-                move || shared.commit_until_closed(log, revision)
+                move || shared.commit_until_closed(journal, revision)
             })
-            .map_err(|error| LogError::Engine(error.to_string()))?;
+            .map_err(|error| JournalError::Engine(error.to_string()))?;
         Ok(Self(Arc::new(Inner { shared, committer: Mutex::new(Some(committer)) })))
     }
 
@@ -155,7 +157,7 @@ impl Drop for Inner {
         self.shared.wake.notify_one();
         let committer = self.committer.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(committer) = committer {
-            // What was acknowledged is durable already; the join only lets the log close its file.
+            // What was acknowledged is durable already; the join only lets the journal close its file.
             drop(committer.join());
         }
     }
@@ -167,7 +169,7 @@ impl Shared {
         self.writer.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn commit_until_closed(&self, mut log: impl Log, mut revision: Revision) {
+    fn commit_until_closed(&self, mut journal: impl Journal, mut revision: Revision) {
         loop {
             let (work, mut state) = {
                 let mut writer = self.lock();
@@ -181,7 +183,7 @@ impl Shared {
                 (std::mem::take(&mut writer.pending), writer.head.clone())
             };
             let batch: Batch = work.iter().flat_map(|pending| pending.batch.iter().cloned()).collect();
-            let outcome = if batch.is_empty() { Ok(revision) } else { log.append(&batch, revision) };
+            let outcome = if batch.is_empty() { Ok(revision) } else { journal.append(&batch, revision) };
             match outcome {
                 Ok(new) => {
                     revision = new;
@@ -199,7 +201,7 @@ impl Shared {
                 Err(error) => {
                     tracing::error!(%error, "the state could not be saved");
                     self.fail(work, Arc::new(error));
-                    match self.recover(&mut log) {
+                    match self.recover(&mut journal) {
                         Some(found) => revision = found,
                         None => return,
                     }
@@ -209,7 +211,7 @@ impl Shared {
     }
 
     /// Nothing that ran since the last durable state counts: later transactions may have read what was lost.
-    fn fail(&self, work: Vec<Pending>, error: Arc<LogError>) {
+    fn fail(&self, work: Vec<Pending>, error: Arc<JournalError>) {
         let later = {
             let mut writer = self.lock();
             writer.head = self.durable.read().unwrap_or_else(PoisonError::into_inner).clone();
@@ -221,23 +223,23 @@ impl Shared {
         }
     }
 
-    /// Reads the log again until that works, refusing transactions meanwhile: whether a batch whose append failed is
-    /// there after all, only the log knows. `None` when the store is closed.
-    fn recover(&self, log: &mut impl Log) -> Option<Revision> {
+    /// Reads the journal again until that works, refusing transactions meanwhile: whether a batch whose append failed is
+    /// there after all, only the journal knows. `None` when the store is closed.
+    fn recover(&self, journal: &mut impl Journal) -> Option<Revision> {
         loop {
             let volatile = self.durable.read().unwrap_or_else(PoisonError::into_inner).volatile_only();
-            match load(log, volatile) {
+            match load(journal, volatile) {
                 Ok(found) => {
                     let revision = found.revision;
                     *self.durable.write().unwrap_or_else(PoisonError::into_inner) = found;
-                    self.fail(Vec::new(), Arc::new(LogError::Engine("the state is being read again".to_owned())));
+                    self.fail(Vec::new(), Arc::new(JournalError::Engine("the state is being read again".to_owned())));
                     // What changed is not known: whoever watches looks at everything again.
                     let _ = self.changes.send(Changes::Lagged);
                     return Some(revision);
                 }
                 Err(error) => {
                     tracing::error!(%error, "the state cannot be read again yet");
-                    self.fail(Vec::new(), Arc::new(LogError::Engine(error.to_string())));
+                    self.fail(Vec::new(), Arc::new(JournalError::Engine(error.to_string())));
                 }
             }
             let open = |writer: &mut Writer| !writer.closed;
@@ -249,11 +251,11 @@ impl Shared {
     }
 }
 
-/// Reads everything from the log into a snapshot.
-fn load(log: &mut impl Log, mut snapshot: Snapshot) -> Result<Snapshot, OpenError> {
+/// Reads everything from the journal into a snapshot.
+fn load(journal: &mut impl Journal, mut snapshot: Snapshot) -> Result<Snapshot, OpenError> {
     let kinds = snapshot.kinds.clone();
     let mut failure = None;
-    let revision = log.load(&mut |kind, key, json| {
+    let revision = journal.load(&mut |kind, key, json| {
         if failure.is_none() {
             failure = load_one(&kinds, &mut snapshot.tables, kind, key, json).err();
         }

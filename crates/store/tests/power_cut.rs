@@ -9,8 +9,8 @@ use store::{Store, embedded::open_on};
 
 /// Runs transactions until the power goes; gives the number of the last acknowledged one and of the last tried.
 async fn sail_until_dark(disk: &ForgetfulDisk) -> (usize, usize) {
-    let Ok(log) = open_on(disk.clone()) else { return (0, 0) };
-    let Ok(store) = Store::open(log, kinds()) else { return (0, 0) };
+    let Ok(journal) = open_on(disk.clone()) else { return (0, 0) };
+    let Ok(store) = Store::open(journal, kinds()) else { return (0, 0) };
     let start = store.snapshot().count_all::<Boat>() / 2;
     let mut acknowledged = start;
     for number in start + 1..start + 40 {
@@ -75,7 +75,7 @@ async fn a_disk_that_fails_for_a_while_loses_nothing_that_was_acknowledged() {
         disk.light_fuse(operations);
         let during = store.transact(|tx| Ok::<_, ()>(tx.put(boat("during", "a")))).await.is_ok();
         disk.repair();
-        // Refused while the store reads its log again, then taken.
+        // Refused while the store reads its journal again, then taken.
         while store.transact(|tx| Ok::<_, ()>(tx.put(boat("after", "a")))).await.is_err() {
             tokio::time::sleep(std::time::Duration::from_millis(20)).await;
         }

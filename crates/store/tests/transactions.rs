@@ -1,15 +1,15 @@
-//! What readers, writers and followers of the store can rely on.
+//! What readers, writers and followers of the store can rely on, whatever its journal stands on (`journals.rs`).
 #![allow(missing_docs, clippy::unit_arg, clippy::unwrap_used)]
 
 mod common;
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::collections::BTreeSet;
 
-use common::{Boat, ForgetfulDisk, Weather, boat, kinds};
-use store::{Changes, Log, LogError, Revision, Store, TransactError, Write, embedded};
+use common::{Boat, Weather, boat, kinds};
+use store::{Changes, JournalError, Store, TransactError, embedded, memory::Memory};
 
 fn store() -> Store {
-    Store::open(embedded::open_on(ForgetfulDisk::default()).unwrap(), kinds()).unwrap()
+    Store::open(Memory::default(), kinds()).unwrap()
 }
 
 fn names(store: &Store, harbour: &str) -> Vec<String> {
@@ -57,8 +57,8 @@ async fn listing_pages_by_key() {
 
 #[tokio::test]
 async fn clearing_leaves_nothing_in_memory_or_on_disk() {
-    let disk = ForgetfulDisk::default();
-    let store = Store::open(embedded::open_on(disk.clone()).unwrap(), kinds()).unwrap();
+    let journal = Memory::default();
+    let store = Store::open(journal.clone(), kinds()).unwrap();
     store
         .transact(|tx| {
             tx.put(boat("anna", "kiel"));
@@ -74,7 +74,7 @@ async fn clearing_leaves_nothing_in_memory_or_on_disk() {
     };
     assert!(empty(&store));
     drop(store);
-    assert!(empty(&Store::open(embedded::open_on(disk.clone()).unwrap(), kinds()).unwrap()));
+    assert!(empty(&Store::open(journal.clone(), kinds()).unwrap()));
 }
 
 #[tokio::test]
@@ -124,8 +124,8 @@ async fn transactions_that_run_together_do_not_lose_updates() {
 
 #[tokio::test]
 async fn volatile_resources_are_seen_and_followed_and_gone_after_a_restart() {
-    let disk = ForgetfulDisk::default();
-    let store = Store::open(embedded::open_on(disk.clone()).unwrap(), kinds()).unwrap();
+    let journal = Memory::default();
+    let store = Store::open(journal.clone(), kinds()).unwrap();
     let mut watch = store.watch();
     store.transact(|tx| Ok::<_, ()>(tx.put(Weather { place: "kiel".into(), wind: 7 }))).await.unwrap();
     let Some(Changes::Keys(changes)) = watch.next().await else { panic!("no change") };
@@ -133,7 +133,7 @@ async fn volatile_resources_are_seen_and_followed_and_gone_after_a_restart() {
     assert_eq!(store.snapshot().get::<Weather>("kiel").unwrap().wind, 7);
     assert_eq!(store.snapshot().revision(), 0, "no durable commit for a volatile resource");
     drop(store);
-    let store = Store::open(embedded::open_on(disk.clone()).unwrap(), kinds()).unwrap();
+    let store = Store::open(journal.clone(), kinds()).unwrap();
     assert_eq!(store.snapshot().count_all::<Weather>(), 0);
 }
 
@@ -153,30 +153,16 @@ async fn a_watch_sees_every_key_that_changed() {
     }
 }
 
-/// A log that fails when it is told to.
-struct Failing(Arc<std::sync::atomic::AtomicBool>);
-
-impl Log for Failing {
-    fn load(&mut self, _: &mut dyn FnMut(&str, &str, &[u8])) -> Result<Revision, LogError> {
-        Ok(0)
-    }
-    fn append(&mut self, _: &[Write], expected: Revision) -> Result<Revision, LogError> {
-        if self.0.load(std::sync::atomic::Ordering::SeqCst) {
-            return Err(LogError::Engine("No space left on device".into()));
-        }
-        Ok(expected + 1)
-    }
-}
-
 #[tokio::test]
 async fn a_full_disk_refuses_writes_and_the_store_goes_on_when_there_is_room_again() {
-    let full = Arc::new(std::sync::atomic::AtomicBool::new(true));
-    let store = Store::open(Failing(full.clone()), kinds()).unwrap();
+    let journal = Memory::default();
+    journal.set_full(true);
+    let store = Store::open(journal.clone(), kinds()).unwrap();
     let failed = store.transact(|tx| Ok::<_, ()>(tx.put(boat("anna", "kiel")))).await;
     assert!(matches!(failed, Err(TransactError::NotDurable(_))), "{failed:?}");
     assert_eq!(store.snapshot().count_all::<Boat>(), 0, "what is not durable is not seen");
-    full.store(false, std::sync::atomic::Ordering::SeqCst);
-    // Refused while the store reads its log again, then taken.
+    journal.set_full(false);
+    // Refused while the store reads its journal again, then taken.
     let seen = loop {
         let tried = store.transact(|tx| {
             tx.put(boat("bert", "kiel"));
@@ -198,7 +184,7 @@ async fn a_data_directory_serves_one_platform_at_a_time_and_keeps_its_state() {
     let store = Store::open(embedded::open(&path).unwrap(), kinds()).unwrap();
     store.transact(|tx| Ok::<_, ()>(tx.put(boat("anna", "kiel")))).await.unwrap();
     let second = embedded::open(&path).err().expect("a second platform on the same data");
-    assert!(matches!(second, LogError::InUse(_)), "{second}");
+    assert!(matches!(second, JournalError::InUse(_)), "{second}");
     drop(store);
     let store = Store::open(embedded::open(&path).unwrap(), kinds()).unwrap();
     assert_eq!((names(&store, "kiel"), store.snapshot().revision()), (vec!["anna".to_owned()], 1));

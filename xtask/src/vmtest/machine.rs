@@ -17,6 +17,65 @@ const MEMORY: &str = "3072";
 /// Nothing a scenario does is silent for so long.
 const SILENCE: Duration = Duration::from_secs(15 * 60);
 
+/// How long a processor that is not emulated may take from the first instruction to the kernel's first complaint.
+const PROBE: Duration = Duration::from_secs(30);
+
+/// What executes the machines' instructions.
+#[derive(Clone, Copy)]
+pub enum Accelerator {
+    /// This machine's processor.
+    Kvm,
+    /// An emulated one, which is ten times slower.
+    Emulation,
+}
+
+impl Accelerator {
+    /// KVM, if it can run this kernel. Inside a virtual machine it may be there and unable to: so the kernel is started
+    /// without a root file system, which it finds out and gives up at once.
+    pub fn find(kernel: &Path) -> Self {
+        if !Path::new("/dev/kvm").exists() {
+            return Self::Emulation;
+        }
+        let qemu = Command::new("qemu-system-x86_64")
+            .args(["-nodefaults", "-no-user-config", "-no-reboot", "-display", "none", "-nic", "none"])
+            .args(["-smp", "2", "-m", "256", "-cpu", "max", "-accel", Self::Kvm.name(), "-append", "panic=-1"])
+            .arg("-kernel")
+            .arg(kernel)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn();
+        let Ok(mut qemu) = qemu else { return Self::Emulation };
+        let end = Instant::now() + PROBE;
+        let works = loop {
+            match qemu.try_wait() {
+                Ok(Some(status)) => break status.success(),
+                Ok(None) if Instant::now() < end => thread::sleep(Duration::from_millis(50)),
+                _ => break false,
+            }
+        };
+        // It may have ended by itself; then only its exit status is left to be taken.
+        let _ = qemu.kill();
+        let _ = qemu.wait();
+        if works { Self::Kvm } else { Self::Emulation }
+    }
+
+    /// For people.
+    pub fn describe(self) -> &'static str {
+        match self {
+            Self::Kvm => "with KVM",
+            Self::Emulation => "with an emulated processor",
+        }
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Kvm => "kvm",
+            Self::Emulation => "tcg,thread=multi",
+        }
+    }
+}
+
 /// A machine that runs; dropping it cuts its power.
 pub struct Machine {
     qemu: Child,
@@ -27,18 +86,17 @@ pub struct Machine {
 
 impl Machine {
     /// Switches a machine on; all it does must be done by `end`.
-    pub fn start(image: &Image, scenario: &str, end: Instant) -> Result<Self, String> {
+    pub fn start(image: &Image, accelerator: Accelerator, scenario: &str, end: Instant) -> Result<Self, String> {
         let console = directory().join(format!("console-{scenario}.log"));
         // The machines of one scenario follow each other in its file.
         File::options().create(true).append(true).open(&console).map_err(|error| format!("{console:?}: {error}"))?;
-        let accelerator = if Path::new("/dev/kvm").exists() { "kvm" } else { "tcg,thread=multi" };
         let drive = format!("file={},if=none,id=disk,format=raw,cache=writeback", image.disk.display());
         let append = format!(
             "root=/dev/nvme0n1 rw init=/vm/tests/vm/init console=ttyS0 loglevel=4 panic=-1 no_timer_check vmtest={scenario}"
         );
         let mut qemu = Command::new("nice")
             .args(["-n", "15", "qemu-system-x86_64", "-nodefaults", "-no-user-config", "-no-reboot"])
-            .args(["-display", "none", "-nic", "none", "-smp", "2", "-m", MEMORY, "-cpu", "max", "-accel", accelerator])
+            .args(["-display", "none", "-nic", "none", "-smp", "2", "-m", MEMORY, "-cpu", "max", "-accel", accelerator.name()])
             .args(["-chardev", &format!("file,id=console,append=on,path={}", console.display())])
             .args(["-serial", "chardev:console", "-serial", "stdio"])
             .args(["-drive", &drive, "-device", "nvme,drive=disk,serial=vmtest"])

@@ -14,7 +14,7 @@ use std::{
 };
 
 use image::Image;
-use machine::Machine;
+use machine::{Accelerator, Machine};
 
 use crate::{ci::release_binary, setup, shell::run};
 
@@ -53,23 +53,24 @@ pub fn run_vmtest(arguments: &[String]) -> Result<(), String> {
     setup::run_setup(&["--vm".to_owned()])?;
     run("cargo", &["build", "--release", "--locked"])?;
     let image = Image::build(&release_binary(), &image::runtime_tests()?)?;
+    let accelerator = Accelerator::find(&image.kernel);
     let end = Instant::now() + BUDGET;
     let mut ledger = Ledger::default();
 
-    eprintln!("\n── {} with cgroup v2 only", image.version);
-    let mut machine = Machine::start(&image, "checks", end)?;
+    eprintln!("\n── {} with cgroup v2 only, {}", image.version, accelerator.describe());
+    let mut machine = Machine::start(&image, accelerator, "checks", end)?;
     ledger.follow(&mut machine, None)?;
     ledger.verdict()?;
 
     for (number, cut) in CUTS.iter().enumerate() {
         eprintln!("\n── machine {}: power cut at {} × `{}`", number + 1, cut.count, cut.after);
-        let mut machine = Machine::start(&image, "writes", end)?;
+        let mut machine = Machine::start(&image, accelerator, "writes", end)?;
         ledger.follow(&mut machine, Some(cut))?;
         machine.cut_power();
         ledger.verdict()?;
     }
     eprintln!("\n── the last machine");
-    let mut machine = Machine::start(&image, "last", end)?;
+    let mut machine = Machine::start(&image, accelerator, "last", end)?;
     ledger.follow(&mut machine, None)?;
     ledger.verdict()?;
     println!(

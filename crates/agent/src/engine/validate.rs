@@ -63,10 +63,7 @@ fn check_container(container: &Container) -> Result<(), String> {
             return Err("privileged is not supported by Longshore".to_owned());
         }
         if let Some(log) = &host.log_config {
-            if !matches!(log.kind.as_str(), "awslogs" | "none" | "") {
-                return Err(format!("the log driver {} is not supported by Longshore", log.kind));
-            }
-            crate::logs::awslogs::options::Options::new(log).map_err(|error| format!("logConfiguration: {error}"))?;
+            crate::logs::LogDriver::new(log).map_err(|error| error.to_string())?;
         }
     }
     let overrides = container.overrides.trim();

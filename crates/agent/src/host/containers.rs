@@ -14,7 +14,6 @@ use super::{Host, lock, reasons, spec};
 use crate::engine::driver::{Found, StartOrder};
 use crate::engine::health::{Check, Outcome};
 use crate::engine::machine::{Ended, Failure};
-use crate::logs::awslogs::pump;
 
 /// What a health check prints is kept up to this.
 const CHECK_OUTPUT: usize = 4096;
@@ -84,12 +83,12 @@ impl Host {
     /// Delivers what the container prints, if it has a log driver.
     fn follow(&self, task: &Task, index: usize, container: &Container) {
         let Some(definition) = task.containers.get(index) else { return };
-        let Some(delivery) = self.delivery(task, &definition.name, container.id()) else { return };
+        let Some(sink) = self.sink(task, definition, container.id()) else { return };
         let (sender, receiver) = watch::channel(false);
         if lock(&self.drains).insert(container.id().to_owned(), receiver).is_some() {
             tracing::error!(container = container.id(), "two readers of a container's lines");
         }
-        tokio::spawn(pump::run(container.logs(), delivery, container.directory().to_owned(), sender));
+        tokio::spawn(sink.run(container.logs(), container.directory().to_owned(), sender));
     }
 
     pub(super) async fn stop_container(&self, runtime_id: &str, signal: Option<&str>, grace: Duration) {

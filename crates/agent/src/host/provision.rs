@@ -6,16 +6,15 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use domain::agent_protocol::payload::{EPHEMERAL_STORAGE, Task};
+use domain::agent_protocol::payload::{Container, EPHEMERAL_STORAGE, Task};
 use domain::ecs::status::reason;
 use runtime::{EphemeralVolume, Group, Limits};
 use tokio::time::Instant;
 
 use super::{Host, Settings, lock, reasons};
 use crate::engine::machine::Failure;
-use crate::engine::record::{TaskRecord, docker_host_config, task_id};
-use crate::logs::awslogs::options::Options;
-use crate::logs::awslogs::pump::Delivery;
+use crate::engine::record::{TaskRecord, task_id};
+use crate::logs::{LogDriver, Sink, Source};
 use crate::{fargate, metadata};
 
 /// How long a task's network may take.
@@ -77,28 +76,20 @@ impl Host {
 
     async fn open_streams(&self, task: &Task) -> Result<(), Failure> {
         for container in &task.containers {
-            if let Some(delivery) = self.delivery(task, &container.name, "") {
-                delivery.open().await.map_err(|error| reasons::logger(&error))?;
+            if let Some(sink) = self.sink(task, container, "") {
+                let opened = sink.open().await;
+                opened.map_err(|error| reasons::resource("failed to validate logger args", &error))?;
             }
         }
         Ok(())
     }
 
-    /// Where a container's lines go; `None` if it has no log driver.
-    pub(super) fn delivery(&self, task: &Task, container: &str, runtime_id: &str) -> Option<Delivery> {
-        let definition = task.containers.iter().find(|definition| definition.name == container)?;
-        let config = docker_host_config(definition).log_config?;
-        // The options were checked when the task was received.
-        let options = Options::new(&config).ok().flatten()?;
-        let region = options.region.clone().unwrap_or_else(|| fargate::region(&task.arn).to_owned());
-        Some(Delivery {
-            client: self.identity.client.clone(),
-            roles: self.roles.clone(),
-            task_arn: task.arn.clone(),
-            stream: options.stream(container, task_id(&task.arn), runtime_id),
-            options,
-            region,
-        })
+    /// Where a container's lines go; `None` if nobody keeps them.
+    pub(super) fn sink(&self, task: &Task, container: &Container, runtime_id: &str) -> Option<Sink> {
+        // The driver was checked when the task was received.
+        let driver = LogDriver::of(container).ok()?;
+        let (client, roles) = (&self.identity.client, &self.roles);
+        driver.sink(&Source { client, roles, task, container: &container.name, runtime_id })
     }
 
     /// Opens the task's metadata endpoint, unless it is open: no container may start without it.

@@ -4,7 +4,6 @@ use runtime::{ContainerError, ImageError};
 
 use crate::aws::CallError;
 use crate::engine::machine::Failure;
-use crate::logs::awslogs::pump::OpenError;
 
 /// A pull that failed after so many attempts. `reference` is the image with its registry and tag.
 pub fn pull(error: &ImageError, reference: &str, url: &str, attempts: u32) -> Failure {
@@ -92,17 +91,6 @@ pub fn no_execution_role() -> Failure {
         "ResourceInitializationError: unable to pull secrets or registry auth: execution resource retrieval failed: unable to retrieve ecr registry auth: the task has no execution role credentials"
             .to_owned(),
     )
-}
-
-/// A log stream could not be made ready.
-pub fn logger(error: &OpenError) -> Failure {
-    let what = match error {
-        OpenError::NoKeys => "the task has no execution role credentials".to_owned(),
-        OpenError::Call(error) => error.to_string(),
-    };
-    Failure(format!(
-        "ResourceInitializationError: failed to validate logger args: create stream has been retried 1 times: failed to create Cloudwatch log stream: {what}"
-    ))
 }
 
 /// Something of the task's surroundings could not be made.

@@ -3,7 +3,7 @@
 use domain::agent_protocol::docker::HostConfig;
 use domain::agent_protocol::payload::{Container, LinuxParameters, Task};
 use nix::sys::resource::{Resource, getrlimit};
-use runtime::{ContainerSpec, File, Image, Limits, LogLimits, Rootfs, Tmpfs, Ulimit, WhenFull};
+use runtime::{ContainerSpec, File, Image, Limits, Rootfs, Tmpfs, Ulimit};
 
 use super::Settings;
 use super::provision::volume_paths;
@@ -12,10 +12,8 @@ use crate::engine::machine::Failure;
 use crate::engine::record::{docker_config, docker_host_config, task_id};
 use crate::engine::validate;
 use crate::fargate;
-use crate::logs::awslogs::options::Options;
+use crate::logs::LogDriver;
 
-/// Spool of a container nobody reads: the runtime's least.
-const UNREAD: u64 = 256 << 10;
 /// What Fargate sets for open files when the definition does not.
 const NOFILE: u64 = 65_535;
 /// Size of a memory file system without one.
@@ -59,7 +57,8 @@ pub fn build(settings: &Settings, order: &StartOrder, image: &Image) -> Result<C
     spec.network_namespace = fargate::netns(&settings.platform, task);
     spec.limits = limits(container, &host);
     spec.cgroup_parent = settings.task_cgroup(task_id(&task.arn));
-    spec.logs = spool(&host);
+    // The driver was checked when the task was received.
+    spec.logs = LogDriver::of(container).unwrap_or(LogDriver::None).spool();
     Ok(spec)
 }
 
@@ -159,17 +158,6 @@ fn limits(container: &Container, host: &HostConfig) -> Limits {
         // The kernel's least is 2, which is also what Amazon's agent gives a container without a share.
         cpu_shares: Some(u64::try_from(container.cpu).unwrap_or(0).max(2)),
         ..Limits::default()
-    }
-}
-
-fn spool(host: &HostConfig) -> LogLimits {
-    let options = host.log_config.as_ref().and_then(|config| Options::new(config).ok().flatten());
-    match options {
-        Some(options) => LogLimits {
-            limit_bytes: options.buffer_bytes,
-            when_full: if options.blocking { WhenFull::Block } else { WhenFull::Drop },
-        },
-        None => LogLimits { limit_bytes: UNREAD, when_full: WhenFull::Drop },
     }
 }
 

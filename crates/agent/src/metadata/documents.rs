@@ -1,7 +1,6 @@
 //! The metadata documents of a task and its containers, versions 2 to 4, with the members Fargate gives them.
 
 use domain::Timestamp;
-use domain::agent_protocol::docker::LogConfig;
 use domain::agent_protocol::payload::{Container, Task};
 use serde_json::{Map, Value, json};
 
@@ -10,7 +9,7 @@ use crate::engine::health::HealthStatus;
 use crate::engine::record::{
     ContainerRecord, ContainerStatus, Desired, TaskRecord, TaskStatus, docker_config, docker_host_config,
 };
-use crate::logs::awslogs::options::Options;
+use crate::logs::LogDriver;
 
 /// RFC 3339 with nanoseconds, UTC.
 fn rfc3339(time: Timestamp) -> String {
@@ -76,8 +75,11 @@ pub fn container(record: &TaskRecord, container: &ContainerRecord, version: u8) 
     }
     if version >= 4 {
         if let Some(log) = definition.and_then(|definition| docker_host_config(definition).log_config) {
+            let id = container.runtime_id.as_deref().unwrap_or_default();
+            // The driver was checked when the task was received.
+            let driver = LogDriver::new(&log).unwrap_or(LogDriver::None);
             set("LogDriver", json!(log.kind));
-            set("LogOptions", log_options(record, container, &log));
+            set("LogOptions", json!(driver.shown(&log, &record.task.arn, &container.name, id)));
         }
         if let Some(definition) = definition.filter(|definition| !definition.container_arn.is_empty()) {
             set("ContainerARN", json!(definition.container_arn));
@@ -115,17 +117,6 @@ fn labels(record: &TaskRecord, container: &ContainerRecord, definition: &Contain
         labels[name] = json!(value);
     }
     labels
-}
-
-/// The options as the driver takes them: with the stream that the prefix has become.
-fn log_options(record: &TaskRecord, container: &ContainerRecord, log: &LogConfig) -> Value {
-    let mut shown = json!(log.config);
-    if let (Ok(Some(options)), Value::Object(shown)) = (Options::new(log), &mut shown) {
-        shown.remove("awslogs-stream-prefix");
-        let id = container.runtime_id.as_deref().unwrap_or_default();
-        shown.insert("awslogs-stream".to_owned(), json!(options.stream(&container.name, record.id(), id)));
-    }
-    shown
 }
 
 fn cluster(task: &Task) -> &str {

@@ -7,7 +7,6 @@
 #![allow(clippy::unwrap_used, reason = "a simulation that cannot go on has failed")]
 
 mod host;
-mod log;
 mod nouns;
 mod world;
 

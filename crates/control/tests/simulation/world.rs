@@ -18,11 +18,10 @@ use domain::{
     },
 };
 use futures_util::FutureExt;
-use store::{Changes, Kinds, Snapshot, Store, Transaction, Watch};
+use store::{Changes, Kinds, Snapshot, Store, Transaction, Watch, memory::Memory};
 
 use crate::{
     host::Host,
-    log::MemoryLog,
     nouns::{definition, deploy, group},
 };
 
@@ -42,17 +41,7 @@ impl Launcher for Fake {
         ids: &mut IdSource,
         now: Timestamp,
     ) -> Result<Task, Refusal> {
-        let hosts: Vec<placement::Host> = tx
-            .find::<ContainerInstance>(ContainerInstance::FARGATE, "yes")
-            .map(|instance| {
-                let tasks = tx.find::<Task>(Task::ON_INSTANCE, instance.arn.as_str());
-                placement::Host::new(
-                    &instance,
-                    tx.contains::<AgentConnection>(instance.arn.as_str()),
-                    tasks.map(|task| task.memory).sum(),
-                )
-            })
-            .collect();
+        let hosts = placement::fargate_hosts(tx);
         let host = placement::place_on_fargate(&hosts, new.memory)
             .map_err(|error| Refusal::NotPlaced(error.to_string()))?
             .arn
@@ -79,7 +68,7 @@ impl Launcher for Fake {
 
 pub struct World {
     runtime: tokio::runtime::Runtime,
-    log: MemoryLog,
+    journal: Memory,
     store: Store,
     watch: Watch,
     queue: Queue,
@@ -111,15 +100,15 @@ fn kinds() -> Kinds {
 impl World {
     pub fn new(seed: u64) -> Self {
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-        let log = MemoryLog::default();
-        let store = Store::open(log.clone(), kinds()).unwrap();
+        let journal = Memory::default();
+        let store = Store::open(journal.clone(), kinds()).unwrap();
         let watch = store.watch();
         let scope = Scope { account: "123456789012".parse().unwrap(), region: "us-east-1".parse().unwrap() };
         let mut ids = IdSource::from_seed(seed);
         let instance = names::new_container_instance(&scope, FARGATE_CLUSTER, &mut ids);
         let mut world = Self {
             runtime,
-            log,
+            journal,
             store,
             watch,
             queue: Queue::default(),
@@ -279,7 +268,7 @@ impl World {
 
     /// The control plane dies: what is durable stays, everything else is gone.
     pub fn crash(&mut self) {
-        self.store = Store::open(self.log.clone(), kinds()).unwrap();
+        self.store = Store::open(self.journal.clone(), kinds()).unwrap();
         self.watch = self.store.watch();
         self.queue = Queue::default();
         for key in watching::everything(&self.store.snapshot()) {

@@ -11,7 +11,7 @@ use domain::{
 use rand::{Rng, SeedableRng, rngs::StdRng};
 use serde_json::json;
 use simulated_disk::{Lie, Luck, SimulatedDisk, Step};
-use store::{Kinds, Log, LogError, Revision, Store, Write};
+use store::{Journal, JournalError, Kinds, Revision, Store, Write};
 
 use crate::{Grace, Hasher, ImageReference, PutImage, Registry, RegistryError, UploadId, body_of, media_types};
 
@@ -30,18 +30,18 @@ type Disk = SimulatedDisk<Mark>;
 type Kept = BTreeMap<(&'static str, String), Vec<u8>>;
 
 /// A store whose commits are marked among the steps of the disk.
-struct MarkingLog {
+struct MarkingJournal {
     disk: Arc<Disk>,
     revision: Revision,
     kept: Kept,
 }
 
-impl Log for MarkingLog {
-    fn load(&mut self, each: &mut dyn FnMut(&str, &str, &[u8])) -> Result<Revision, LogError> {
+impl Journal for MarkingJournal {
+    fn load(&mut self, each: &mut dyn FnMut(&str, &str, &[u8])) -> Result<Revision, JournalError> {
         self.kept.iter().for_each(|((kind, key), value)| each(kind, key, value));
         Ok(self.revision)
     }
-    fn append(&mut self, batch: &[Write], _: Revision) -> Result<Revision, LogError> {
+    fn append(&mut self, batch: &[Write], _: Revision) -> Result<Revision, JournalError> {
         self.disk.mark(Mark::Commit(batch.to_vec()));
         keep(&mut self.kept, batch);
         self.revision += 1;
@@ -64,7 +64,7 @@ fn scope() -> Scope {
 
 fn open(disk: &Arc<Disk>, kept: Kept) -> Arc<Registry> {
     let kinds = Kinds::new().durable::<Repository>().durable::<Image>().durable::<ImageTag>().durable::<Layer>();
-    let store = Store::open(MarkingLog { disk: disk.clone(), revision: 0, kept }, kinds).unwrap();
+    let store = Store::open(MarkingJournal { disk: disk.clone(), revision: 0, kept }, kinds).unwrap();
     Registry::open_on(disk.clone(), &disk.root().join("registry"), store, Clock::system()).unwrap()
 }
 

@@ -16,8 +16,8 @@ use libcontainer::workload::{Executor, ExecutorError, ExecutorSetEnvsError, Exec
 
 use super::domain;
 use super::error::Failure;
-use super::init;
 use super::process::Process;
+use super::reaper;
 
 /// Executes one [`Process`].
 #[derive(Clone)]
@@ -109,7 +109,7 @@ impl Workload {
             }
         }
         if self.init {
-            return init::run(self.report, || self.execute());
+            return reaper::run(self.report, || self.execute());
         }
         self.execute()
     }

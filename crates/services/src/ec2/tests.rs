@@ -9,21 +9,9 @@ use domain::{
         host::{Egress, HostItem},
     },
 };
-use store::{Kinds, Log, LogError, Revision, Store, Transaction, Write};
+use store::{Kinds, Store, Transaction, memory::Memory};
 
 use super::*;
-
-/// A log that forgets everything.
-struct Nowhere;
-
-impl Log for Nowhere {
-    fn load(&mut self, _: &mut dyn FnMut(&str, &str, &[u8])) -> Result<Revision, LogError> {
-        Ok(0)
-    }
-    fn append(&mut self, _: &[Write], expected: Revision) -> Result<Revision, LogError> {
-        Ok(expected + 1)
-    }
-}
 
 fn scope() -> Scope {
     Scope { account: "123456789012".parse().unwrap(), region: "us-east-1".parse().unwrap() }
@@ -31,7 +19,7 @@ fn scope() -> Scope {
 
 /// Runs `work` on a store with the default VPC.
 async fn with_region<R>(work: impl FnOnce(&mut Transaction, &mut IdSource) -> R) -> (Store, R) {
-    let store = Store::open(Nowhere, kinds(Kinds::new())).unwrap();
+    let store = Store::open(Memory::default(), kinds(Kinds::new())).unwrap();
     let mut ids = IdSource::from_seed(3);
     let result = store
         .transact(|tx| {

@@ -4,8 +4,8 @@
 use std::collections::HashMap;
 
 use domain::{
-    Arn, IdSource, Tags, Timestamp,
-    ecs::{AgentConnection, ContainerInstance, NewTask, Task, TaskInterface, TaskNetwork, status::failure},
+    IdSource, Tags, Timestamp,
+    ecs::{NewTask, Task, TaskInterface, TaskNetwork, status::failure},
     network::{NetworkInterfaceOwner, Subnet, names},
 };
 use store::{Snapshot, Transaction};
@@ -38,8 +38,9 @@ pub fn launch(
     now: Timestamp,
 ) -> Result<Task, LaunchError> {
     check_roles(tx, &new)?;
-    let host = place(tx, new.memory)?;
-    let mut task = Task::new(NewTask { container_instance_arn: Some(host), ..new }, ids, now);
+    let hosts = placement::fargate_hosts(tx);
+    let host = placement::place_on_fargate(&hosts, new.memory).map_err(|_| LaunchError::Capacity)?;
+    let mut task = Task::new(NewTask { container_instance_arn: Some(host.arn.clone()), ..new }, ids, now);
     let mut refused = NetworkError::SubnetNotFound(String::new());
     for subnet in subnets(tx, &task, network, ids) {
         let attachment_id = ids.uuid();
@@ -93,19 +94,6 @@ pub fn release(tx: &mut Transaction, task: &Task) {
     if let Some(interface) = &task.interface {
         release_network_interface(tx, &task.scope, &interface.network_interface_id);
     }
-}
-
-/// The Fargate host that takes a task of `memory` MiB.
-fn place(view: &Snapshot, memory: u32) -> Result<Arn, LaunchError> {
-    let hosts: Vec<placement::Host> = view
-        .find::<ContainerInstance>(ContainerInstance::FARGATE, "yes")
-        .map(|instance| {
-            let arn = instance.arn.as_str();
-            let held = view.find::<Task>(Task::ON_INSTANCE, arn).map(|task| task.memory).sum();
-            placement::Host::new(&instance, view.contains::<AgentConnection>(arn), held)
-        })
-        .collect();
-    placement::place_on_fargate(&hosts, memory).map(|host| host.arn.clone()).map_err(|_| LaunchError::Capacity)
 }
 
 /// The subnets to try: first those whose zone has the fewest tasks of the same service, equal ones in random order.

@@ -5,6 +5,7 @@
 pub mod agent_endpoints;
 mod clusters;
 mod common;
+mod compute;
 mod container_instances;
 mod images;
 pub mod launch;

@@ -100,7 +100,7 @@ fn container(
             .collect(),
         docker_config: Some(docker::DockerConfig::new(
             &docker_config(definition, health),
-            &host_config(definition, known, task),
+            &host_config(definition, known),
         )),
         health_check_type: health.map(|_| "docker".to_owned()),
         registry_authentication: images::ecr_registry(&known.image, options).map(|(account, region)| {
@@ -159,13 +159,12 @@ fn docker_config(definition: &ContainerDefinition, health: Option<&HealthCheck>)
 }
 
 /// What Docker calls the host's part of it.
-fn host_config(definition: &ContainerDefinition, known: &TaskContainer, task: &Task) -> docker::HostConfig {
+fn host_config(definition: &ContainerDefinition, known: &TaskContainer) -> docker::HostConfig {
     docker::HostConfig {
-        log_config: definition.log_configuration.as_ref().map(|logs| {
-            let mut config = logs.options.clone();
-            config.entry("awslogs-region".to_owned()).or_insert_with(|| task.scope.region.to_string());
-            docker::LogConfig { kind: logs.log_driver.clone(), config }
-        }),
+        log_config: definition
+            .log_configuration
+            .as_ref()
+            .map(|logs| docker::LogConfig { kind: logs.log_driver.clone(), config: logs.options.clone() }),
         cap_add: definition.add_capabilities.clone(),
         cap_drop: definition.drop_capabilities.clone(),
         readonly_rootfs: definition.readonly_root_filesystem.unwrap_or_default(),

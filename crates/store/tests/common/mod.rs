@@ -10,7 +10,7 @@ use domain::Resource;
 use rand::{Rng, SeedableRng, rngs::StdRng, seq::IndexedRandom};
 use redb::StorageBackend;
 use serde::{Deserialize, Serialize};
-use store::{Kinds, LogError, embedded::Disk};
+use store::{JournalError, Kinds, embedded::Disk};
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Boat {
@@ -140,7 +140,7 @@ impl State {
 impl Disk for ForgetfulDisk {
     type File = Self;
 
-    fn open_file(&mut self) -> Result<Self, LogError> {
+    fn open_file(&mut self) -> Result<Self, JournalError> {
         Ok(self.clone())
     }
 

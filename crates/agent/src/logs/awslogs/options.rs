@@ -1,7 +1,9 @@
 //! The options of the `awslogs` driver, checked by name as Docker's driver and Amazon's API check them.
 
-use domain::agent_protocol::docker::LogConfig;
+use std::collections::BTreeMap;
+
 use regex::Regex;
+use runtime::{LogLimits, WhenFull};
 
 /// What is buffered in non-blocking mode when the definition does not say.
 const DEFAULT_BUFFER: u64 = 10 << 20;
@@ -52,11 +54,8 @@ pub enum OptionError {
 }
 
 impl Options {
-    /// Reads the options of a container whose driver is `awslogs`; `None` for a container without a driver.
-    pub fn new(config: &LogConfig) -> Result<Option<Options>, OptionError> {
-        if config.kind != "awslogs" {
-            return Ok(None);
-        }
+    /// Reads the options of a container whose driver is `awslogs`.
+    pub fn new(given: &BTreeMap<String, String>) -> Result<Options, OptionError> {
         let mut options = Options {
             group: String::new(),
             region: None,
@@ -66,7 +65,7 @@ impl Options {
             buffer_bytes: DEFAULT_BUFFER,
             first_line: None,
         };
-        for (name, value) in &config.config {
+        for (name, value) in given {
             match name.as_str() {
                 "awslogs-group" => options.group.clone_from(value),
                 "awslogs-region" => options.region = Some(value.clone()),
@@ -105,7 +104,21 @@ impl Options {
         if options.blocking {
             options.buffer_bytes = BLOCKING_SPOOL;
         }
-        Ok(Some(options))
+        Ok(options)
+    }
+
+    /// What the runtime keeps until it is delivered.
+    pub fn spool(&self) -> LogLimits {
+        let when_full = if self.blocking { WhenFull::Block } else { WhenFull::Drop };
+        LogLimits { limit_bytes: self.buffer_bytes, when_full }
+    }
+
+    /// The options as Docker's driver takes them: with the stream that the prefix has become.
+    pub fn shown(&self, given: &BTreeMap<String, String>, stream: &str) -> BTreeMap<String, String> {
+        let mut shown = given.clone();
+        shown.remove("awslogs-stream-prefix");
+        shown.insert("awslogs-stream".to_owned(), stream.to_owned());
+        shown
     }
 
     /// `prefix/container/task-id`, and without a prefix the container's id, as Docker names streams.
@@ -185,10 +198,9 @@ mod tests {
     use super::*;
 
     fn options(pairs: &[(&str, &str)]) -> Result<Options, OptionError> {
-        let mut config = LogConfig { kind: "awslogs".into(), ..LogConfig::default() };
-        config.config.insert("awslogs-group".into(), "g".into());
-        config.config.extend(pairs.iter().map(|(name, value)| ((*name).into(), (*value).into())));
-        Options::new(&config).map(|options| options.expect("awslogs"))
+        let group = [("awslogs-group", "g")];
+        let given = group.iter().chain(pairs).map(|(name, value)| ((*name).into(), (*value).into()));
+        Options::new(&given.collect())
     }
 
     #[test]
@@ -216,8 +228,7 @@ mod tests {
         );
         let both = [("awslogs-multiline-pattern", "^a"), ("awslogs-datetime-format", "%Y")];
         assert_eq!(options(&both).err(), Some(OptionError::TwoPatterns));
-        let none = LogConfig { kind: "awslogs".into(), ..LogConfig::default() };
-        assert_eq!(Options::new(&none).err(), Some(OptionError::NoGroup));
+        assert_eq!(Options::new(&BTreeMap::new()).err(), Some(OptionError::NoGroup));
     }
 
     #[test]

@@ -13,6 +13,9 @@ use super::batch::Batch;
 use super::lines::{Assembler, Event};
 use super::options::Options;
 use crate::aws::{CallError, Client, patiently, role_keys};
+use crate::engine::record::task_id;
+use crate::fargate;
+use crate::logs::Source;
 use crate::roles::Roles;
 
 /// Lines read at once; with lines of at most 256 KiB this bounds the memory of a pump to a few megabytes.
@@ -38,16 +41,33 @@ pub struct Delivery {
     pub stream: String,
 }
 
-/// Why a stream could not be made ready.
-#[derive(Debug)]
+/// Why a stream could not be made ready, in the words Amazon uses on Fargate.
+#[derive(Debug, thiserror::Error)]
 pub enum OpenError {
     /// The execution role's keys are not here.
+    #[error(
+        "create stream has been retried 1 times: failed to create Cloudwatch log stream: the task has no execution role credentials"
+    )]
     NoKeys,
     /// The call that failed.
+    #[error("create stream has been retried 1 times: failed to create Cloudwatch log stream: {0}")]
     Call(CallError),
 }
 
 impl Delivery {
+    /// The stream of a container.
+    pub fn new(options: Options, source: &Source<'_>) -> Self {
+        let task_arn = source.task.arn.clone();
+        Self {
+            client: source.client.clone(),
+            roles: source.roles.clone(),
+            region: options.region.clone().unwrap_or_else(|| fargate::region(&task_arn).to_owned()),
+            stream: options.stream(source.container, task_id(&task_arn), source.runtime_id),
+            options,
+            task_arn,
+        }
+    }
+
     /// Makes sure the stream is there, as the driver does before the container starts.
     pub async fn open(&self) -> Result<(), OpenError> {
         let role = self.roles.execution_in_time(&self.task_arn).await.ok_or(OpenError::NoKeys)?;

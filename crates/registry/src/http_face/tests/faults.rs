@@ -1,12 +1,11 @@
 //! Disks that are full or fail: a clear answer, nothing half-made, and everything works again afterwards.
 
 use std::{
-    collections::BTreeMap,
     sync::atomic::{AtomicBool, Ordering},
     time::Duration,
 };
 
-use store::{Log, LogError, Revision, Write};
+use store::memory::Memory;
 
 use super::*;
 use crate::{Blob, BlobStore, DiskBlobs};
@@ -38,43 +37,15 @@ impl BlobStore for FullDisk {
     }
 }
 
-/// A log in memory that can fail.
-#[derive(Default)]
-struct FailingLog {
-    failing: Arc<AtomicBool>,
-    revision: Revision,
-    kept: BTreeMap<(&'static str, String), Vec<u8>>,
-}
-
-impl Log for FailingLog {
-    fn load(&mut self, each: &mut dyn FnMut(&str, &str, &[u8])) -> Result<Revision, LogError> {
-        self.kept.iter().for_each(|((kind, key), value)| each(kind, key, value));
-        Ok(self.revision)
-    }
-    fn append(&mut self, batch: &[Write], _: Revision) -> Result<Revision, LogError> {
-        if self.failing.load(Ordering::SeqCst) {
-            return Err(LogError::Engine("no space left".into()));
-        }
-        for write in batch {
-            match write.clone() {
-                Write::Put { kind, key, value } => drop(self.kept.insert((kind, key), value)),
-                Write::Delete { kind, key } => drop(self.kept.remove(&(kind, key))),
-            }
-        }
-        self.revision += 1;
-        Ok(self.revision)
-    }
-}
-
-/// A registry with a switch for each of the two faults: the blobs' disk, the store's.
-async fn fixture() -> (Fixture, Arc<AtomicBool>, Arc<AtomicBool>) {
-    let (full, failing) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
+/// A registry with a switch for each of the two faults: the blobs' disk, and the store's journal.
+async fn fixture() -> (Fixture, Arc<AtomicBool>, Memory) {
+    let (full, journal) = (Arc::new(AtomicBool::new(false)), Memory::default());
     let directory = tempfile::tempdir().unwrap();
-    let store = Store::open(FailingLog { failing: failing.clone(), ..FailingLog::default() }, kinds()).unwrap();
+    let store = Store::open(journal.clone(), kinds()).unwrap();
     let blobs = directory.path().join("blobs");
     let disk = FullDisk { blobs: DiskBlobs::open(&blobs).unwrap(), full: full.clone() };
     let registry = Registry::with_blobs(&blobs, Arc::new(disk), store, Clock::system()).unwrap();
-    (Fixture::on(directory, registry, TagMutability::default()).await, full, failing)
+    (Fixture::on(directory, registry, TagMutability::default()).await, full, journal)
 }
 
 fn unfinished(it: &Fixture) -> usize {
@@ -105,14 +76,14 @@ async fn a_full_disk_refuses_the_push_and_gets_its_space_back() {
 
 #[tokio::test]
 async fn what_could_not_be_saved_is_not_there_and_can_be_pushed_again() {
-    let (it, _, failing) = fixture().await;
+    let (it, _, journal) = fixture().await;
     let digest = Hasher::of(b"layer");
     let path = format!("/v2/demo/blobs/uploads/?digest={digest}");
-    failing.store(true, Ordering::SeqCst);
+    journal.set_full(true);
     assert_eq!(it.send(Method::POST, &path, &[], "layer").await.error().0, 500);
     assert_eq!(it.get(&format!("/v2/demo/blobs/{digest}")).await.status, StatusCode::NOT_FOUND);
-    failing.store(false, Ordering::SeqCst);
-    // The store reads its log again first, and refuses until it has.
+    journal.set_full(false);
+    // The store reads its journal again first, and refuses until it has.
     let mut pushed = false;
     for _ in 0..200 {
         pushed = it.send(Method::POST, &path, &[], "layer").await.status == StatusCode::CREATED;
@@ -123,7 +94,7 @@ async fn what_could_not_be_saved_is_not_there_and_can_be_pushed_again() {
     }
     assert!(pushed);
     assert_eq!(it.get(&format!("/v2/demo/blobs/{digest}")).await.body, "layer");
-    failing.store(true, Ordering::SeqCst);
+    journal.set_full(true);
     assert_eq!(it.put_manifest("demo", "v1", &image(&[(&digest, 5)])).await.error().0, 500);
     assert_eq!(it.get("/v2/demo/tags/list").await.json()["tags"], json!([]));
 }

@@ -4,13 +4,13 @@ use api::ecs::*;
 use domain::ecs::{ServiceEvent, ServiceStatus, names};
 use wire::ServiceError;
 
-use super::{Stored, balancers, deployment, shapes};
+use super::{Stored, balancers, deployment, shapes, unserved::Unserved};
 use crate::{
     Call,
     ecs::{
-        common::{Given, cluster, cluster_arn, invalid, refuse, tags, unsupported},
+        common::{Given, cluster, cluster_arn, invalid, tags, unsupported},
+        compute::{launch_choice, placement, platform_version},
         network, task_definitions,
-        tasks::{launch_choice, platform_version},
     },
 };
 
@@ -143,18 +143,16 @@ fn checked(input: CreateServiceRequest) -> Result<Checked, ServiceError> {
         gateway_connectors,
         monitoring,
     } = input;
-    refuse(&[
-        ("serviceRegistries", service_registries.given()),
-        ("enableExecuteCommand", enable_execute_command.given()),
-        (
-            "serviceConnectConfiguration",
-            service_connect_configuration.is_some_and(|configuration| configuration.enabled != Some(false)),
-        ),
-        ("volumeConfigurations", volume_configurations.given()),
-        ("vpcLatticeConfigurations", vpc_lattice_configurations.given()),
-        ("gatewayConnectors", gateway_connectors.given()),
-        ("monitoring", monitoring.is_some()),
-    ])?;
+    Unserved {
+        enable_execute_command,
+        service_registries,
+        service_connect_configuration,
+        volume_configurations,
+        vpc_lattice_configurations,
+        gateway_connectors,
+        monitoring,
+    }
+    .refuse()?;
     deployment::zone_rebalancing(availability_zone_rebalancing.as_deref())?;
     deployment::controller(deployment_controller)?;
     let platform_version = platform_version(version.as_deref())?;
@@ -165,12 +163,7 @@ fn checked(input: CreateServiceRequest) -> Result<Checked, ServiceError> {
         None | Some("REPLICA") => {}
         Some(_) => return Err(unsupported("schedulingStrategy DAEMON on Fargate")),
     }
-    if placement_constraints.given() {
-        return Err(invalid("Placement constraints are not supported with FARGATE launch type."));
-    }
-    if placement_strategy.given() {
-        return Err(invalid("Placement strategies are not supported with FARGATE launch type."));
-    }
+    placement(placement_constraints.as_deref(), placement_strategy.as_deref())?;
     if client_token.is_some_and(|token| token.len() > 36) {
         return Err(invalid("clientToken can have at most 36 characters."));
     }

@@ -9,7 +9,7 @@ use wire::ServiceError;
 
 use crate::ecs::{
     common::{Given, invalid, refuse, unsupported},
-    tasks::LaunchChoice,
+    compute::LaunchChoice,
 };
 
 /// The shares of the desired count that bound a rolling update: minimum and maximum percent.

@@ -5,6 +5,7 @@ mod balancers;
 mod create;
 mod deployment;
 mod shapes;
+mod unserved;
 mod update;
 
 use std::sync::Arc;

@@ -5,13 +5,13 @@ use domain::ecs::{DeploymentStatus, ServiceStatus};
 use store::Transaction;
 use wire::ServiceError;
 
-use super::{Stored, auth_arn, balancers, deployment, find, shapes};
+use super::{Stored, auth_arn, balancers, deployment, find, shapes, unserved::Unserved};
 use crate::{
     Authorised, Call,
     ecs::{
         common::{Given, invalid, refuse},
+        compute::{LaunchChoice, placement, platform_version},
         network, task_definitions,
-        tasks::{LaunchChoice, platform_version},
     },
 };
 
@@ -72,27 +72,20 @@ fn check(input: UpdateServiceRequest) -> Result<(), ServiceError> {
         gateway_connectors,
         monitoring,
     } = input;
-    refuse(&[
-        ("capacityProviderStrategy", capacity_provider_strategy.given()),
-        ("enableExecuteCommand", enable_execute_command.given()),
-        ("serviceRegistries", service_registries.given()),
-        (
-            "serviceConnectConfiguration",
-            service_connect_configuration.is_some_and(|configuration| configuration.enabled != Some(false)),
-        ),
-        ("volumeConfigurations", volume_configurations.given()),
-        ("vpcLatticeConfigurations", vpc_lattice_configurations.given()),
-        ("gatewayConnectors", gateway_connectors.given()),
-        ("monitoring", monitoring.is_some()),
-    ])?;
+    refuse(&[("capacityProviderStrategy", capacity_provider_strategy.given())])?;
+    Unserved {
+        enable_execute_command,
+        service_registries,
+        service_connect_configuration,
+        volume_configurations,
+        vpc_lattice_configurations,
+        gateway_connectors,
+        monitoring,
+    }
+    .refuse()?;
     deployment::zone_rebalancing(availability_zone_rebalancing.as_deref())?;
     deployment::controller(deployment_controller)?;
-    if placement_constraints.given() {
-        return Err(invalid("Placement constraints are not supported with FARGATE launch type."));
-    }
-    if placement_strategy.given() {
-        return Err(invalid("Placement strategies are not supported with FARGATE launch type."));
-    }
+    placement(placement_constraints.as_deref(), placement_strategy.as_deref())?;
     Ok(())
 }
 

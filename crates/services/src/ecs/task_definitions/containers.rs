@@ -269,12 +269,7 @@ fn one(asked: wire_shapes::ContainerDefinition) -> Result<ContainerDefinition, S
     container.log_configuration = log_configuration.map(logs::check).transpose()?;
     container.health_check = health_check.map(health).transpose()?;
     container.restart_policy = restart_policy.map(restart).transpose()?;
-    container.version_consistency = match version_consistency.as_deref() {
-        None | Some("") => None,
-        Some("enabled") => Some(true),
-        Some("disabled") => Some(false),
-        Some(other) => return Err(client(format!("Invalid versionConsistency for container '{name}': {other}"))),
-    };
+    container.version_consistency = version_consistency.filter(|text| !text.is_empty()).map(|text| text == "enabled");
     if let Some(parameters) = linux_parameters {
         linux(parameters, &mut container)?;
     }

@@ -1,52 +1,87 @@
-//! Log configurations: the awslogs driver and its options.
+//! Log configurations: the drivers that there are, and their options.
 //! <https://docs.aws.amazon.com/AmazonECS/latest/developerguide/using_awslogs.html>
 
 use std::collections::BTreeMap;
 
 use api::ecs::LogConfiguration as Asked;
-use domain::ecs::LogConfiguration;
+use domain::ecs::{ContainerDefinition, LogConfiguration};
 use wire::ServiceError;
 
 use crate::ecs::common::{Given, client, refuse, unsupported};
 
-/// The options that the agent acts on.
-const OPTIONS: [&str; 8] = [
-    "awslogs-create-group",
-    "awslogs-datetime-format",
-    "awslogs-group",
-    "awslogs-multiline-pattern",
-    "awslogs-region",
-    "awslogs-stream-prefix",
-    "max-buffer-size",
-    "mode",
-];
+/// A log driver as the API knows it. What the agent does with it is in the agent's module of that name.
+pub(super) struct LogDriver {
+    pub(super) name: &'static str,
+    /// The options that the agent acts on.
+    options: &'static [&'static str],
+    required_options: &'static [&'static str],
+    /// Looks at the values of options that are all known and none of which is absent.
+    check_values: fn(&BTreeMap<String, String>) -> Result<(), ServiceError>,
+    /// Whether Fargate refuses it to a task definition without an execution role.
+    pub(super) needs_execution_role: bool,
+    /// What it requires of a container instance.
+    pub(super) attributes: &'static [&'static str],
+    /// What it requires besides when the task definition has an execution role.
+    pub(super) execution_role_attribute: Option<&'static str>,
+}
+
+/// All of them.
+const DRIVERS: [LogDriver; 1] = [LogDriver {
+    name: "awslogs",
+    options: &[
+        "awslogs-create-group",
+        "awslogs-datetime-format",
+        "awslogs-group",
+        "awslogs-multiline-pattern",
+        "awslogs-region",
+        "awslogs-stream-prefix",
+        "max-buffer-size",
+        "mode",
+    ],
+    required_options: &["awslogs-region", "awslogs-group", "awslogs-stream-prefix"],
+    check_values: check_awslogs,
+    needs_execution_role: true,
+    attributes: &[
+        "com.amazonaws.ecs.capability.logging-driver.awslogs",
+        "com.amazonaws.ecs.capability.docker-remote-api.1.19",
+    ],
+    execution_role_attribute: Some("ecs.capability.execution-role-awslogs"),
+}];
 
 /// A terabyte of log buffer is a typing error.
 const MOST_BUFFER: u64 = 1_000_000_000_000;
+
+/// The log driver of a container, if it has one.
+pub(super) fn driver_of(container: &ContainerDefinition) -> Option<&'static LogDriver> {
+    driver(&container.log_configuration.as_ref()?.log_driver)
+}
+
+fn driver(name: &str) -> Option<&'static LogDriver> {
+    DRIVERS.iter().find(|driver| driver.name == name)
+}
 
 /// Checks a log configuration.
 pub(super) fn check(asked: Asked) -> Result<LogConfiguration, ServiceError> {
     let Asked { log_driver, options, secret_options } = asked;
     refuse(&[("logConfiguration.secretOptions", secret_options.given())])?;
     let log_driver = log_driver.unwrap_or_default();
-    if log_driver != "awslogs" {
+    let Some(driver) = driver(&log_driver) else {
         return Err(unsupported(&format!("logConfiguration.logDriver {log_driver}")));
-    }
+    };
     let options = options.unwrap_or_default();
-    if let Some(unknown) = options.keys().find(|name| !OPTIONS.contains(&name.as_str())) {
+    if let Some(unknown) = options.keys().find(|name| !driver.options.contains(&name.as_str())) {
         return Err(unsupported(&format!("logConfiguration.options.{unknown}")));
     }
-    let needed = ["awslogs-region", "awslogs-group", "awslogs-stream-prefix"];
-    let absent: Vec<&str> =
-        needed.into_iter().filter(|name| options.get(*name).is_none_or(|value| value.is_empty())).collect();
+    let is_absent = |name: &&&str| options.get(**name).is_none_or(|value| value.is_empty());
+    let absent: Vec<&str> = driver.required_options.iter().filter(is_absent).copied().collect();
     if !absent.is_empty() {
-        return Err(client(format!("Log driver awslogs requires options: {}", absent.join(", "))));
+        return Err(client(format!("Log driver {log_driver} requires options: {}", absent.join(", "))));
     }
-    check_values(&options)?;
+    (driver.check_values)(&options)?;
     Ok(LogConfiguration { log_driver, options })
 }
 
-fn check_values(options: &BTreeMap<String, String>) -> Result<(), ServiceError> {
+fn check_awslogs(options: &BTreeMap<String, String>) -> Result<(), ServiceError> {
     let wrong = |name: &str, value: &str| Err(client(format!("Invalid value for log option {name}: {value}")));
     for (name, value) in options {
         let right = match name.as_str() {

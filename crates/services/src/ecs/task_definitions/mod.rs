@@ -1,9 +1,9 @@
 //! Task definitions. <https://docs.aws.amazon.com/AmazonECS/latest/APIReference/API_TaskDefinition.html>
 
-mod attributes;
 mod containers;
 mod logs;
 mod register;
+mod required_attributes;
 mod shapes;
 
 use std::sync::Arc;

@@ -7,7 +7,7 @@ use domain::{
 };
 use wire::ServiceError;
 
-use super::{Stored, attributes, containers, shapes, update_family};
+use super::{Stored, containers, logs, required_attributes, shapes, update_family};
 use crate::{
     Call, Options,
     ecs::{
@@ -148,7 +148,7 @@ fn definition(input: RegisterTaskDefinitionRequest, scope: &Scope, options: &Opt
         deregistered_at: None,
         delete_requested_at: None,
     };
-    stored.requires_attributes = attributes::required(&stored, options);
+    stored.requires_attributes = required_attributes::of(&stored, options);
     Ok(stored)
 }
 
@@ -209,10 +209,10 @@ fn needs_no_execution_role(
         if images::ecr_registry(&container.image, options).is_some() {
             return Err(client("Fargate requires task definition to have execution role ARN to support ECR images."));
         }
-        if let Some(logs) = &container.log_configuration {
+        if let Some(driver) = logs::driver_of(container).filter(|driver| driver.needs_execution_role) {
             return Err(client(format!(
                 "Fargate requires task definition to have execution role ARN to support log driver {}.",
-                logs.log_driver
+                driver.name
             )));
         }
     }

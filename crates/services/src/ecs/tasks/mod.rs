@@ -17,7 +17,7 @@ use super::common::{cluster, cluster_arn, invalid, missing};
 use crate::Call;
 
 pub(super) use list::list;
-pub(super) use run::{LaunchChoice, launch_choice, platform_version, run};
+pub(super) use run::run;
 
 type Stored = domain::ecs::Task;
 

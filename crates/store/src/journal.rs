@@ -1,6 +1,6 @@
 //! The seam between the store and what keeps it: load everything once, then append batches.
 
-/// Counts the batches ever appended; 0 is an empty log.
+/// Counts the batches ever appended; 0 is an empty journal.
 pub type Revision = u64;
 
 /// One write of a batch. Values are JSON.
@@ -27,18 +27,18 @@ pub enum Write {
 /// Writes that become durable together or not at all.
 pub type Batch = Vec<Write>;
 
-/// Why the log could not do its work.
+/// Why the journal could not do its work.
 #[derive(Debug, thiserror::Error)]
-pub enum LogError {
+pub enum JournalError {
     /// Somebody else has appended meanwhile: this process is no longer the only writer.
-    #[error("the log is at revision {found}, not at {expected}: another writer has appended to it")]
+    #[error("the store is at revision {found}, not at {expected}: another writer has appended to it")]
     Conflict {
-        /// Where this writer thought the log was.
+        /// Where this writer thought it was.
         expected: Revision,
         /// Where it is.
         found: Revision,
     },
-    /// The log is in use by another process.
+    /// It is in use by another process.
     #[error("{0} is in use by another process: stop the other platform first, or use another data directory")]
     InUse(String),
     /// The engine below failed: a full disk, a damaged file.
@@ -47,11 +47,21 @@ pub enum LogError {
 }
 
 /// What keeps the store.
-pub trait Log: Send + 'static {
-    /// Gives every resource to `each` as kind, key and JSON value, and returns the log's revision.
-    fn load(&mut self, each: &mut dyn FnMut(&str, &str, &[u8])) -> Result<Revision, LogError>;
+pub trait Journal: Send + 'static {
+    /// Gives every resource to `each` as kind, key and JSON value, and returns the journal's revision.
+    fn load(&mut self, each: &mut dyn FnMut(&str, &str, &[u8])) -> Result<Revision, JournalError>;
 
-    /// Makes a batch durable, if the log is at `expected`, and returns the new revision. After an error the batch is
+    /// Makes a batch durable, if the journal is at `expected`, and returns the new revision. After an error the batch is
     /// there whole or not at all, and only the next `load`, which must come before the next `append`, tells which.
-    fn append(&mut self, batch: &[Write], expected: Revision) -> Result<Revision, LogError>;
+    fn append(&mut self, batch: &[Write], expected: Revision) -> Result<Revision, JournalError>;
+}
+
+impl Journal for Box<dyn Journal> {
+    fn load(&mut self, each: &mut dyn FnMut(&str, &str, &[u8])) -> Result<Revision, JournalError> {
+        (**self).load(each)
+    }
+
+    fn append(&mut self, batch: &[Write], expected: Revision) -> Result<Revision, JournalError> {
+        (**self).append(batch, expected)
+    }
 }

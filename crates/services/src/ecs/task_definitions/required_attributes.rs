@@ -2,10 +2,11 @@
 
 use domain::ecs::TaskDefinition;
 
+use super::logs;
 use crate::{Options, ecs::images};
 
 /// The attributes that a task definition requires, each once, in the order of their names.
-pub(super) fn required(definition: &TaskDefinition, options: &Options) -> Vec<String> {
+pub(super) fn of(definition: &TaskDefinition, options: &Options) -> Vec<String> {
     let mut names = vec!["com.amazonaws.ecs.capability.docker-remote-api.1.18", "ecs.capability.task-eni"];
     if definition.task_role_arn.is_some() {
         names.push("com.amazonaws.ecs.capability.task-iam-role");
@@ -18,11 +19,10 @@ pub(super) fn required(definition: &TaskDefinition, options: &Options) -> Vec<St
                 names.push("ecs.capability.execution-role-ecr-pull");
             }
         }
-        if container.log_configuration.is_some() {
-            names.push("com.amazonaws.ecs.capability.logging-driver.awslogs");
-            names.push("com.amazonaws.ecs.capability.docker-remote-api.1.19");
+        if let Some(driver) = logs::driver_of(container) {
+            names.extend(driver.attributes);
             if definition.execution_role_arn.is_some() {
-                names.push("ecs.capability.execution-role-awslogs");
+                names.extend(driver.execution_role_attribute);
             }
         }
         if !container.depends_on.is_empty() || container.start_timeout.is_some() || container.stop_timeout.is_some() {
