@@ -19,8 +19,8 @@ use crate::shell::{output, python, root};
 const KERNEL: &str = "linux-image-cloud-amd64";
 /// More than `doctor` wants free. The file is sparse.
 const DISK: &str = "16G";
-/// Programs that the platform and its tests call; busybox is the rest.
-const PROGRAMS: &[&str] = &["nft", "mkfs.ext4"];
+/// Programs that the platform and its tests call; busybox is the rest, whose `ip` cannot name both ends of a veth.
+const PROGRAMS: &[&str] = &["nft", "mkfs.ext4", "ip"];
 /// What `tests/e2e/conftest.py` imports, and all that those import.
 const PYTHON_PACKAGES: &[&str] = &[
     "boto3",
@@ -79,7 +79,7 @@ impl Image {
         tree.modules(&unpacked, &version)?;
         tree.busybox()?;
         for program in PROGRAMS {
-            tree.program(&find(program)?, None)?;
+            tree.program(&find(program)?, Some(&format!("/usr/bin/{program}")))?;
         }
         tree.program(Path::new(longshore), Some("/usr/bin/longshore"))?;
         tree.program(runtime_tests, Some("/vm/runtime-tests"))?;
@@ -164,7 +164,8 @@ impl Tree {
         let to = self.at(inside);
         let parent = to.parent().unwrap_or(&self.root);
         fs::create_dir_all(parent).map_err(at(parent))?;
-        call("cp", &["-aL", &shown(from), &shown(&to)], &self.root)
+        // A link that is there is replaced: what it leads to is outside the tree.
+        call("cp", &["-aL", "--remove-destination", &shown(from), &shown(&to)], &self.root)
     }
 
     /// A program with the libraries it is linked to.

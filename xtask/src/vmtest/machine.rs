@@ -96,7 +96,20 @@ impl Machine {
         );
         let mut qemu = Command::new("nice")
             .args(["-n", "15", "qemu-system-x86_64", "-nodefaults", "-no-user-config", "-no-reboot"])
-            .args(["-display", "none", "-nic", "none", "-smp", "2", "-m", MEMORY, "-cpu", "max", "-accel", accelerator.name()])
+            .args([
+                "-display",
+                "none",
+                "-nic",
+                "none",
+                "-smp",
+                "2",
+                "-m",
+                MEMORY,
+                "-cpu",
+                "max",
+                "-accel",
+                accelerator.name(),
+            ])
             .args(["-chardev", &format!("file,id=console,append=on,path={}", console.display())])
             .args(["-serial", "chardev:console", "-serial", "stdio"])
             .args(["-drive", &drive, "-device", "nvme,drive=disk,serial=vmtest"])

@@ -429,7 +429,7 @@ struct Namespace(Child);
 
 impl Namespace {
     fn new() -> Self {
-        let child = Command::new("unshare").args(["-n", "sleep", "60"]).stdin(Stdio::null()).spawn().unwrap();
+        let child = Command::new("unshare").args(["-n", "sleep", "600"]).stdin(Stdio::null()).spawn().unwrap();
         let namespace = Self(child);
         let own = fs::read_link("/proc/self/ns/net").unwrap();
         for _ in 0..500 {

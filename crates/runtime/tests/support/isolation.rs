@@ -102,7 +102,7 @@ pub async fn disks_cannot_be_read(world: World) {
 
 pub async fn a_containers_limits_are_not_its_own(world: World) {
     let script = "for f in memory/memory.limit_in_bytes memory.max; do [ -e /sys/fs/cgroup/$f ] && echo 99999999 > /sys/fs/cgroup/$f; done; \
-                  for d in /sys/fs/cgroup/ /sys/fs/cgroup/*/; do mkdir ${d}x && echo made ${d}x; done";
+                  for d in /sys/fs/cgroup/ /sys/fs/cgroup/*/; do [ -d $d ] && mkdir ${d}x && echo made ${d}x; done";
     let (_, out, err) = world.script("one", script, |spec| spec.limits.memory_bytes = Some(64 << 20)).await;
     assert!(err.lines().count() >= 2 && err.lines().all(|line| line.contains("Read-only")), "{err}");
     assert_eq!(out, "");
