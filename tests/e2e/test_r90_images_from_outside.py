@@ -145,14 +145,14 @@ def world():
 
 @pytest.fixture(scope="module")
 def outside(world):
-    """Makes platforms whose host asks the world's resolver and trusts its authority. The file of the resolver is theirs
-    alone: a mount namespace of their own has it."""
+    """Makes platforms whose host asks the world's resolver and trusts its authority, by a path from where they are
+    started. The file of the resolver is theirs alone: a mount namespace of their own has it."""
     made = []
 
     def make(*options):
-        mounted = f"mount --bind {world.at('resolv.conf')} /etc/resolv.conf && exec \"$@\""
+        mounted = f"mount --bind {world.at('resolv.conf')} /etc/resolv.conf && cd {world.at('.')} && exec \"$@\""
         prefix = ("unshare", "--mount", "--propagation", "private", "sh", "-c", mounted, "sh")
-        platform = Platform(*options, prefix=prefix, environment={"SSL_CERT_FILE": world.at("ca.pem")})
+        platform = Platform(*options, prefix=prefix, environment={"SSL_CERT_FILE": "ca.pem"})
         made.append(platform)
         return platform.start()
 

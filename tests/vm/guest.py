@@ -106,7 +106,7 @@ def checks():
         assert code == 0, code
         assert not left_behind(), left_behind()
     with Step("the runtime's own tests"):
-        code, printed = run(RUNTIME_TESTS, timeout=1500, each_line=lambda text: report("note", text) if text.startswith("test ") else None)
+        code, printed = run(RUNTIME_TESTS, timeout=2400, each_line=lambda text: report("note", text) if text.startswith("test ") else None)
         assert code == 0 and "0 ignored" in printed, f"{code}: {printed[-400:]}"
 
 

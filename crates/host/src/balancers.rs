@@ -16,7 +16,7 @@ use domain::network::host::{HostReport, LoadBalancerItem, LoadBalancerState};
 use nix::sys::prctl;
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
-    process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal},
+    process::{Pid, PidfdFlags, Signal, getpriority_process, pidfd_open, pidfd_send_signal, setpriority_process},
 };
 use serde::{Deserialize, Serialize};
 
@@ -26,6 +26,9 @@ use crate::{Config, interface, netns};
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(10));
 /// A process that ran for so long begins with the shortest pause again.
 const STEADY: Duration = Duration::from_secs(30);
+/// Added to the niceness: when everything competes for the processors, those that wait for an answer come before those
+/// that make it. Much more would have the load balancer woken for every single request.
+const PRECEDENCE: i32 = -2;
 /// Between the polite signal and the last one.
 const GRACE: Duration = Duration::from_secs(5);
 
@@ -197,6 +200,8 @@ fn start(arn: &str, namespace: &Path, config: &Config, directory: &Path) -> io::
     let child = netns::within(namespace, || {
         // This thread's flag, inherited by what it starts: nothing in there can ever gain privileges.
         prctl::set_no_new_privs()?;
+        // Likewise inherited. Where it may not be raised, as in a container without CAP_SYS_NICE, it stays as it is.
+        let _ = getpriority_process(None).and_then(|own| setpriority_process(None, own + PRECEDENCE));
         // Once it is another user, it may not be able to look up the executable or the directory by their paths: they can
         // lie below directories that only root may enter. Our own executable and our own directory need no looking up.
         let own_program = env::current_exe().is_ok_and(|own| own == config.executable);

@@ -114,7 +114,7 @@ fn main() {
                 .build()
                 .expect("a tokio runtime");
             runtime.block_on(async {
-                tokio::time::timeout(std::time::Duration::from_secs(120), test(world)).await.expect("the test hangs")
+                tokio::time::timeout(std::time::Duration::from_secs(300), test(world)).await.expect("the test hangs")
             });
         }));
         sweep();

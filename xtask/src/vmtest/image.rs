@@ -19,8 +19,9 @@ use crate::shell::{output, python, root};
 const KERNEL: &str = "linux-image-cloud-amd64";
 /// More than `doctor` wants free. The file is sparse.
 const DISK: &str = "16G";
-/// Programs that the platform and its tests call; busybox is the rest, whose `ip` cannot name both ends of a veth.
-const PROGRAMS: &[&str] = &["nft", "mkfs.ext4", "ip"];
+/// Programs that the platform and its tests call; busybox is the rest. Its `ip` cannot name both ends of a veth, and its
+/// `nsenter` calls that `ip` whatever the path says.
+const PROGRAMS: &[&str] = &["nft", "mkfs.ext4", "ip", "nsenter"];
 /// What `tests/e2e/conftest.py` imports, and all that those import.
 const PYTHON_PACKAGES: &[&str] = &[
     "boto3",

@@ -1,6 +1,7 @@
 //! Starting, watching and stopping the platform on this host.
 
 use std::{
+    ffi::OsStr,
     io::{self, Write},
     net::{SocketAddr, TcpListener},
     path::Path,
@@ -220,13 +221,19 @@ fn children_of(data: &DataDirectory, settings: &Settings) -> Result<[Child; 3], 
     let mut agents = vec![("AWS_SHARED_CREDENTIALS_FILE".to_owned(), credentials)];
     // Whom the operator trusts beside the authorities of the system: a registry within a company has its own.
     for name in ["SSL_CERT_FILE", "SSL_CERT_DIR"] {
-        agents.extend(std::env::var(name).ok().map(|value| (name.to_owned(), value)));
+        agents.extend(std::env::var_os(name).and_then(|paths| Some((name.to_owned(), absolute(&paths)?))));
     }
     Ok([
         child("server", vec!["server".to_owned()], marks.clone()),
         child("host", vec!["host".to_owned()], marks),
         child("agent", agent, agents),
     ])
+}
+
+/// A list of paths that means the same to a child, which runs in another directory.
+fn absolute(paths: &OsStr) -> Option<String> {
+    let paths = std::env::split_paths(paths).map(|path| std::path::absolute(&path).unwrap_or(path));
+    std::env::join_paths(paths).ok()?.into_string().ok()
 }
 
 fn running(data: &Path, role: &str) -> Option<PidFile> {

@@ -105,7 +105,11 @@ pub(super) fn describe<T: Noun>(
         find::<T>(call, view, id)?;
     }
     let prefix = call.scope.prefix();
-    let after = query.next_token.map(|token| read_token(&token)).transpose()?.unwrap_or_default();
+    let position = |token: String| {
+        let position = wire::page::position(call.operation, &token);
+        position.ok_or_else(|| ServiceError::new("InvalidNextToken", format!("The token '{token:.64}' is invalid")))
+    };
+    let after = query.next_token.map(position).transpose()?.unwrap_or_default();
     let limit = page_size(query.max_results)?;
     let mut page = Vec::new();
     for item in view.list_after::<T>(&prefix, &after) {
@@ -125,7 +129,8 @@ pub(super) fn describe<T: Noun>(
             continue;
         }
         if page.len() == limit {
-            let token = page.last().map(|last: &std::sync::Arc<T>| write_token(&last.key()));
+            let last = page.last().map(|last: &std::sync::Arc<T>| last.key());
+            let token = last.map(|key| wire::page::token(call.operation, &key));
             return Ok((page, token));
         }
         page.push(item);
@@ -193,19 +198,6 @@ fn page_size(max_results: Option<i32>) -> Result<usize, ServiceError> {
     }
 }
 
-fn write_token(key: &str) -> String {
-    key.bytes().map(|byte| format!("{byte:02x}")).collect()
-}
-
-fn read_token(token: &str) -> Result<String, ServiceError> {
-    let bytes: Option<Vec<u8>> = (token.len() <= 512 && token.is_ascii() && token.len().is_multiple_of(2))
-        .then(|| (0..token.len() / 2).map(|at| u8::from_str_radix(token.get(at * 2..at * 2 + 2)?, 16).ok()).collect())
-        .flatten();
-    bytes
-        .and_then(|bytes| String::from_utf8(bytes).ok())
-        .ok_or_else(|| ServiceError::new("InvalidNextToken", format!("The token '{token:.64}' is invalid")))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -227,14 +219,6 @@ mod tests {
             ("*abab", "abababab", true),
         ] {
             assert_eq!(matches(pattern.as_bytes(), text.as_bytes()), expected, "{pattern} on {text}");
-        }
-    }
-
-    #[test]
-    fn tokens_come_back_as_they_went() {
-        assert_eq!(read_token(&write_token("1/us-east-1/vpc-0a")).unwrap(), "1/us-east-1/vpc-0a");
-        for wrong in ["x", "zz", "ff", "0", "é"] {
-            assert!(read_token(wrong).is_err(), "{wrong}");
         }
     }
 

@@ -89,7 +89,8 @@ pub(super) async fn list(call: Call, input: ListClustersRequest) -> Result<ListC
     let size = page_size(input.max_results, 100, 100)?;
     let view = auth.snapshot();
     let arns = view.find::<Stored>(Stored::BY_SCOPE, auth.scope.prefix()).map(|stored| stored.arn.to_string());
-    let (cluster_arns, next_token) = page(arns.filter(|arn| is_listed(arn)), input.next_token.as_deref(), size)?;
+    let arns = arns.filter(|arn| is_listed(arn));
+    let (cluster_arns, next_token) = page(&operation::LIST_CLUSTERS, arns, input.next_token.as_deref(), size)?;
     Ok(ListClustersResponse { cluster_arns: Some(cluster_arns), next_token })
 }
 

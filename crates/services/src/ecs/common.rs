@@ -3,13 +3,12 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use api::ecs::{Failure, KeyValuePair, Tag, error};
-use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use domain::{
     Scope, Tags, Timestamp,
     ecs::{Cluster, names, status::failure},
 };
 use store::Snapshot;
-use wire::ServiceError;
+use wire::{ServiceError, schema::Operation};
 
 /// Whether a request says something with a member: an empty list, an empty text and `false` say nothing.
 pub(super) trait Given {
@@ -88,23 +87,30 @@ pub(super) fn cluster(view: &Snapshot, scope: &Scope, cluster: Option<&str>) -> 
         .ok_or_else(no_cluster)
 }
 
-/// One page of keys that come in order: those after the token, at most `most`, and the token of the next page.
+/// One page of keys, which are in their own order, and the token of the next one.
 pub(super) fn page(
+    operation: &'static Operation,
     keys: impl Iterator<Item = String>,
     token: Option<&str>,
     most: usize,
 ) -> Result<(Vec<String>, Option<String>), ServiceError> {
-    let after = token.filter(|token| !token.is_empty()).map(open_token).transpose()?;
-    let mut rest = keys.skip_while(|key| after.as_ref().is_some_and(|after| key <= after));
-    let page: Vec<String> = rest.by_ref().take(most).collect();
-    let next = rest.next().and(page.last()).map(|last| URL_SAFE_NO_PAD.encode(last));
-    Ok((page, next))
+    page_in_order(operation, keys, token, most, |key, after| key <= after)
 }
 
-/// What a token of [`page`] stands for.
-pub(super) fn open_token(token: &str) -> Result<String, ServiceError> {
-    let bytes = URL_SAFE_NO_PAD.decode(token).map_err(|_| invalid("Invalid token."))?;
-    String::from_utf8(bytes).map_err(|_| invalid("Invalid token."))
+/// As [`page`], for keys in another order: `passed` says whether a key is up to that after which the page begins.
+pub(super) fn page_in_order(
+    operation: &'static Operation,
+    keys: impl Iterator<Item = String>,
+    token: Option<&str>,
+    most: usize,
+    passed: impl Fn(&str, &str) -> bool,
+) -> Result<(Vec<String>, Option<String>), ServiceError> {
+    let read = |token| wire::page::position(operation, token).ok_or_else(|| invalid("Invalid token."));
+    let after = token.filter(|token| !token.is_empty()).map(read).transpose()?;
+    let mut rest = keys.skip_while(|key| after.as_ref().is_some_and(|after| passed(key, after)));
+    let page: Vec<String> = rest.by_ref().take(most).collect();
+    let next = rest.next().and(page.last()).map(|last| wire::page::token(operation, last));
+    Ok((page, next))
 }
 
 /// How many a page has: what was asked for, within 1 and `largest`.
@@ -162,13 +168,13 @@ mod tests {
     #[test]
     fn pages_follow_each_other_without_gaps() {
         let keys = || ["a", "b", "c", "d", "e"].into_iter().map(str::to_owned);
-        let (first, token) = page(keys(), None, 2).unwrap();
-        let (second, token) = page(keys(), token.as_deref(), 2).unwrap();
-        let (third, last) = page(keys(), token.as_deref(), 2).unwrap();
+        let (first, token) = page(&api::ecs::operation::LIST_CLUSTERS, keys(), None, 2).unwrap();
+        let (second, token) = page(&api::ecs::operation::LIST_CLUSTERS, keys(), token.as_deref(), 2).unwrap();
+        let (third, last) = page(&api::ecs::operation::LIST_CLUSTERS, keys(), token.as_deref(), 2).unwrap();
         assert_eq!([first, second, third].concat(), ["a", "b", "c", "d", "e"]);
         assert_eq!(last, None);
-        assert!(page(keys(), Some("%%"), 2).is_err());
-        assert_eq!(page(keys(), None, 5).unwrap().1, None);
+        assert!(page(&api::ecs::operation::LIST_CLUSTERS, keys(), Some("%%"), 2).is_err());
+        assert_eq!(page(&api::ecs::operation::LIST_CLUSTERS, keys(), None, 5).unwrap().1, None);
     }
 
     #[test]

@@ -25,7 +25,8 @@ pub(super) async fn list(
         .find::<Stored>(Stored::BY_CLUSTER, cluster.arn.as_str())
         .filter(|stored| input.status.as_deref().is_none_or(|status| stored.status.as_str() == status))
         .map(|stored| stored.arn.to_string());
-    let (container_instance_arns, next_token) = page(arns, input.next_token.as_deref(), size)?;
+    let (container_instance_arns, next_token) =
+        page(&operation::LIST_CONTAINER_INSTANCES, arns, input.next_token.as_deref(), size)?;
     Ok(ListContainerInstancesResponse { container_instance_arns: Some(container_instance_arns), next_token })
 }
 

@@ -25,8 +25,13 @@ pub(super) fn describe(
         ("condition-wildcards-per-alb-rule", 6),
     ];
     limits.sort_unstable();
-    let (limits, next_marker) =
-        page(limits.into_iter(), |(name, _)| (*name).to_owned(), input.marker.as_deref(), input.page_size);
+    let (limits, next_marker) = page(
+        &operation::DESCRIBE_ACCOUNT_LIMITS,
+        limits.into_iter(),
+        |(name, _)| (*name).to_owned(),
+        input.marker.as_deref(),
+        input.page_size,
+    )?;
     let shape = |(name, max): (&str, usize)| Limit { name: Some(name.into()), max: Some(max.to_string()) };
     Ok(DescribeAccountLimitsOutput { limits: Some(limits.into_iter().map(shape).collect()), next_marker })
 }

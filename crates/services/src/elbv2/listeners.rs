@@ -125,8 +125,13 @@ pub(super) fn describe(call: &Call, input: DescribeListenersInput) -> Result<Des
             let owner = arn(call, &text, "loadbalancer", "load balancer")?;
             find::load_balancer(&view, owner.as_str())?;
             let all = find::listeners_of(&view, &owner).into_iter();
-            let (found, next_marker) =
-                page(all, |found| found.arn.to_string(), input.marker.as_deref(), input.page_size);
+            let (found, next_marker) = page(
+                &operation::DESCRIBE_LISTENERS,
+                all,
+                |found| found.arn.to_string(),
+                input.marker.as_deref(),
+                input.page_size,
+            )?;
             let shapes = found.iter().map(|found| shape(found)).collect();
             Ok(DescribeListenersOutput { listeners: Some(shapes), next_marker })
         }

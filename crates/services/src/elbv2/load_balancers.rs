@@ -219,7 +219,13 @@ pub(super) fn describe(
         });
     }
     let all = view.find::<balancing::LoadBalancer>(balancing::LoadBalancer::BY_SCOPE, call.scope.prefix());
-    let (found, next_marker) = page(all, |found| found.arn.to_string(), input.marker.as_deref(), input.page_size);
+    let (found, next_marker) = page(
+        &operation::DESCRIBE_LOAD_BALANCERS,
+        all,
+        |found| found.arn.to_string(),
+        input.marker.as_deref(),
+        input.page_size,
+    )?;
     let shapes = found.iter().map(|found| shape(found)).collect();
     Ok(DescribeLoadBalancersOutput { load_balancers: Some(shapes), next_marker })
 }

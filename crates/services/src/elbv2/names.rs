@@ -1,7 +1,7 @@
 //! What all operations of this service share: ARNs, names, pages, and the errors that the model does not list.
 
 use domain::{Arn, Tags};
-use wire::ServiceError;
+use wire::{ServiceError, schema::Operation};
 
 use crate::Call;
 
@@ -80,16 +80,19 @@ pub fn tag_error(error: domain::tags::TagError) -> ServiceError {
 
 /// One page of `items`, which are in the order of their keys, and the marker of the next one.
 pub fn page<T>(
+    operation: &'static Operation,
     items: impl Iterator<Item = T>,
     key: impl Fn(&T) -> String,
     marker: Option<&str>,
     size: Option<i32>,
-) -> (Vec<T>, Option<String>) {
+) -> Result<(Vec<T>, Option<String>), ServiceError> {
+    let read = |marker| wire::page::position(operation, marker).ok_or_else(|| invalid("Invalid Marker"));
+    let after = marker.map(read).transpose()?;
     let size = size.and_then(|size| usize::try_from(size).ok()).unwrap_or(PAGE).clamp(1, PAGE);
-    let mut items = items.skip_while(|item| marker.is_some_and(|marker| key(item).as_str() <= marker)).peekable();
+    let mut items = items.skip_while(|item| after.as_ref().is_some_and(|after| key(item) <= *after)).peekable();
     let page: Vec<T> = items.by_ref().take(size).collect();
-    let next = items.peek().and_then(|_| page.last()).map(&key);
-    (page, next)
+    let next = items.peek().and_then(|_| page.last()).map(|last| wire::page::token(operation, &key(last)));
+    Ok((page, next))
 }
 
 #[cfg(test)]
@@ -111,7 +114,9 @@ mod tests {
         let all = ["a", "b", "c", "d", "e"];
         let (mut seen, mut marker) = (Vec::<&&str>::new(), None::<String>);
         loop {
-            let (page, next) = page(all.iter(), |item| (**item).to_owned(), marker.as_deref(), Some(2));
+            let operation = &api::elbv2::operation::DESCRIBE_RULES;
+            let key = |item: &&&str| (**item).to_owned();
+            let (page, next) = page(operation, all.iter(), key, marker.as_deref(), Some(2)).unwrap();
             assert!(page.len() <= 2);
             seen.extend(page);
             match next {

@@ -100,7 +100,13 @@ pub(super) fn describe(call: &Call, input: DescribeRulesInput) -> Result<Describ
             // In the order in which they are tried; the default one is the last.
             let keyed = rules.iter().map(|rule| (format!("{:05}", rule.priority), shape(rule)));
             let all = keyed.chain([("default".to_owned(), default_shape(&listener))]);
-            let (found, next_marker) = page(all, |(key, _)| key.clone(), input.marker.as_deref(), input.page_size);
+            let (found, next_marker) = page(
+                &operation::DESCRIBE_RULES,
+                all,
+                |(key, _)| key.clone(),
+                input.marker.as_deref(),
+                input.page_size,
+            )?;
             let shapes = found.into_iter().map(|(_, shape)| shape).collect();
             Ok(DescribeRulesOutput { rules: Some(shapes), next_marker })
         }

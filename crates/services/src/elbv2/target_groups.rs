@@ -229,7 +229,8 @@ pub(super) fn describe(
     };
     let paged = arns.is_empty() && names.is_empty();
     let (groups, next_marker) = if paged {
-        page(groups.into_iter(), |group| group.arn.to_string(), input.marker.as_deref(), input.page_size)
+        let key = |group: &std::sync::Arc<balancing::TargetGroup>| group.arn.to_string();
+        page(&operation::DESCRIBE_TARGET_GROUPS, groups.into_iter(), key, input.marker.as_deref(), input.page_size)?
     } else {
         (groups, None)
     };

@@ -109,6 +109,6 @@ pub(super) async fn list(call: Call, input: ListServicesRequest) -> Result<ListS
             launch_type.is_none() || kind == launch_type
         })
         .map(|service| service.arn.to_string());
-    let (service_arns, next_token) = page(arns, next_token.as_deref(), size)?;
+    let (service_arns, next_token) = page(&operation::LIST_SERVICES, arns, next_token.as_deref(), size)?;
     Ok(ListServicesResponse { service_arns: Some(service_arns), next_token })
 }

@@ -16,7 +16,7 @@ use domain::{
 use store::{Snapshot, Transaction};
 use wire::ServiceError;
 
-use super::common::{client, invalid, missing, page, page_size, tags_shape};
+use super::common::{client, invalid, missing, page, page_in_order, page_size, tags_shape};
 use crate::Call;
 
 pub(super) use containers::{Wanted, check_fit, memory_of};
@@ -152,11 +152,15 @@ pub(super) async fn list(
     if descending {
         found.reverse();
     }
-    let rank = |index: usize| format!("{index:010}");
-    let (page, next_token) = page((0..found.len()).map(rank), input.next_token.as_deref(), size)?;
-    let arns =
-        page.iter().filter_map(|rank| found.get(rank.parse::<usize>().ok()?)).map(|stored| stored.arn.to_string());
-    Ok(ListTaskDefinitionsResponse { task_definition_arns: Some(arns.collect()), next_token })
+    let passed = |key: &str, after: &str| if descending { key >= after } else { key <= after };
+    let keys = found.iter().map(|stored| order(stored));
+    let token = input.next_token.as_deref();
+    let (keys, next_token) = page_in_order(&operation::LIST_TASK_DEFINITIONS, keys, token, size, passed)?;
+    let arn = |key: &String| {
+        let (family, revision) = key.rsplit_once(':')?;
+        Some(names::task_definition(&auth.scope, family, revision.parse().ok()?).to_string())
+    };
+    Ok(ListTaskDefinitionsResponse { task_definition_arns: Some(keys.iter().filter_map(arn).collect()), next_token })
 }
 
 pub(super) async fn list_families(
@@ -179,7 +183,8 @@ pub(super) async fn list_families(
     };
     families.retain(|family| family.starts_with(&prefix));
     families.sort();
-    let (families, next_token) = page(families.into_iter(), input.next_token.as_deref(), size)?;
+    let (families, next_token) =
+        page(&operation::LIST_TASK_DEFINITION_FAMILIES, families.into_iter(), input.next_token.as_deref(), size)?;
     Ok(ListTaskDefinitionFamiliesResponse { families: Some(families), next_token })
 }
 
