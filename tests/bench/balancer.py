@@ -12,6 +12,8 @@ All have two workers, keep their connections on both sides and write no access l
 and -Port as ours does; ours adds X-Amzn-Trace-Id besides. Each figure is the median of the rounds; a ratio is that
 against the better peer in that row, with the smallest and the largest ratio of a round. `processor` is what the proxy's
 own processes used. wrk, the proxy and the targets share the machine's processors: on two of them everything competes.
+Each is in a session of its own, as services are: between sessions the kernel divides the processors first, and within one
+afterwards (`sched_autogroup_enabled`).
 """
 
 import argparse
@@ -127,7 +129,7 @@ class Bench:
     def start(self, name, config, command):
         path = pathlib.Path(self.directory, f"{name}.conf")
         path.write_text(config)
-        process = subprocess.Popen(self.balancer.inside(*command, str(path)), stdin=subprocess.DEVNULL)
+        process = subprocess.Popen(self.balancer.inside(*command, str(path)), stdin=subprocess.DEVNULL, start_new_session=True)
         self.processes.append(process)
         return process.pid
 
@@ -160,7 +162,7 @@ class Bench:
         """One wrk run: requests per second, and p50, p99 and processor time per request in microseconds."""
         before = processor_seconds(self.pids[name])
         command = ["wrk", "--threads", "1", "--connections", str(connections), "--duration", f"{seconds}s", "--latency", self.url(name)]
-        done = subprocess.run(self.balancer.inside(*command), check=True, capture_output=True, text=True, timeout=seconds + 30)
+        done = subprocess.run(self.balancer.inside(*command), check=True, capture_output=True, text=True, timeout=seconds + 30, start_new_session=True)
         used = processor_seconds(self.pids[name]) - before
         if "Non-2xx" in done.stdout or "Socket errors" in done.stdout:
             raise RuntimeError(f"{name}: {done.stdout}")
