@@ -14,6 +14,7 @@ type Target = fn(&[u8]);
 /// The crates that have targets. A new target of one of them needs no change here.
 const CRATES: &[(&str, &[(&str, Target)])] = &[
     ("api", api::fuzz::TARGETS),
+    ("placement", placement::fuzz::TARGETS),
     ("registry", registry::fuzz::TARGETS),
     ("runtime", runtime::fuzz::TARGETS),
     ("telemetry", telemetry::fuzz::TARGETS),

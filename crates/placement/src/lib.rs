@@ -2,7 +2,11 @@
 //!
 //! For Fargate there is one filter that counts, memory: it is never promised beyond the host, while CPU may be, since
 //! running slower is better than not running and dying is not. Among the hosts with room the one with the most free
-//! memory is chosen. Strategies, constraints and the cluster query language of EC2 tasks come with their own issue.
+//! memory is chosen. The cluster query language ([`query`]) selects container instances for ListContainerInstances; strategies
+//! and constraints of EC2 tasks, which use it too, come with their own issue.
+
+pub mod fuzz;
+pub mod query;
 
 use domain::{
     Arn,

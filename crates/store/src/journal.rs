@@ -46,13 +46,15 @@ pub enum JournalError {
     Engine(String),
 }
 
-/// What keeps the store.
+/// What keeps the store, on whatever engine. It may block: its first `load` runs on the thread that opens the store,
+/// everything after that on a thread of its own.
 pub trait Journal: Send + 'static {
     /// Gives every resource to `each` as kind, key and JSON value, and returns the journal's revision.
     fn load(&mut self, each: &mut dyn FnMut(&str, &str, &[u8])) -> Result<Revision, JournalError>;
 
     /// Makes a batch durable, if the journal is at `expected`, and returns the new revision. After an error the batch is
-    /// there whole or not at all, and only the next `load`, which must come before the next `append`, tells which.
+    /// there whole or not at all, and only the next `load`, which must come before the next `append`, tells which. All transactions
+    /// that wait become one batch, so a batch has no bound: an engine that has one must write it in parts that count together.
     fn append(&mut self, batch: &[Write], expected: Revision) -> Result<Revision, JournalError>;
 }
 

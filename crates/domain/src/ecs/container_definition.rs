@@ -95,12 +95,12 @@ pub struct HealthCheck {
     pub start_period: Option<u32>,
 }
 
-/// Where a container's lines go. The driver is `awslogs`.
+/// Where a container's lines go.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LogConfiguration {
-    /// `awslogs`.
+    /// Such as `awslogs`; one that registration knows.
     pub log_driver: String,
-    /// `awslogs-group`, `awslogs-region`, …; checked at registration.
+    /// The driver's options, such as `awslogs-group`; checked at registration.
     pub options: BTreeMap<String, String>,
 }
 

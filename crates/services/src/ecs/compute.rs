@@ -85,7 +85,7 @@ pub(in crate::ecs) fn platform_version(given: Option<&str>) -> Result<&'static s
 }
 
 /// Checks `placementConstraints` and `placementStrategy`: Fargate takes neither.
-pub(in crate::ecs) fn placement(
+pub(in crate::ecs) fn check_placement(
     constraints: Option<&[PlacementConstraint]>,
     strategy: Option<&[PlacementStrategy]>,
 ) -> Result<(), ServiceError> {

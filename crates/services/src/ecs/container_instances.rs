@@ -1,13 +1,15 @@
 //! Container instances as users see them. The hosts behind Fargate are in a cluster that nobody can name.
 
 use api::ecs::*;
-use domain::ecs::{AgentConnection, ContainerInstanceStatus, Task, TaskStatus, names};
+use domain::{
+    Timestamp,
+    ecs::{AgentConnection, ContainerInstanceStatus, Task, TaskStatus, names},
+};
+use placement::query::{Instance, Query};
 use store::Snapshot;
 use wire::ServiceError;
 
-use super::common::{
-    Given, cluster, cluster_arn, count, invalid, missing, number, page, page_size, refuse, tags_shape, time,
-};
+use super::common::{cluster, cluster_arn, count, invalid, missing, number, page, page_size, tags_shape, time};
 use crate::Call;
 
 type Stored = domain::ecs::ContainerInstance;
@@ -17,17 +19,37 @@ pub(super) async fn list(
     input: ListContainerInstancesRequest,
 ) -> Result<ListContainerInstancesResponse, ServiceError> {
     let auth = call.authorise(&[cluster_arn(&call.scope, input.cluster.as_deref())])?;
-    refuse(&[("filter", input.filter.given())])?;
+    let filter = input.filter.filter(|filter| !filter.is_empty());
+    let read_time = |text: &str| wire::timestamp::Timestamp::parse(text).map(|time| Timestamp(time.millis()));
+    let query = filter.map(|filter| Query::parse(&filter, read_time)).transpose();
+    let query = query.map_err(|error| invalid(format!("Invalid filter expression: {error}.")))?;
     let size = page_size(input.max_results, 100, 100)?;
     let view = auth.snapshot();
     let cluster = cluster(&view, &auth.scope, input.cluster.as_deref())?;
     let arns = view
         .find::<Stored>(Stored::BY_CLUSTER, cluster.arn.as_str())
         .filter(|stored| input.status.as_deref().is_none_or(|status| stored.status.as_str() == status))
+        .filter(|stored| query.as_ref().is_none_or(|query| selects(query, &view, stored)))
         .map(|stored| stored.arn.to_string());
     let (container_instance_arns, next_token) =
         page(&operation::LIST_CONTAINER_INSTANCES, arns, input.next_token.as_deref(), size)?;
     Ok(ListContainerInstancesResponse { container_instance_arns: Some(container_instance_arns), next_token })
+}
+
+/// Whether an expression selects an instance as it is now.
+fn selects(query: &Query, view: &Snapshot, stored: &Stored) -> bool {
+    let arn = stored.arn.as_str();
+    let tasks: Vec<_> = view.find::<Task>(Task::ON_INSTANCE, arn).collect();
+    let task_groups: Vec<String> = tasks.iter().map(|task| task.group.clone()).collect();
+    query.matches(&Instance {
+        attributes: &stored.attributes,
+        agent_connected: view.contains::<AgentConnection>(arn),
+        agent_version: &stored.agent_version,
+        ec2_instance_id: stored.ec2_instance_id.as_deref(),
+        registered_at: stored.registered_at,
+        running_tasks: tasks.iter().filter(|task| task.last_status == TaskStatus::Running).count(),
+        task_groups: &task_groups,
+    })
 }
 
 pub(super) async fn describe(

@@ -10,7 +10,7 @@ use domain::{
 };
 use store::Snapshot;
 
-use super::images;
+use super::{images, task_definitions::log_driver_of};
 use crate::Options;
 
 /// The task without credentials; `None` when its definition or interface is gone.
@@ -114,7 +114,9 @@ fn container(
                 }),
             }
         }),
-        logs_auth_strategy: definition.log_configuration.as_ref().map(|_| "ExecutionRole".to_owned()),
+        logs_auth_strategy: log_driver_of(definition)
+            .filter(|driver| driver.needs_execution_role)
+            .map(|_| "ExecutionRole".to_owned()),
         start_timeout: definition.start_timeout.map(i64::from),
         stop_timeout: definition.stop_timeout.map(i64::from),
         restart_policy: definition.restart_policy.as_ref().map(|policy| payload::RestartPolicy {

@@ -9,7 +9,7 @@ use crate::{
     Call,
     ecs::{
         common::{Given, cluster, cluster_arn, invalid, tags, unsupported},
-        compute::{launch_choice, placement, platform_version},
+        compute::{check_placement, launch_choice, platform_version},
         network, task_definitions,
     },
 };
@@ -163,7 +163,7 @@ fn checked(input: CreateServiceRequest) -> Result<Checked, ServiceError> {
         None | Some("REPLICA") => {}
         Some(_) => return Err(unsupported("schedulingStrategy DAEMON on Fargate")),
     }
-    placement(placement_constraints.as_deref(), placement_strategy.as_deref())?;
+    check_placement(placement_constraints.as_deref(), placement_strategy.as_deref())?;
     if client_token.is_some_and(|token| token.len() > 36) {
         return Err(invalid("clientToken can have at most 36 characters."));
     }

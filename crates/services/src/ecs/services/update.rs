@@ -10,7 +10,7 @@ use crate::{
     Authorised, Call,
     ecs::{
         common::{Given, invalid, refuse},
-        compute::{LaunchChoice, placement, platform_version},
+        compute::{LaunchChoice, check_placement, platform_version},
         network, task_definitions,
     },
 };
@@ -85,7 +85,7 @@ fn check(input: UpdateServiceRequest) -> Result<(), ServiceError> {
     .refuse()?;
     deployment::zone_rebalancing(availability_zone_rebalancing.as_deref())?;
     deployment::controller(deployment_controller)?;
-    placement(placement_constraints.as_deref(), placement_strategy.as_deref())?;
+    check_placement(placement_constraints.as_deref(), placement_strategy.as_deref())?;
     Ok(())
 }
 

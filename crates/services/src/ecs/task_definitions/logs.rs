@@ -10,7 +10,7 @@ use wire::ServiceError;
 use crate::ecs::common::{Given, client, refuse, unsupported};
 
 /// A log driver as the API knows it. What the agent does with it is in the agent's module of that name.
-pub(super) struct LogDriver {
+pub(in crate::ecs) struct LogDriver {
     pub(super) name: &'static str,
     /// The options that the agent acts on.
     options: &'static [&'static str],
@@ -18,7 +18,7 @@ pub(super) struct LogDriver {
     /// Looks at the values of options that are all known and none of which is absent.
     check_values: fn(&BTreeMap<String, String>) -> Result<(), ServiceError>,
     /// Whether Fargate refuses it to a task definition without an execution role.
-    pub(super) needs_execution_role: bool,
+    pub(in crate::ecs) needs_execution_role: bool,
     /// What it requires of a container instance.
     pub(super) attributes: &'static [&'static str],
     /// What it requires besides when the task definition has an execution role.
@@ -52,7 +52,7 @@ const DRIVERS: [LogDriver; 1] = [LogDriver {
 const MOST_BUFFER: u64 = 1_000_000_000_000;
 
 /// The log driver of a container, if it has one.
-pub(super) fn driver_of(container: &ContainerDefinition) -> Option<&'static LogDriver> {
+pub(in crate::ecs) fn driver_of(container: &ContainerDefinition) -> Option<&'static LogDriver> {
     driver(&container.log_configuration.as_ref()?.log_driver)
 }
 

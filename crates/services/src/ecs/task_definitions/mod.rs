@@ -20,6 +20,7 @@ use super::common::{client, invalid, missing, page, page_in_order, page_size, ta
 use crate::Call;
 
 pub(super) use containers::{Wanted, check_fit, memory_of};
+pub(super) use logs::driver_of as log_driver_of;
 pub(super) use register::{check_size, register, role};
 
 type Stored = domain::ecs::TaskDefinition;

@@ -14,7 +14,7 @@ use crate::{
     ec2::NetworkError,
     ecs::{
         common::{Given, client, cluster, cluster_arn, invalid, refuse, tags},
-        compute::{LaunchChoice, launch_choice, placement, platform_version},
+        compute::{LaunchChoice, check_placement, launch_choice, platform_version},
         launch::{LaunchError, launch},
         network, task_definitions,
     },
@@ -130,7 +130,7 @@ fn check(
         return Err(invalid("count must be between 1 and 10."));
     }
     let choice = launch_choice(view, cluster, launch_type.as_deref(), capacity_provider_strategy.clone())?;
-    placement(placement_constraints.as_deref(), placement_strategy.as_deref())?;
+    check_placement(placement_constraints.as_deref(), placement_strategy.as_deref())?;
     refuse(&[
         ("enableExecuteCommand", enable_execute_command.given()),
         ("referenceId", reference_id.given()),
