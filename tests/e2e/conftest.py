@@ -300,6 +300,17 @@ def logging(group, region="us-east-1", prefix="test", **options):
     return {"logDriver": "awslogs", "options": options}
 
 
+def register_instance(ecs, cluster, zone, kind, **more):
+    """Registers a container instance as an agent does; gives its ARN."""
+    attributes = {"ecs.availability-zone": zone, "ecs.instance-type": kind, **more}
+    answer = ecs.register_container_instance(
+        cluster=cluster,
+        totalResources=[{"name": name, "type": "INTEGER", "integerValue": 2048} for name in ("CPU", "MEMORY")],
+        attributes=[{"name": name, **({"value": value} if value else {})} for name, value in attributes.items()],
+    )
+    return answer["containerInstance"]["containerInstanceArn"]
+
+
 def run_task(platform, definition, cluster="default", region="us-east-1", public="DISABLED", **more):
     """Runs one Fargate task; gives its ARN."""
     ecs = platform.client("ecs", region)

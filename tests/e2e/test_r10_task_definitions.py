@@ -94,6 +94,10 @@ def test_r10_what_fargate_demands(ecs, family):
     assert refusal(ecs, **with_logs)[1] == "Fargate requires task definition to have execution role ARN to support log driver awslogs."
     ours = definition(family, image=f"{ACCOUNT}.dkr.ecr.us-east-1.amazonaws.com/x")
     assert refusal(ecs, **ours)[1] == "Fargate requires task definition to have execution role ARN to support ECR images."
+    secret = definition(family, secrets=[{"name": "a", "valueFrom": "b"}])
+    assert refusal(ecs, **secret)[1] == "When you are specifying container secrets, you must also specify a value for 'executionRoleArn'."
+    private = definition(family, repositoryCredentials={"credentialsParameter": "p"})
+    assert refusal(ecs, **private)[1].startswith("Private repository authentication requires that the task definition specify")
     del logs["awslogs-stream-prefix"]
     assert "awslogs-stream-prefix" in refusal(ecs, **with_logs, executionRoleArn=EXECUTION_ROLE)[1]
 
@@ -106,6 +110,7 @@ def test_r10_what_fargate_demands(ecs, family):
         ("ipcMode", {"ipcMode": "task"}),
         ("proxyConfiguration", {"proxyConfiguration": {"containerName": "app"}}),
         ("containerDefinitions.secrets", {"secrets": [{"name": "a", "valueFrom": "b"}]}),
+        ("containerDefinitions.repositoryCredentials", {"repositoryCredentials": {"credentialsParameter": "p"}}),
         ("containerDefinitions.privileged", {"privileged": True}),
         ("containerDefinitions.links", {"links": ["other"]}),
         ("containerDefinitions.firelensConfiguration", {"firelensConfiguration": {"type": "fluentd"}}),
@@ -120,7 +125,7 @@ def test_r10_what_is_not_honoured_is_refused_by_its_name(ecs, family, name, chan
         request = {**definition(family), **change}
     else:
         request = definition(family, **change)
-    code, message = refusal(ecs, **request)
+    code, message = refusal(ecs, **request, executionRoleArn=EXECUTION_ROLE)
     assert code in ("InvalidParameterException", "ClientException")
     assert message.endswith(name), message
 

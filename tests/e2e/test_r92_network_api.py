@@ -110,6 +110,14 @@ def test_r92_rules_have_ids_and_no_doubles(ec2, vpc):
     rules = ec2.describe_security_group_rules(Filters=[{"Name": "group-id", "Values": [group]}])["SecurityGroupRules"]
     shown = {(one["IsEgress"], one["IpProtocol"], one["FromPort"], one.get("CidrIpv4")) for one in rules}
     assert shown == {(True, "-1", -1, "0.0.0.0/0"), (False, "tcp", 81, "10.0.0.0/8"), (False, "-1", -1, None)}
+    ports = [{**http, "FromPort": port, "ToPort": port} for port in range(1000, 1012)]
+    ec2.authorize_security_group_ingress(GroupId=group, IpPermissions=ports)
+    pages = ec2.get_paginator("describe_security_group_rules").paginate(
+        Filters=[{"Name": "group-id", "Values": [group]}], PaginationConfig={"PageSize": 5}
+    )
+    sizes, paged = zip(*((len(page["SecurityGroupRules"]), page["SecurityGroupRules"]) for page in pages))
+    assert sizes == (5, 5, 5) and len({one["SecurityGroupRuleId"] for page in paged for one in page}) == 15
+    ec2.revoke_security_group_ingress(GroupId=group, IpPermissions=ports)
     refused("InvalidPermission.NotFound", ec2.revoke_security_group_ingress, GroupId=group, IpPermissions=[http])
     ec2.revoke_security_group_ingress(GroupId=group, SecurityGroupRuleIds=[rule["SecurityGroupRuleId"]])
     refused("InvalidParameterValue", ec2.authorize_security_group_ingress, GroupId=group, CidrIp="10.0.0.0/33", IpProtocol="tcp", FromPort=1, ToPort=1)
@@ -170,4 +178,6 @@ def test_r92_tags_and_pages(ec2, vpc):
     assert sorted(sum(pages, [])) == sorted(subnets[1:])
     tags = ec2.describe_tags(Filters=[{"Name": "resource-id", "Values": subnets}])["Tags"]
     assert {tag["ResourceType"] for tag in tags} == {"subnet"} and len(tags) == 6
+    paged = ec2.get_paginator("describe_tags").paginate(Filters=[{"Name": "key", "Values": ["team"]}], PaginationConfig={"PageSize": 5})
+    assert [len(page["Tags"]) for page in paged] == [5, 1]
     refused("InvalidNextToken", ec2.describe_subnets, MaxResults=5, NextToken="nonsense")

@@ -105,11 +105,7 @@ pub(super) fn describe<T: Noun>(
         find::<T>(call, view, id)?;
     }
     let prefix = call.scope.prefix();
-    let position = |token: String| {
-        let position = wire::page::position(call.operation, &token);
-        position.ok_or_else(|| ServiceError::new("InvalidNextToken", format!("The token '{token:.64}' is invalid")))
-    };
-    let after = query.next_token.map(position).transpose()?.unwrap_or_default();
+    let after = query.next_token.map(|token| position(call, &token)).transpose()?.unwrap_or_default();
     let limit = page_size(query.max_results)?;
     let mut page = Vec::new();
     for item in view.list_after::<T>(&prefix, &after) {
@@ -185,6 +181,29 @@ fn matches(pattern: &[u8], text: &[u8]) -> bool {
         }
     }
     pattern.get(p..).unwrap_or_default().iter().all(|byte| *byte == b'*')
+}
+
+/// One page of things that are no resources of their own, each with its key, and the token of the next page.
+pub(super) fn page<T>(
+    call: &Call,
+    mut items: Vec<(String, T)>,
+    max_results: Option<i32>,
+    next_token: Option<&str>,
+) -> Result<(Vec<T>, Option<String>), ServiceError> {
+    let after = next_token.map(|token| position(call, token)).transpose()?;
+    let limit = page_size(max_results)?;
+    items.sort_by(|(one, _), (other, _)| one.cmp(other));
+    items.retain(|(key, _)| after.as_ref().is_none_or(|after| key > after));
+    let more = items.len() > limit;
+    items.truncate(limit);
+    let next = items.last().filter(|_| more).map(|(key, _)| wire::page::token(call.operation, key));
+    Ok((items.into_iter().map(|(_, item)| item).collect(), next))
+}
+
+/// What a token of this operation stands for.
+fn position(call: &Call, token: &str) -> Result<String, ServiceError> {
+    let position = wire::page::position(call.operation, token);
+    position.ok_or_else(|| ServiceError::new("InvalidNextToken", format!("The token '{token:.64}' is invalid")))
 }
 
 fn page_size(max_results: Option<i32>) -> Result<usize, ServiceError> {

@@ -21,7 +21,7 @@ use store::{Snapshot, Transaction};
 use wire::ServiceError;
 
 use super::{
-    common::{begin, check_filters, find, matches_any, refuse, required},
+    common::{begin, check_filters, find, matches_any, page, refuse, required},
     permissions::{self, Permission},
     security_groups::resolve,
     tags,
@@ -270,7 +270,6 @@ pub(super) async fn list(
     call: Call,
     input: DescribeSecurityGroupRulesRequest,
 ) -> Result<DescribeSecurityGroupRulesResult, ServiceError> {
-    refuse!(input; next_token);
     let auth = begin(&call, &[], input.dry_run)?;
     let view = auth.snapshot();
     let filters = input.filters.unwrap_or_default();
@@ -300,11 +299,12 @@ pub(super) async fn list(
                     matches_any(filter.values.as_deref().unwrap_or_default(), &values)
                 });
             if wanted {
-                rules.push(permissions::shape(&group, rule));
+                rules.push((format!("{} {}", group.group_id, rule.rule_id), permissions::shape(&group, rule)));
             }
         }
     }
-    Ok(DescribeSecurityGroupRulesResult { security_group_rules: Some(rules), next_token: None })
+    let (rules, next_token) = page(&call, rules, input.max_results, input.next_token.as_deref())?;
+    Ok(DescribeSecurityGroupRulesResult { security_group_rules: Some(rules), next_token })
 }
 
 /// ModifySecurityGroupRules: each rule named gets the protocol, the peer and the description given.

@@ -129,7 +129,6 @@ pub(super) async fn delete(call: Call, input: DeleteTagsRequest) -> Result<(), S
 
 /// DescribeTags.
 pub(super) async fn describe(call: Call, input: DescribeTagsRequest) -> Result<DescribeTagsResult, ServiceError> {
-    super::common::refuse!(input; max_results, next_token);
     let auth = begin(&call, &[], input.dry_run)?;
     let filters = input.filters.unwrap_or_default();
     check_filters(&filters, &["key", "value", "resource-id", "resource-type"])?;
@@ -171,5 +170,10 @@ pub(super) async fn describe(call: Call, input: DescribeTagsRequest) -> Result<D
             matches_any(filter.values.as_deref().unwrap_or_default(), &value.iter().cloned().collect::<Vec<_>>())
         })
     });
-    Ok(DescribeTagsResult { tags: Some(tags), next_token: None })
+    let key = |tag: &TagDescription| {
+        format!("{} {}", tag.resource_id.as_deref().unwrap_or_default(), tag.key.as_deref().unwrap_or_default())
+    };
+    let tags = tags.into_iter().map(|tag| (key(&tag), tag)).collect();
+    let (tags, next_token) = super::common::page(&call, tags, input.max_results, input.next_token.as_deref())?;
+    Ok(DescribeTagsResult { tags: Some(tags), next_token })
 }

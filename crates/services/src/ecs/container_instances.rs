@@ -2,8 +2,8 @@
 
 use api::ecs::*;
 use domain::{
-    Timestamp,
-    ecs::{AgentConnection, ContainerInstanceStatus, Task, TaskStatus, names},
+    Scope, Timestamp,
+    ecs::{AgentConnection, Cluster, ContainerInstanceStatus, Task, TaskStatus, names},
 };
 use placement::query::{Instance, Query};
 use store::Snapshot;
@@ -76,6 +76,77 @@ pub(super) async fn describe(
         }
     }
     Ok(DescribeContainerInstancesResponse { container_instances: Some(found), failures: Some(failures) })
+}
+
+/// Takes an instance out of its cluster for good. With `force` it leaves its tasks behind, which are replaced if services
+/// want them; without, it must have none.
+pub(super) async fn deregister(
+    call: Call,
+    input: DeregisterContainerInstanceRequest,
+) -> Result<DeregisterContainerInstanceResponse, ServiceError> {
+    let auth = call.authorise(&[cluster_arn(&call.scope, input.cluster.as_deref())])?;
+    let text = input.container_instance.unwrap_or_default();
+    auth.transact(|tx| {
+        let cluster = cluster(tx, &auth.scope, input.cluster.as_deref())?;
+        let mut instance = find(tx, &auth.scope, &cluster, &text)
+            .filter(|instance| instance.status != ContainerInstanceStatus::Inactive)
+            .ok_or_else(|| invalid("Referenced container instance was not found."))?;
+        let busy = tx.find::<Task>(Task::ON_INSTANCE, instance.arn.as_str()).next().is_some();
+        if busy && input.force != Some(true) {
+            return Err(invalid("Found running tasks on the instance."));
+        }
+        instance.status = ContainerInstanceStatus::Inactive;
+        tx.put(instance.clone());
+        Ok(DeregisterContainerInstanceResponse { container_instance: Some(shape(tx, &instance, true)) })
+    })
+    .await
+}
+
+/// `DRAINING`: no new tasks are placed on it. `ACTIVE`: they are again.
+pub(super) async fn update_state(
+    call: Call,
+    input: UpdateContainerInstancesStateRequest,
+) -> Result<UpdateContainerInstancesStateResponse, ServiceError> {
+    let auth = call.authorise(&[cluster_arn(&call.scope, input.cluster.as_deref())])?;
+    let asked = input.container_instances.unwrap_or_default();
+    if !(1..=10).contains(&asked.len()) {
+        return Err(invalid("A request must have 1 to 10 container instances."));
+    }
+    let status = match input.status.as_deref() {
+        Some("ACTIVE") => ContainerInstanceStatus::Active,
+        Some("DRAINING") => ContainerInstanceStatus::Draining,
+        _ => return Err(invalid("The status of a container instance can be set to ACTIVE or DRAINING.")),
+    };
+    auth.transact(|tx| {
+        let cluster = cluster(tx, &auth.scope, input.cluster.as_deref())?;
+        let (mut found, mut failures) = (Vec::new(), Vec::new());
+        for text in &asked {
+            match find(tx, &auth.scope, &cluster, text) {
+                Some(instance) if instance.status == ContainerInstanceStatus::Inactive => failures.push(Failure {
+                    arn: Some(instance.arn.to_string()),
+                    reason: Some("INACTIVE".to_owned()),
+                    ..Failure::default()
+                }),
+                Some(mut instance) => {
+                    instance.status = status;
+                    tx.put(instance.clone());
+                    found.push(shape(tx, &instance, false));
+                }
+                None => {
+                    let arn = names::in_cluster(&auth.scope, &cluster.name, "container-instance", text);
+                    failures.push(missing(arn.unwrap_or_else(|| text.clone())));
+                }
+            }
+        }
+        Ok(UpdateContainerInstancesStateResponse { container_instances: Some(found), failures: Some(failures) })
+    })
+    .await
+}
+
+/// The instance of a cluster that a request means by its id or ARN.
+pub(super) fn find(view: &Snapshot, scope: &Scope, cluster: &Cluster, text: &str) -> Option<Stored> {
+    let arn = names::in_cluster(scope, &cluster.name, "container-instance", text)?;
+    view.get::<Stored>(&arn).map(|instance| Stored::clone(&instance))
 }
 
 /// A container instance, as RegisterContainerInstance answers it too.

@@ -3,6 +3,7 @@
 //! <https://docs.aws.amazon.com/AmazonECS/latest/APIReference/>
 
 pub mod agent_endpoints;
+mod attributes;
 mod clusters;
 mod common;
 mod compute;
@@ -92,6 +93,11 @@ operations! {
     submit_container_state_change(SubmitContainerStateChangeRequest) -> SubmitContainerStateChangeResponse = agent_endpoints::submit_container;
     list_container_instances(ListContainerInstancesRequest) -> ListContainerInstancesResponse = container_instances::list;
     describe_container_instances(DescribeContainerInstancesRequest) -> DescribeContainerInstancesResponse = container_instances::describe;
+    update_container_instances_state(UpdateContainerInstancesStateRequest) -> UpdateContainerInstancesStateResponse = container_instances::update_state;
+    deregister_container_instance(DeregisterContainerInstanceRequest) -> DeregisterContainerInstanceResponse = container_instances::deregister;
+    put_attributes(PutAttributesRequest) -> PutAttributesResponse = attributes::put;
+    delete_attributes(DeleteAttributesRequest) -> DeleteAttributesResponse = attributes::delete;
+    list_attributes(ListAttributesRequest) -> ListAttributesResponse = attributes::list;
 
     tag_resource(TagResourceRequest) -> TagResourceResponse = tags::tag;
     untag_resource(UntagResourceRequest) -> UntagResourceResponse = tags::untag;

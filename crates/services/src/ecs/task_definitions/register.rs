@@ -117,8 +117,11 @@ fn definition(input: RegisterTaskDefinitionRequest, scope: &Scope, options: &Opt
     if container_definitions.len() > MAX_CONTAINERS {
         return Err(client(format!("Task definition has too many containers. The maximum is {MAX_CONTAINERS}.")));
     }
-    let container_definitions = containers::check(container_definitions, cpu, memory)?;
     let execution_role_arn = role(execution_role_arn)?;
+    if execution_role_arn.is_none() {
+        fetches_nothing(&container_definitions)?;
+    }
+    let container_definitions = containers::check(container_definitions, cpu, memory)?;
     if execution_role_arn.is_none() {
         needs_no_execution_role(&container_definitions, options)?;
     }
@@ -199,6 +202,21 @@ pub(in crate::ecs) fn check_size(cpu: u32, memory: u32) -> Result<(), ServiceErr
     Err(client(format!(
         "No Fargate configuration exists for given values: {cpu} CPU, {memory} memory. See the Amazon ECS documentation for the valid values."
     )))
+}
+
+/// What only an execution role could fetch is refused without one, whether or not it is served with one.
+fn fetches_nothing(containers: &[ContainerDefinition]) -> Result<(), ServiceError> {
+    if containers.iter().any(|container| container.secrets.given()) {
+        return Err(client(
+            "When you are specifying container secrets, you must also specify a value for 'executionRoleArn'.",
+        ));
+    }
+    if containers.iter().any(|container| container.repository_credentials.is_some()) {
+        return Err(client(
+            "Private repository authentication requires that the task definition specify a value for executionRoleArn.",
+        ));
+    }
+    Ok(())
 }
 
 fn needs_no_execution_role(

@@ -110,7 +110,15 @@ fn what_is_not_honoured_is_refused_by_name() {
     let check = |message: String, name: &str| assert!(message.ends_with(name), "{message} / {name}");
     check(refusal(|r| r.pid_mode = Some("task".into())), "pidMode");
     check(refusal(|r| r.volumes = Some(vec![Volume::default()])), "volumes");
-    check(in_container(|c| c.secrets = Some(vec![Secret::default()])), "containerDefinitions.secrets");
+    let with_secrets = |role: Option<&str>| {
+        refusal(|r| {
+            r.execution_role_arn = role.map(str::to_owned);
+            let secrets = Some(vec![Secret::default()]);
+            r.container_definitions = Some(vec![ContainerDefinition { secrets, ..container("app") }]);
+        })
+    };
+    check(with_secrets(Some("arn:aws:iam::123456789012:role/r")), "containerDefinitions.secrets");
+    check(with_secrets(None), "you must also specify a value for 'executionRoleArn'.");
     check(in_container(|c| c.privileged = Some(true)), "containerDefinitions.privileged");
     check(in_container(|c| c.mount_points = Some(vec![MountPoint::default()])), "containerDefinitions.mountPoints");
     check(in_container(|c| c.pseudo_terminal = Some(true)), "containerDefinitions.pseudoTerminal");
