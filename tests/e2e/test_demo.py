@@ -1,5 +1,6 @@
 """`longshore demo`: the main job in one command, again and again, and after it was killed."""
 
+import contextlib
 import json
 import os
 import pathlib
@@ -41,17 +42,23 @@ def test_the_demo_does_the_main_job_twice_and_after_a_kill(arguments):
         assert re.search(r"\d+ requests, every task answered", done.stdout + done.stderr)
         assert len(re.findall(r"^  [0-9a-f]{32}  RUNNING  us-east-1[abc]  +172\.31\.", done.stdout, re.M)) == 2
         assert block() == before
-    # Killed in the middle, with everything it started; the next one begins anew from what it finds.
+    # Killed with everything it started, in the middle of its work and after it: the next one begins anew from what it
+    # finds, be it tasks that run on.
     data = pathlib.Path(arguments[3])
-    killed = subprocess.Popen(arguments, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    eventually(lambda: json.loads((data / "run" / "agent.pid").read_text())["pid"] and block() != before)
-    killed.kill()
-    killed.wait()
-    for role in ("up", "server", "host", "agent"):
-        os.kill(json.loads((data / "run" / f"{role}.pid").read_text())["pid"], signal.SIGKILL)
-    done = subprocess.run([*arguments, "--exit"], capture_output=True, text=True, timeout=120)
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert block() == before
+    for working in (True, False):
+        killed = subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        if working:
+            eventually(lambda: (data / "run" / "agent.pid").exists() and block() != before)
+        else:
+            assert any("Ctrl-C" in line for line in killed.stdout)
+        killed.kill()
+        killed.wait()
+        killed.stdout.close()
+        for role in ("up", "server", "host", "agent"):
+            os.kill(json.loads((data / "run" / f"{role}.pid").read_text())["pid"], signal.SIGKILL)
+        done = subprocess.run([*arguments, "--exit"], capture_output=True, text=True, timeout=120)
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert block() == before
 
 
 def test_the_demo_stays_until_it_is_interrupted_and_shows_progress_on_a_terminal(arguments):
@@ -66,6 +73,10 @@ def test_the_demo_stays_until_it_is_interrupted_and_shows_progress_on_a_terminal
     url = re.search(r"http://[\w.-]+\.elb\.longshore\.internal:\d+/", output)[0]
     assert urllib.request.urlopen(url, timeout=5).status == 200
     demo.send_signal(signal.SIGINT)
+    # A terminal that nobody reads would hold up who writes to it.
+    with contextlib.suppress(OSError):
+        while os.read(ours, 65536):
+            pass
     assert demo.wait(timeout=60) == 0
     os.close(ours)
     with pytest.raises(OSError):

@@ -191,6 +191,8 @@ pub async fn service(client: &Client, image: &str, target_group: &str) -> Result
             name: text("web"),
             image: text(image),
             port_mappings: Some(vec![ecs::PortMapping { container_port: Some(i32::from(PORT)), ..Default::default() }]),
+            // As process 1 the program would not hear SIGTERM, and each end of a task would take its whole stop timeout.
+            linux_parameters: Some(ecs::LinuxParameters { init_process_enabled: Some(true), ..Default::default() }),
             log_configuration: Some(ecs::LogConfiguration {
                 log_driver: text("awslogs"),
                 options: Some(
@@ -369,18 +371,29 @@ pub async fn delete(client: &Client) -> Result<(), Error> {
     }
     // The service's name is free again once its tasks have stopped.
     let started = Instant::now();
-    while !describe_running(client).await?.is_empty() && started.elapsed() < TIMEOUT {
+    while is_draining(client).await? {
+        if started.elapsed() > TIMEOUT {
+            return Err("the tasks of an earlier demo do not stop".into());
+        }
         tokio::time::sleep(POLL).await;
     }
     Ok(())
 }
 
-async fn describe_running(client: &Client) -> Result<Vec<String>, Error> {
-    let input = ecs::ListTasksRequest { cluster: text(CLUSTER), ..Default::default() };
-    let listed: Result<ecs::ListTasksResponse, ClientError> = client.call(&ecs::operation::LIST_TASKS, &input).await;
-    match listed {
-        Ok(listed) => Ok(listed.task_arns.unwrap_or_default()),
-        Err(error) if error.code() == "ClusterNotFoundException" => Ok(Vec::new()),
+async fn is_draining(client: &Client) -> Result<bool, Error> {
+    let input = ecs::DescribeServicesRequest {
+        cluster: text(CLUSTER),
+        services: Some(vec![SERVICE.to_owned()]),
+        ..Default::default()
+    };
+    let described: Result<ecs::DescribeServicesResponse, ClientError> =
+        client.call(&ecs::operation::DESCRIBE_SERVICES, &input).await;
+    match described {
+        Ok(described) => {
+            let services = described.services.unwrap_or_default();
+            Ok(services.iter().any(|service| service.status.as_deref() == Some("DRAINING")))
+        }
+        Err(error) if error.code() == "ClusterNotFoundException" => Ok(false),
         Err(error) => Err(error.into()),
     }
 }
