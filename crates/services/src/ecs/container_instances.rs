@@ -3,10 +3,10 @@
 use api::ecs::*;
 use domain::{
     Scope, Timestamp,
-    ecs::{AgentConnection, Cluster, ContainerInstanceStatus, Task, TaskStatus, names},
+    ecs::{AgentAbsence, AgentConnection, Cluster, ContainerInstanceStatus, Task, TaskStatus, names},
 };
 use placement::query::{Instance, Query};
-use store::Snapshot;
+use store::{Snapshot, Transaction};
 use wire::ServiceError;
 
 use super::common::{cluster, cluster_arn, count, invalid, missing, number, page, page_size, tags_shape, time};
@@ -88,18 +88,25 @@ pub(super) async fn deregister(
     let text = input.container_instance.unwrap_or_default();
     auth.transact(|tx| {
         let cluster = cluster(tx, &auth.scope, input.cluster.as_deref())?;
-        let mut instance = find(tx, &auth.scope, &cluster, &text)
+        let instance = find(tx, &auth.scope, &cluster, &text)
             .filter(|instance| instance.status != ContainerInstanceStatus::Inactive)
             .ok_or_else(|| invalid("Referenced container instance was not found."))?;
         let busy = tx.find::<Task>(Task::ON_INSTANCE, instance.arn.as_str()).next().is_some();
         if busy && input.force != Some(true) {
             return Err(invalid("Found running tasks on the instance."));
         }
-        instance.status = ContainerInstanceStatus::Inactive;
-        tx.put(instance.clone());
+        let instance = retire(tx, &instance);
         Ok(DeregisterContainerInstanceResponse { container_instance: Some(shape(tx, &instance, true)) })
     })
     .await
+}
+
+/// An instance that will not come back: what it ran is lost, and nobody waits for its agent.
+pub(super) fn retire(tx: &mut Transaction, instance: &Stored) -> Stored {
+    let retired = Stored { status: ContainerInstanceStatus::Inactive, ..instance.clone() };
+    tx.put(retired.clone());
+    tx.delete::<AgentAbsence>(instance.arn.as_str());
+    retired
 }
 
 /// `DRAINING`: no new tasks are placed on it. `ACTIVE`: they are again.

@@ -8,13 +8,13 @@ use api::ecs::{
     Attribute as SentAttribute, DiscoverPollEndpointRequest, DiscoverPollEndpointResponse,
     RegisterContainerInstanceRequest, RegisterContainerInstanceResponse, Resource,
 };
-use domain::ecs::{AgentAbsence, Attribute, ContainerInstance, ContainerInstanceStatus, names};
+use domain::ecs::{Attribute, ContainerInstance, ContainerInstanceStatus, names};
 use domain::{Arn, Tags, Timestamp};
 use store::Transaction;
 use wire::ServiceError;
 
 use super::super::common::{Given, client, invalid, refuse};
-use super::super::container_instances::shape;
+use super::super::container_instances::{retire, shape};
 use super::{agents_cluster, agents_instance};
 use crate::{Authorised, Call};
 
@@ -77,8 +77,7 @@ fn supersede(tx: &mut Transaction, instance: &ContainerInstance) {
     let before: Vec<_> = before.filter(|known| known.machine() == Some(machine)).collect();
     for known in before {
         tracing::warn!(instance = known.arn.as_str(), by = instance.arn.as_str(), "a host has come back as a new one");
-        tx.put(ContainerInstance { status: ContainerInstanceStatus::Inactive, ..ContainerInstance::clone(&known) });
-        tx.delete::<AgentAbsence>(known.arn.as_str());
+        retire(tx, &known);
     }
 }
 
