@@ -112,7 +112,6 @@ def test_r10_what_fargate_demands(ecs, family):
         ("containerDefinitions.secrets", {"secrets": [{"name": "a", "valueFrom": "b"}]}),
         ("containerDefinitions.repositoryCredentials", {"repositoryCredentials": {"credentialsParameter": "p"}}),
         ("containerDefinitions.privileged", {"privileged": True}),
-        ("containerDefinitions.links", {"links": ["other"]}),
         ("containerDefinitions.firelensConfiguration", {"firelensConfiguration": {"type": "fluentd"}}),
         ("containerDefinitions.pseudoTerminal", {"pseudoTerminal": True}),
         ("linuxParameters.tmpfs", {"linuxParameters": {"tmpfs": [{"containerPath": "/x", "size": 1}]}}),

@@ -51,8 +51,10 @@ pub struct Offer {
     pub cpu: i32,
     /// Memory in MiB.
     pub memory: i32,
-    /// Ports that are taken.
+    /// TCP ports that are taken.
     pub ports: Vec<String>,
+    /// UDP ports that are taken.
+    pub ports_udp: Vec<String>,
     /// Capabilities and properties; an empty value means a name alone.
     pub attributes: Vec<(String, String)>,
 }
@@ -190,7 +192,7 @@ fn request(cluster: &str, offer: &Offer) -> RegisterContainerInstanceRequest {
             integer("CPU", offer.cpu),
             integer("MEMORY", offer.memory),
             set("PORTS", &offer.ports),
-            set("PORTS_UDP", &[]),
+            set("PORTS_UDP", &offer.ports_udp),
         ]),
         attributes: Some(offer.attributes.iter().map(attribute).collect()),
         ..Default::default()

@@ -1,17 +1,22 @@
 //! A container instance: Amazon's agent protocol towards the control plane, and the tasks it is given.
 //!
 //! [`session`] speaks ACS and TCS, [`engine`] decides what a task needs next, [`host`] does it with the runtime,
-//! [`metadata`] answers the task's own questions, [`logs`] delivers what its containers print. A Fargate host is a
-//! container instance of a hidden cluster ([`fargate`]). The agent never opens the store: it knows of the platform
-//! what any agent on another machine would, and goes on running its tasks while the control plane is away.
+//! [`metadata`] answers the task's own questions, [`logs`] delivers what its containers print. What differs between a
+//! Fargate host, which is a container instance of a hidden cluster, and a machine of the user's in a cluster of the
+//! user's is in [`instance`]; what differs between network modes is in [`network`]. The agent never opens the store: it
+//! knows of the platform what any agent on another machine would, and goes on running its tasks while the control plane
+//! is away.
 
 pub mod aws;
+pub mod config;
 pub mod engine;
-pub mod fargate;
 pub mod host;
 pub mod identity;
+pub mod instance;
+mod introspection;
 pub mod logs;
 pub mod metadata;
+pub mod network;
 mod options;
 pub mod roles;
 pub mod session;

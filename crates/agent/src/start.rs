@@ -1,20 +1,31 @@
 //! The agent's life: open what is on disk, register, adopt, connect; and the removal of everything for `down`.
 
-use std::path::Path;
+use std::collections::HashSet;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
+use domain::agent_protocol::FARGATE_CLUSTER;
 use domain::network::ENDPOINT_ADDRESS;
 use runtime::{Group, Helper, ImageStore, Runtime, RuntimeOptions, StoreOptions};
 
 use crate::aws::credentials::InstanceCredentials;
-use crate::aws::{Client, Endpoint};
+use crate::aws::{Client, Endpoint, tls};
+use crate::config::Config;
 use crate::engine::Engine;
 use crate::engine::record::TaskRecord;
-use crate::host::{Host, Settings};
+use crate::host::{Host, Settings, network};
 use crate::identity::{Identity, RegisterError};
+use crate::instance::{Kind, external, fargate, machine};
+use crate::network::bridge::{self, Bridge};
 use crate::roles::Roles;
 use crate::session::{acs, tcs};
-use crate::{Options, fargate, state};
+use crate::{Options, introspection, state};
+
+/// Where an agent keeps its state when nobody says.
+const DIRECTORY: &str = "/var/lib/longshore-agent";
+/// How long an instance of the user's stays away after it was deregistered.
+const DEREGISTERED: Duration = Duration::from_secs(3600);
 
 /// Why the agent cannot run.
 #[derive(Debug, thiserror::Error)]
@@ -43,8 +54,12 @@ pub enum Error {
 
 /// Runs the agent until SIGTERM or SIGINT. Its tasks stay: the next start takes them over.
 pub fn main(options: Options) -> Result<(), Error> {
-    if !options.fargate {
-        return Err(Error::Option("only --fargate is supported by this agent".to_owned()));
+    let plan = Plan::new(options)?;
+    if plan.options.teardown {
+        for what in teardown(&plan.platform, &plan.directory)? {
+            tracing::info!(what, "removed");
+        }
+        return Ok(());
     }
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
@@ -52,16 +67,16 @@ pub fn main(options: Options) -> Result<(), Error> {
         .thread_name("agent")
         .build()
         .map_err(|source| Error::Directory { what: "threads".to_owned(), source })?;
-    let outcome = runtime.block_on(run(options));
+    let outcome = runtime.block_on(run(plan));
     runtime.shutdown_timeout(std::time::Duration::from_millis(500));
     outcome
 }
 
-async fn run(options: Options) -> Result<(), Error> {
+async fn run(plan: Plan) -> Result<(), Error> {
     let mut terminate = signal(tokio::signal::unix::SignalKind::terminate())?;
     let mut interrupt = signal(tokio::signal::unix::SignalKind::interrupt())?;
     tokio::select! {
-        outcome = serve(options) => outcome,
+        outcome = serve(plan) => outcome,
         _ = terminate.recv() => Ok(()),
         _ = interrupt.recv() => Ok(()),
     }
@@ -71,11 +86,120 @@ fn signal(kind: tokio::signal::unix::SignalKind) -> Result<tokio::signal::unix::
     tokio::signal::unix::signal(kind).map_err(|source| Error::Directory { what: "signals".to_owned(), source })
 }
 
-async fn serve(options: Options) -> Result<(), Error> {
-    let endpoint = Endpoint::parse(&options.endpoint).map_err(Error::Option)?;
-    let credentials = InstanceCredentials::from_environment(&options.region).map_err(Error::Option)?;
-    let zone = options.availability_zone.clone().unwrap_or_else(|| format!("{}a", options.region));
-    let settings = settings(&options, &endpoint, &zone)?;
+/// What the command line, the environment and the configuration file say together.
+struct Plan {
+    kind: Kind,
+    options: Options,
+    config: Config,
+    cluster: String,
+    region: String,
+    endpoint: String,
+    directory: PathBuf,
+    platform: String,
+}
+
+impl Plan {
+    fn new(options: Options) -> Result<Plan, Error> {
+        let kind = if options.fargate { Kind::Fargate } else { Kind::External };
+        // The Fargate host belongs to its platform, which tells it everything.
+        let mut config = match kind {
+            Kind::Fargate => Config::default(),
+            Kind::External => Config::load(options.config.as_deref()).map_err(Error::Option)?,
+        };
+        for name in &config.ignored {
+            tracing::warn!(name, "this variable is set, and this agent does not honour it");
+        }
+        for attribute in &options.instance_attributes {
+            let (name, value) = attribute.split_once('=').unwrap_or((attribute, ""));
+            config.attributes.insert(name.to_owned(), value.to_owned());
+        }
+        let or = |flag: &Option<String>, variable: &Option<String>, default: &str| {
+            flag.clone().or_else(|| variable.clone()).unwrap_or_else(|| default.to_owned())
+        };
+        let cluster = if kind == Kind::Fargate { FARGATE_CLUSTER } else { "default" };
+        let directory = options.data_dir.clone().or_else(|| config.data_dir.clone());
+        let directory = directory.unwrap_or_else(|| DIRECTORY.into());
+        let directory = std::fs::create_dir_all(&directory)
+            .and_then(|()| directory.canonicalize())
+            .map_err(|source| Error::Directory { what: directory.display().to_string(), source })?;
+        let platform = match &options.platform {
+            Some(platform) => platform.trim_start_matches("ls-").to_ascii_lowercase(),
+            None => machine::marked(&directory)
+                .map_err(|source| Error::Directory { what: directory.display().to_string(), source })?,
+        };
+        if !machine::is_mark(&platform) {
+            return Err(Error::Option(format!("--platform {platform} is not six hexadecimal digits")));
+        }
+        Ok(Plan {
+            kind,
+            cluster: or(&options.cluster, &config.cluster, cluster),
+            region: or(&options.region, &config.region, "us-east-1"),
+            endpoint: or(&options.endpoint, &config.endpoint, "http://127.0.0.1:4580"),
+            directory,
+            platform,
+            config,
+            options,
+        })
+    }
+
+    fn settings(&self, endpoint: &Endpoint, zone: &str) -> Result<Settings, Error> {
+        let mut mirrors = Vec::new();
+        for mirror in self.options.registry_mirrors.iter().filter(|mirror| !mirror.is_empty()) {
+            let (name, url) = mirror
+                .split_once('=')
+                .ok_or_else(|| Error::Option(format!("--registry-mirror {mirror} is not of the form NAME=URL")))?;
+            mirrors.push((name.to_owned(), url.to_owned()));
+        }
+        let port = endpoint.authority.rsplit_once(':').map_or("80", |(_, port)| port);
+        let reached = match self.kind {
+            Kind::Fargate => format!("http://{ENDPOINT_ADDRESS}:{port}"),
+            Kind::External => format!("{}://{}", endpoint.scheme(), endpoint.authority),
+        };
+        Ok(Settings {
+            kind: self.kind,
+            platform: self.platform.clone(),
+            directory: self.directory.clone(),
+            task_endpoint: self.options.task_endpoint.clone().unwrap_or(reached),
+            authorities: self.options.ca_bundle.as_ref().map(|path| read_authorities(path)).transpose()?,
+            mirrors,
+            availability_zone: zone.to_owned(),
+            image_cache: self.options.image_cache << 20,
+            stop_timeout: self.config.stop_timeout,
+        })
+    }
+
+    fn offer(&self, zone: &str) -> Result<crate::identity::Offer, Error> {
+        let (cpu, memory) = (self.options.cpu, self.options.memory);
+        let offer = match self.kind {
+            Kind::Fargate => fargate::offer(cpu, memory, zone, &self.directory),
+            Kind::External => external::offer(cpu, memory, zone, &self.directory, &self.config),
+        };
+        offer.map_err(|source| Error::Directory { what: "the host's memory".to_owned(), source })
+    }
+
+    /// The networks of this instance's own, with what is left of them from before.
+    fn bridge(&self, records: &[TaskRecord]) -> Result<Option<Arc<Bridge>>, Error> {
+        if self.kind == Kind::Fargate {
+            return Ok(None);
+        }
+        let range = self.config.host_ports.clone().unwrap_or_else(bridge::ports::kernels_range);
+        let known: HashSet<String> = network::keys(records).collect();
+        let opened = Bridge::open(&self.platform, self.directory.join("network"), range, &known);
+        opened
+            .map(|bridge| Some(Arc::new(bridge)))
+            .map_err(|source| Error::Directory { what: "the machine's network".to_owned(), source })
+    }
+}
+
+fn read_authorities(path: &Path) -> Result<String, Error> {
+    std::fs::read_to_string(path).map_err(|source| Error::Directory { what: path.display().to_string(), source })
+}
+
+async fn serve(plan: Plan) -> Result<(), Error> {
+    let endpoint = Endpoint::parse(&plan.endpoint).map_err(Error::Option)?;
+    let credentials = InstanceCredentials::from_environment(&plan.region).map_err(Error::Option)?;
+    let zone = plan.options.availability_zone.clone().unwrap_or_else(|| format!("{}a", plan.region));
+    let settings = plan.settings(&endpoint, &zone)?;
     let runtime_error = |error: &dyn std::fmt::Display| Error::Runtime(error.to_string());
     let helper = Helper::current().map_err(|error| runtime_error(&error))?;
     let containers = RuntimeOptions { directory: settings.containers(), helper: helper.clone() };
@@ -84,12 +208,12 @@ async fn serve(options: Options) -> Result<(), Error> {
     let images = tokio::task::spawn_blocking(move || ImageStore::open(store)).await;
     let images = images.map_err(|error| runtime_error(&error))?.map_err(|error| runtime_error(&error))?;
 
-    let offer = fargate::offer(options.cpu, options.memory, &zone, &settings.directory)
-        .map_err(|source| Error::Directory { what: "the host's memory".to_owned(), source })?;
+    let offer = plan.offer(&zone)?;
     let (file, sequence) = (settings.directory.join("instance.json"), settings.directory.join("sequence.json"));
-    let client = Client::new(endpoint);
+    let tls = tls::config(plan.options.ca_bundle.as_deref()).map_err(Error::Option)?;
+    let client = Client::new(endpoint, tls);
     // Running tasks do not wait for this: their shims and their spools go on without an agent.
-    let identity = Identity::register(client, credentials, &options.cluster, &options.region, &offer, &file).await?;
+    let identity = Identity::register(client, credentials, &plan.cluster, &plan.region, &offer, &file).await?;
     let identity = Arc::new(identity);
 
     let records = read_tasks(&settings)?;
@@ -97,13 +221,23 @@ async fn serve(options: Options) -> Result<(), Error> {
     for record in &records {
         roles.learn(&record.task);
     }
-    let host = Host::new(settings, identity.clone(), roles.clone(), containers, images);
+    let bridge = plan.bridge(&records)?;
+    let host = Host::new(settings, identity.clone(), roles.clone(), containers, images, bridge);
     let engine = Arc::new(Engine::new(host.clone()));
     host.serve(&engine);
     host.remove_orphans(&records).await;
     tracing::info!(tasks = records.len(), "tasks found on disk");
     engine.restore(records);
     tokio::spawn(host.clone().collect_images());
+    if plan.kind == Kind::External {
+        host.open_for_the_machine().await;
+        let engine = engine.clone();
+        tokio::spawn(introspection::serve(introspection::Context {
+            cluster: plan.cluster.clone(),
+            instance_arn: identity.instance_arn.clone(),
+            tasks: Box::new(move || engine.views()),
+        }));
+    }
 
     let meter: tcs::Meter = {
         let host = host.clone();
@@ -111,7 +245,7 @@ async fn serve(options: Options) -> Result<(), Error> {
     };
     tokio::spawn(tcs::run(identity.clone(), engine.clone(), meter));
     let highest = highest(&sequence, &identity.instance_arn);
-    let responder = acs::Responder::new(engine, roles, &options.cluster, &identity.instance_arn, highest);
+    let responder = acs::Responder::new(engine, roles, &plan.cluster, &identity.instance_arn, highest);
     let instance = identity.instance_arn.clone();
     let remember = move |highest: i64| {
         if let Err(error) = state::write(&sequence, &(&instance, highest)) {
@@ -119,8 +253,13 @@ async fn serve(options: Options) -> Result<(), Error> {
         }
     };
     let why = acs::run(identity, responder, remember).await;
-    // Amazon's agent waits an hour here. A Fargate host belongs to its platform: started again, it registers as a new
-    // instance, as after a reset of the account.
+    if plan.kind == Kind::External {
+        // As Amazon's agent: whoever deregistered the instance does not want it back at once.
+        tracing::error!(why, "this container instance is deregistered: waiting for an hour");
+        tokio::time::sleep(DEREGISTERED).await;
+    }
+    // Started again, it registers as a new instance. A Fargate host belongs to its platform and does not wait: it may be
+    // unknown there after a reset of the account.
     state::remove(&file).map_err(|source| Error::Directory { what: file.display().to_string(), source })?;
     Err(Error::Deregistered(why))
 }
@@ -136,32 +275,6 @@ fn highest(file: &Path, instance: &str) -> i64 {
             0
         }
     }
-}
-
-fn settings(options: &Options, endpoint: &Endpoint, zone: &str) -> Result<Settings, Error> {
-    let platform = options.platform.trim_start_matches("ls-").to_owned();
-    if platform.len() != 6 || !platform.bytes().all(|byte| byte.is_ascii_hexdigit()) {
-        return Err(Error::Option(format!("--platform {platform} is not six hexadecimal digits")));
-    }
-    let port = endpoint.authority.rsplit_once(':').map_or("80", |(_, port)| port);
-    let mut mirrors = Vec::new();
-    for mirror in options.registry_mirrors.iter().filter(|mirror| !mirror.is_empty()) {
-        let (name, url) = mirror
-            .split_once('=')
-            .ok_or_else(|| Error::Option(format!("--registry-mirror {mirror} is not of the form NAME=URL")))?;
-        mirrors.push((name.to_owned(), url.to_owned()));
-    }
-    std::fs::create_dir_all(&options.data_dir)
-        .and_then(|()| options.data_dir.canonicalize())
-        .map_err(|source| Error::Directory { what: options.data_dir.display().to_string(), source })
-        .map(|directory| Settings {
-            platform,
-            directory,
-            task_endpoint: options.task_endpoint.clone().unwrap_or_else(|| format!("http://{ENDPOINT_ADDRESS}:{port}")),
-            mirrors,
-            availability_zone: zone.to_owned(),
-            image_cache: options.image_cache << 20,
-        })
 }
 
 fn read_tasks(settings: &Settings) -> Result<Vec<TaskRecord>, Error> {
@@ -200,6 +313,15 @@ pub fn teardown(platform: &str, data_dir: &Path) -> Result<Vec<String>, Error> {
         Ok(()) => removed.push(volumes.display().to_string()),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
         Err(source) => return Err(Error::Directory { what: volumes.display().to_string(), source }),
+    }
+    let networks = directory.join("network");
+    // Only an agent that has made networks of its own has this; the network host's are the network host's to remove.
+    if networks.exists() || directory.join("platform.json").exists() {
+        let failed = |source| Error::Directory { what: "the machine's network".to_owned(), source };
+        removed.extend(bridge::teardown(platform).map_err(failed)?);
+        if networks.exists() {
+            std::fs::remove_dir_all(&networks).map_err(failed)?;
+        }
     }
     mark_stopped(&directory.join("tasks"))?;
     Ok(removed)

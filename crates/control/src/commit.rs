@@ -10,7 +10,7 @@ use domain::{
     balancing::{TargetGroup, TargetRegistration, deregister, register},
     ecs::{
         Cluster, DeploymentStatus, NewTask, RolloutState, Service, ServiceStatus, StopCode, Task, TaskDefinition,
-        TaskNetwork, TaskStatus,
+        TaskNetwork, TaskOverrides, TaskStatus,
     },
 };
 use store::Transaction;
@@ -28,18 +28,21 @@ use crate::{
 pub enum Refusal {
     /// Nowhere is room for it.
     NotPlaced(String),
+    /// No container instance of the cluster takes it: `was unable to place a task because …`.
+    NoInstance(String),
     /// It lacks something that no host can give it.
     NotLaunched(String),
 }
 
 /// Makes tasks and takes back what they hold: the same code for RunTask and for services, which lives with the network.
 pub trait Launcher: Send + Sync + 'static {
-    /// Chooses a host and a network interface for the task and stores it. Nothing is written when it fails.
+    /// Chooses a host, and a network interface if it has a network, for the task and stores it. Nothing is written when it
+    /// fails.
     fn launch(
         &self,
         tx: &mut Transaction,
         new: NewTask<'_>,
-        network: &TaskNetwork,
+        network: Option<&TaskNetwork>,
         ids: &mut IdSource,
         now: Timestamp,
     ) -> Result<Task, Refusal>;
@@ -307,15 +310,16 @@ fn start_tasks(
     let (Some(cluster), Some(definition)) = (cluster, definition) else { return };
     let mut started = Vec::new();
     let mut refused = None;
+    let (cpu, memory) = definition.size_with(&TaskOverrides::default());
     for _ in 0..count {
         let new = NewTask {
             cluster: &cluster,
             definition: &definition,
-            cpu: definition.cpu.unwrap_or_default(),
-            memory: definition.memory.unwrap_or_default(),
-            overrides: domain::ecs::TaskOverrides::default(),
-            launch_type: "FARGATE",
-            capacity_provider: primary.capacity_provider.as_ref().map(|choice| choice.name.clone()),
+            cpu,
+            memory,
+            overrides: TaskOverrides::default(),
+            compute: &primary.compute,
+            placement: &service.placement,
             group: format!("service:{}", service.name),
             started_by: Some(primary.id.clone()),
             service: Some((service.arn.clone(), primary.id.clone())),
@@ -324,7 +328,7 @@ fn start_tasks(
             image_digests: primary.image_digests.clone(),
             tags: task_tags(&service, &definition),
         };
-        match launcher.launch(tx, new, &primary.network, ids, now) {
+        match launcher.launch(tx, new, primary.network.as_ref(), ids, now) {
             Ok(task) => started.push(task.id().to_owned()),
             Err(reason) => {
                 refused = Some(reason);

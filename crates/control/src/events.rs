@@ -77,6 +77,7 @@ pub(crate) fn refused(refusal: &Refusal) -> String {
         Refusal::NotPlaced(reason) => {
             format!("was unable to place a task. Reason: {}. {TROUBLESHOOTING}", reason.trim_end_matches('.'))
         }
+        Refusal::NoInstance(why) => format!("{why} {TROUBLESHOOTING}"),
         Refusal::NotLaunched(error) => format!("failed to launch a task with (error {error})."),
     }
 }

@@ -1,5 +1,7 @@
 //! From a change in the store to the keys that a reconciler must look at. Giving one too many is harmless.
 
+use std::{collections::BTreeSet, sync::Arc};
+
 use domain::{
     Resource,
     balancing::ObservedHealth,
@@ -26,11 +28,16 @@ pub fn concerned(view: &Snapshot, change: &Change) -> Vec<Key> {
         }
         Service::KIND => vec![Key::Service(change.key.clone())],
         ContainerInstance::KIND => {
-            let gone = view
-                .get::<ContainerInstance>(&change.key)
-                .is_none_or(|instance| instance.status == ContainerInstanceStatus::Inactive);
-            let tasks = gone.then(|| view.find::<Task>(Task::ON_INSTANCE, &change.key)).into_iter().flatten();
-            tasks.map(|task| Key::Task(task.arn.to_string())).chain(waiting(view)).collect()
+            let tasks = view.find::<Task>(Task::ON_INSTANCE, &change.key);
+            let keys = match view.get::<ContainerInstance>(&change.key).map(|instance| instance.status) {
+                Some(ContainerInstanceStatus::Active) => Vec::new(),
+                // Its services move their tasks away.
+                Some(ContainerInstanceStatus::Draining) => services_of(tasks),
+                Some(ContainerInstanceStatus::Inactive) | None => {
+                    tasks.map(|task| Key::Task(task.arn.to_string())).collect()
+                }
+            };
+            keys.into_iter().chain(waiting(view)).collect()
         }
         AgentConnection::KIND => waiting(view).collect(),
         AgentAbsence::KIND => {
@@ -45,6 +52,13 @@ pub fn concerned(view: &Snapshot, change: &Change) -> Vec<Key> {
         }
         _ => Vec::new(),
     }
+}
+
+/// The services that tasks are part of, each once.
+fn services_of(tasks: impl Iterator<Item = Arc<Task>>) -> Vec<Key> {
+    let services: BTreeSet<String> =
+        tasks.filter_map(|task| task.service_arn.as_ref().map(|arn| arn.to_string())).collect();
+    services.into_iter().map(Key::Service).collect()
 }
 
 /// The services that wait for capacity.

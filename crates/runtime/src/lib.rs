@@ -28,8 +28,8 @@ pub use container::{
 };
 pub use helper::Helper;
 pub use image::{
-    CacheBounds, Digest, Endpoint, GcReport, HealthCheck, Image, ImageConfig, ImageError, ImageStore, Pin, PullNetwork,
-    PullProgress, PullRequest, Reference, RegistryAuth, StoreOptions, UnpackLimits,
+    CacheBounds, Digest, Endpoint, EndpointTls, GcReport, HealthCheck, Image, ImageConfig, ImageError, ImageStore, Pin,
+    PullNetwork, PullProgress, PullRequest, Reference, RegistryAuth, StoreOptions, UnpackLimits,
 };
 pub use logs::{LogLine, LogReader, Stream};
 pub use rootfs::{EphemeralVolume, Rootfs, RootfsError};

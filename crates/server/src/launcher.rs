@@ -16,12 +16,13 @@ impl control::Launcher for Launcher {
         &self,
         tx: &mut Transaction,
         new: NewTask<'_>,
-        network: &TaskNetwork,
+        network: Option<&TaskNetwork>,
         ids: &mut IdSource,
         now: Timestamp,
     ) -> Result<Task, Refusal> {
         services::ecs::launch::launch(tx, new, network, ids, now).map_err(|error| match error {
-            LaunchError::Role(_) => Refusal::NotLaunched(error.to_string()),
+            LaunchError::NotPlaced(refusal) => Refusal::NoInstance(refusal.to_string()),
+            LaunchError::Role(_) | LaunchError::Constraint(_) => Refusal::NotLaunched(error.to_string()),
             LaunchError::Capacity | LaunchError::Network(_) => Refusal::NotPlaced(error.to_string()),
         })
     }

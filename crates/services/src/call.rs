@@ -8,6 +8,15 @@ use wire::{Operation, ServiceError};
 
 use crate::{Platform, errors};
 
+/// Where a request came from, and where to.
+#[derive(Clone, Debug)]
+pub struct Origin {
+    /// The caller's address.
+    pub source: IpAddr,
+    /// The API as the caller reaches it, from the `Host` that it signed: `http://127.0.0.1:4580`.
+    pub endpoint: String,
+}
+
 /// A verified request: who asks for which operation, where.
 ///
 /// It does not give access to anything: [`Call::authorise`] does.
@@ -22,8 +31,8 @@ pub struct Call {
     pub operation: &'static Operation,
     /// The id that the answer carries in `x-amzn-RequestId`.
     pub request_id: String,
-    /// Where the request came from.
-    pub source: IpAddr,
+    /// Where the request came from, and where to.
+    pub origin: Origin,
 }
 
 impl Call {
@@ -34,9 +43,9 @@ impl Call {
         scope: Scope,
         operation: &'static Operation,
         request_id: String,
-        source: IpAddr,
+        origin: Origin,
     ) -> Self {
-        Self { platform, principal, scope, operation, request_id, source }
+        Self { platform, principal, scope, operation, request_id, origin }
     }
 
     /// Asks whether the principal may do this operation to each of these resources (ARNs; none means `*`).

@@ -14,6 +14,6 @@ pub mod logs;
 mod platform;
 pub mod sts;
 
-pub use call::{Authorised, Call};
+pub use call::{Authorised, Call, Origin};
 pub use errors::{access_denied, commit_failure};
 pub use platform::{Options, Platform};

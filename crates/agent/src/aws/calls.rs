@@ -4,11 +4,10 @@ use std::collections::BTreeMap;
 
 use api::{ecr, ecs, logs};
 use base64::Engine as _;
-use domain::agent_protocol::payload::RoleCredentials;
 use wire::sigv4::Keys;
 
-use super::client::{CallError, Client, role_keys};
-use crate::engine::record::{ContainerChange, StateChange};
+use super::client::{CallError, Client};
+use crate::engine::record::{ContainerChange, NetworkBinding, StateChange};
 use crate::logs::awslogs::lines::Event;
 
 impl Client {
@@ -70,15 +69,10 @@ impl Client {
     }
 
     /// User name and password of a registry.
-    pub async fn registry_login(
-        &self,
-        registry: &str,
-        region: &str,
-        role: &RoleCredentials,
-    ) -> Result<(String, String), CallError> {
+    pub async fn registry_login(&self, registry: &str, keys: &Keys) -> Result<(String, String), CallError> {
         let input = ecr::GetAuthorizationTokenRequest { registry_ids: Some(vec![registry.to_owned()]) };
         let output: ecr::GetAuthorizationTokenResponse =
-            self.call(&ecr::operation::GET_AUTHORIZATION_TOKEN, &input, &role_keys(role, "ecr", region)).await?;
+            self.call(&ecr::operation::GET_AUTHORIZATION_TOKEN, &input, keys).await?;
         let token = output
             .authorization_data
             .and_then(|data| data.into_iter().next())
@@ -140,6 +134,17 @@ fn container_change(change: &ContainerChange) -> ecs::ContainerStateChange {
         image_digest: change.image_digest.clone(),
         exit_code: change.exit_code,
         reason: change.reason.clone(),
+        network_bindings: Some(change.network_bindings.iter().map(network_binding).collect())
+            .filter(|bindings: &Vec<_>| !bindings.is_empty()),
+    }
+}
+
+fn network_binding(binding: &NetworkBinding) -> ecs::NetworkBinding {
+    ecs::NetworkBinding {
+        bind_ip: Some(binding.bind_ip.clone()),
+        container_port: Some(i32::from(binding.container_port)),
+        host_port: Some(i32::from(binding.host_port)),
+        protocol: Some(binding.protocol.clone()),
         ..Default::default()
     }
 }

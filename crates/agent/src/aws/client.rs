@@ -1,5 +1,6 @@
 //! One signed call over HTTP: encoded and decoded by `wire`, sent with a bound on time and size.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -7,9 +8,11 @@ use domain::Clock;
 use domain::agent_protocol::payload::RoleCredentials;
 use http::{HeaderValue, Request, Uri};
 use http_body_util::{BodyExt, Full, Limited};
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client as HttpClient;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
+use rustls::ClientConfig;
 use wire::sigv4::Keys;
 use wire::{Operation, Reflect, ServiceError, exchange};
 
@@ -23,19 +26,27 @@ const ANSWER_LIMIT: usize = 4 << 20;
 /// Where the platform's API answers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Endpoint {
+    /// Whether it speaks TLS.
+    pub secure: bool,
     /// `host:port`.
     pub authority: String,
 }
 
 impl Endpoint {
-    /// Reads `http://host:port`; the rest of a URL is not ours to choose.
+    /// Reads `http://host:port` or `https://host:port`; the rest of a URL is not ours to choose.
     pub fn parse(text: &str) -> Result<Endpoint, String> {
         let uri: Uri = text.trim_end_matches('/').parse().map_err(|error| format!("{text}: {error}"))?;
         match (uri.scheme_str(), uri.authority()) {
-            (Some("http"), Some(authority)) => Ok(Endpoint { authority: authority.to_string() }),
-            (Some("https"), _) => Err(format!("{text}: https is not supported by this agent")),
-            _ => Err(format!("{text} is not of the form http://host:port")),
+            (Some(scheme @ ("http" | "https")), Some(authority)) => {
+                Ok(Endpoint { secure: scheme == "https", authority: authority.to_string() })
+            }
+            _ => Err(format!("{text} is not of the form http://host:port or https://host:port")),
         }
+    }
+
+    /// Of its URLs.
+    pub fn scheme(&self) -> &'static str {
+        if self.secure { "https" } else { "http" }
     }
 }
 
@@ -101,25 +112,37 @@ pub fn role_keys(credentials: &RoleCredentials, service: &str, region: &str) -> 
 #[derive(Clone)]
 pub struct Client {
     endpoint: Endpoint,
-    http: HttpClient<HttpConnector, Full<Bytes>>,
+    tls: Arc<ClientConfig>,
+    http: HttpClient<HttpsConnector<HttpConnector>, Full<Bytes>>,
 }
 
 impl Client {
     /// A client with its own connection pool.
-    pub fn new(endpoint: Endpoint) -> Client {
+    pub fn new(endpoint: Endpoint, tls: Arc<ClientConfig>) -> Client {
         let mut connector = HttpConnector::new();
         connector.set_nodelay(true);
+        connector.enforce_http(false);
         connector.set_connect_timeout(Some(Duration::from_secs(10)));
+        let connector = HttpsConnectorBuilder::new()
+            .with_tls_config(ClientConfig::clone(&tls))
+            .https_or_http()
+            .enable_http1()
+            .wrap_connector(connector);
         let http = HttpClient::builder(TokioExecutor::new())
             .pool_idle_timeout(Duration::from_secs(15))
             .pool_max_idle_per_host(8)
             .build(connector);
-        Client { endpoint, http }
+        Client { endpoint, tls, http }
     }
 
     /// Where it sends them.
     pub fn endpoint(&self) -> &Endpoint {
         &self.endpoint
+    }
+
+    /// How it speaks TLS; the sessions do as well.
+    pub fn tls(&self) -> &Arc<ClientConfig> {
+        &self.tls
     }
 
     /// One call, signed with `keys`.
@@ -159,7 +182,7 @@ impl Client {
         let query = parts.uri.query().unwrap_or_default().to_owned();
         wire::sigv4::sign(parts.method.as_str(), &path, &query, &mut parts.headers, &body, keys, now());
         let target = parts.uri.path_and_query().map_or("/", |target| target.as_str());
-        parts.uri = format!("http://{}{target}", self.endpoint.authority)
+        parts.uri = format!("{}://{}{target}", self.endpoint.scheme(), self.endpoint.authority)
             .parse()
             .map_err(|error: http::uri::InvalidUri| error.to_string())?;
         Ok((parts, body))

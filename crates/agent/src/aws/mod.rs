@@ -4,5 +4,6 @@
 mod calls;
 mod client;
 pub mod credentials;
+pub mod tls;
 
 pub use client::{CallError, Client, Endpoint, now, patiently, role_keys};

@@ -9,10 +9,10 @@ use domain::agent_protocol::payload::{Container, Dependency, Task};
 use domain::{Clock, Timestamp};
 use tokio::sync::watch;
 
-use super::driver::{Driver, Found, StartOrder};
+use super::driver::{Driver, Found, StartOrder, Started};
 use super::health::{Check, Outcome};
 use super::machine::{Ended, Failure, Pulled};
-use super::record::{StateChange, TaskRecord};
+use super::record::{ContainerNetwork, NetworkBinding, StateChange, TaskRecord};
 use super::{Accepted, Engine};
 
 /// A host where a container is nothing but a switch.
@@ -82,7 +82,7 @@ impl Driver for Made {
             stop_signal: None,
         })
     }
-    async fn start(&self, order: StartOrder) -> Result<Timestamp, Failure> {
+    async fn start(&self, order: StartOrder) -> Result<Started, Failure> {
         let name = &order.task.containers[order.index].name;
         self.note(format!("start {name}"));
         if self.start_fails {
@@ -93,13 +93,13 @@ impl Driver for Made {
         running.insert(format!("{name} {}", order.runtime_id), watch::Sender::new(None));
         let sender = running[&order.runtime_id].clone();
         running.insert(format!("{name} {}", order.runtime_id), sender);
-        Ok(self.now())
+        Ok(Started { at: self.now(), network: published() })
     }
     async fn find(&self, _: Arc<Task>, _: usize, runtime_id: &str) -> Found {
         let running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
         match running.get(runtime_id).map(|sender| *sender.borrow()) {
             None => Found::Nothing,
-            Some(None) => Found::Running(Timestamp(1)),
+            Some(None) => Found::Running(Started { at: Timestamp(1), network: published() }),
             Some(Some(code)) => {
                 let ended = Ended { exit_code: Some(code), out_of_memory: false, at: Timestamp(2) };
                 Found::Ended(Some(Timestamp(1)), ended)
@@ -127,6 +127,9 @@ impl Driver for Made {
             sender.send_replace(Some(if self.ignores_term { 137 } else { 143 }));
         }
     }
+    async fn release(&self, task: Arc<Task>, index: usize) {
+        self.note(format!("release {}", task.containers[index].name));
+    }
     async fn check(&self, _: &str, _: &Check) -> Outcome {
         Outcome { exit_code: Some(0), output: String::new() }
     }
@@ -151,6 +154,12 @@ impl Driver for Made {
     fn new_runtime_id(&self, task_id: &str) -> String {
         format!("{task_id}-{}", self.next.fetch_add(1, Ordering::Relaxed))
     }
+}
+
+/// What every made-up container publishes.
+fn published() -> ContainerNetwork {
+    let binding = NetworkBinding { container_port: 80, host_port: 8080, ..NetworkBinding::default() };
+    ContainerNetwork { address: None, bindings: vec![binding] }
 }
 
 /// Name, whether it is essential, and what it depends on.
@@ -195,7 +204,10 @@ async fn a_task_runs_and_is_told_in_order() {
     host.until(|host| host.statuses().contains(&"RUNNING".to_owned())).await;
     host.exit("web", 7);
     host.until(|host| host.log().contains(&"forget".to_owned())).await;
-    assert_eq!(host.log(), ["provision", "start init", "start web", "clean up", "forget"]);
+    assert_eq!(
+        host.log(),
+        ["provision", "start init", "release init", "start web", "release web", "clean up", "forget"]
+    );
     let statuses = host.statuses();
     assert_eq!(
         (statuses.first().map(String::as_str), statuses.last().map(String::as_str)),
@@ -203,7 +215,19 @@ async fn a_task_runs_and_is_told_in_order() {
     );
     let told = host.told.lock().unwrap_or_else(PoisonError::into_inner);
     let last = told.last().expect("a change");
+    assert!(last.containers.iter().all(|one| one.network_bindings == published().bindings));
     assert_eq!(last.containers.iter().map(|one| one.exit_code).collect::<Vec<_>>(), [Some(0), Some(7)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_linked_container_starts_first() {
+    let host = Arc::new(Made::default());
+    let engine = Engine::new(host.clone());
+    let mut task = task(&[("web", true, &[]), ("db", true, &[])]);
+    task.containers[0].links = vec!["db:database".into()];
+    assert_eq!(engine.accept(task), Accepted::New);
+    host.until(|host| host.statuses().contains(&"RUNNING".to_owned())).await;
+    assert_eq!(host.log(), ["provision", "start db", "start web"]);
 }
 
 #[tokio::test(start_paused = true)]

@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use domain::Timestamp;
-use domain::agent_protocol::payload::Task;
+use domain::agent_protocol::payload::{Dependency, Task};
 
 use super::health::HealthStatus;
 use super::record::{ContainerRecord, ContainerStatus, TaskRecord};
@@ -21,6 +21,19 @@ pub enum Readiness {
     Waiting(Option<Timestamp>),
     /// Never, and why.
     Never(String),
+}
+
+/// Makes a container depend on those it is linked to, as Amazon's agent does: it must know their addresses.
+pub fn with_links(task: &mut Task) {
+    for container in &mut task.containers {
+        for link in &container.links {
+            let name = link.split(':').next().unwrap_or(link);
+            if !container.depends_on.iter().any(|on| on.container_name == name) {
+                let (container_name, condition) = (name.to_owned(), "START".to_owned());
+                container.depends_on.push(Dependency { container_name, condition });
+            }
+        }
+    }
 }
 
 /// An order in which every container comes after those it depends on; `None` if there is no such order, because of a

@@ -11,13 +11,25 @@ use domain::agent_protocol::payload::Task;
 
 use super::health::{Check, Outcome};
 use super::machine::{Ended, Failure, Pulled};
-use super::record::{StateChange, TaskRecord};
+use super::record::{ContainerNetwork, StateChange, TaskRecord};
+
+/// A container whose own process was executed.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Started {
+    /// When.
+    pub at: Timestamp,
+    /// What it has of the instance's network.
+    pub network: ContainerNetwork,
+}
+
+/// SIGTERM to SIGKILL when the definition does not say.
+pub const STOP_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// What was found of a container after a restart of the agent.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Found {
     /// It runs, since then.
-    Running(Timestamp),
+    Running(Started),
     /// It ended; it had been started then.
     Ended(Option<Timestamp>, Ended),
     /// It was never executed; whatever there was of it is removed.
@@ -50,8 +62,8 @@ pub trait Driver: Send + Sync + 'static {
         resolved: impl Fn(String) + Send + Sync + 'static,
     ) -> impl Future<Output = Result<Pulled, Failure>> + Send;
 
-    /// Creates and starts a container; the time of its own exec.
-    fn start(&self, order: StartOrder) -> impl Future<Output = Result<Timestamp, Failure>> + Send;
+    /// Creates and starts a container.
+    fn start(&self, order: StartOrder) -> impl Future<Output = Result<Started, Failure>> + Send;
 
     /// Looks for a container after a restart of the agent, and follows its logs again if it is there.
     fn find(&self, task: Arc<Task>, index: usize, runtime_id: &str) -> impl Future<Output = Found> + Send;
@@ -61,6 +73,15 @@ pub trait Driver: Send + Sync + 'static {
 
     /// Stops a container: its signal, its time, the kill. Returns once it ended or cannot be killed.
     fn stop(&self, runtime_id: &str, signal: Option<&str>, grace: Duration) -> impl Future<Output = ()> + Send;
+
+    /// Takes back what a container that ended for good had of the instance's network, before anybody is told of its end:
+    /// its ports may be another task's next.
+    fn release(&self, task: Arc<Task>, index: usize) -> impl Future<Output = ()> + Send;
+
+    /// How long a container may take to stop when its definition does not say.
+    fn stop_timeout(&self) -> Duration {
+        STOP_TIMEOUT
+    }
 
     /// Runs a health check inside a container.
     fn check(&self, runtime_id: &str, check: &Check) -> impl Future<Output = Outcome> + Send;

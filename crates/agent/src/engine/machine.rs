@@ -9,6 +9,7 @@ use std::collections::BTreeSet;
 use domain::Timestamp;
 
 use super::dependency::{self, Readiness};
+use super::driver::Started;
 use super::health::{Check, Outcome};
 use super::record::{ContainerStatus, Desired, TaskRecord, docker_config};
 use super::restart;
@@ -247,13 +248,14 @@ pub fn pulled(record: &mut TaskRecord, index: usize, outcome: Result<Pulled, Fai
 }
 
 /// A container's own process was executed, or cannot be.
-pub fn started(record: &mut TaskRecord, index: usize, outcome: Result<Timestamp, Failure>, now: Timestamp) {
+pub fn started(record: &mut TaskRecord, index: usize, outcome: Result<Started, Failure>, now: Timestamp) {
     match outcome {
-        Ok(at) => {
+        Ok(Started { at, network }) => {
             if let Some(container) = record.containers.get_mut(index) {
                 container.status = ContainerStatus::Running;
                 container.created_at.get_or_insert(at);
                 container.started_at = Some(at);
+                container.network = network;
                 container.finished_at = None;
                 if let Some(health) = &mut container.health {
                     health.reset(now);

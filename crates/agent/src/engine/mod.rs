@@ -67,7 +67,8 @@ impl<D: Driver> Engine<D> {
     }
 
     /// Takes one task of a payload: starts it if it is new, stops it if that is wanted. Safe to repeat.
-    pub fn accept(&self, task: Task) -> Accepted {
+    pub fn accept(&self, mut task: Task) -> Accepted {
+        dependency::with_links(&mut task);
         let mut tasks = self.tasks();
         tasks.retain(|_, handle| !handle.sender.is_closed());
         let stop = task.desired_status == "STOPPED";

@@ -1,6 +1,7 @@
 //! What the agent remembers of a task: enough to find it again after `kill -9`, and nothing secret.
 
 use std::collections::VecDeque;
+use std::net::Ipv4Addr;
 
 use domain::Timestamp;
 use domain::agent_protocol::docker::{Config, HostConfig};
@@ -116,8 +117,36 @@ pub struct ContainerRecord {
     pub restart_count: i64,
     /// Its health check's result, if it has one.
     pub health: Option<Health>,
+    /// What it was given of the instance's network, once it was started.
+    #[serde(default)]
+    pub network: ContainerNetwork,
     /// What the last state change said of it.
     pub told: Option<ToldContainer>,
+}
+
+/// What a container has of the instance's network; nothing in awsvpc mode, where the task has an interface.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct ContainerNetwork {
+    /// Its address on the instance's bridge.
+    pub address: Option<Ipv4Addr>,
+    /// Its published ports.
+    pub bindings: Vec<NetworkBinding>,
+}
+
+/// A published port.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct NetworkBinding {
+    /// Address of the instance, `0.0.0.0` for each of them.
+    #[serde(rename = "bindIP")]
+    pub bind_ip: String,
+    /// In the container.
+    pub container_port: u16,
+    /// On the instance.
+    pub host_port: u16,
+    /// `tcp` or `udp`.
+    pub protocol: String,
 }
 
 /// What a state change said of a container.
@@ -170,6 +199,9 @@ pub struct ContainerChange {
     /// Why it ended or never started.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
+    /// Its published ports.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub network_bindings: Vec<NetworkBinding>,
 }
 
 impl TaskRecord {
@@ -264,6 +296,7 @@ impl ContainerRecord {
             started_at: None,
             finished_at: None,
             restart_count: 0,
+            network: ContainerNetwork::default(),
             health: (container.health_check_type.as_deref() == Some("docker")).then(Health::default),
             told: None,
         }
@@ -273,6 +306,11 @@ impl ContainerRecord {
 /// The last part of a task's ARN.
 pub fn task_id(arn: &str) -> &str {
     arn.rsplit('/').next().unwrap_or(arn)
+}
+
+/// The region of an ARN.
+pub fn region(arn: &str) -> &str {
+    arn.split(':').nth(3).unwrap_or_default()
 }
 
 /// Docker's `Config` of a container; the payload was checked when it was received.

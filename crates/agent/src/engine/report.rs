@@ -70,6 +70,7 @@ fn change(container: &ContainerRecord) -> ContainerChange {
         image_digest: container.image_digest.clone(),
         exit_code: container.exit_code,
         reason: container.reason.clone().map(bounded),
+        network_bindings: container.network.bindings.clone(),
     }
 }
 

@@ -6,12 +6,11 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use domain::Timestamp;
 use domain::agent_protocol::payload::Task;
 use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
 use tokio::task::AbortHandle;
 
-use super::driver::{Driver, Found, StartOrder};
+use super::driver::{Driver, Found, StartOrder, Started};
 use super::health::{Check, Outcome};
 use super::machine::{self, Action, Ended, Failure, InFlight, Pulled};
 use super::record::{ContainerStatus, Desired, TaskRecord, TaskStatus, docker_config};
@@ -21,8 +20,6 @@ use super::report;
 const BATCH: Duration = Duration::from_millis(1_000);
 /// How long a STOPPED waits for the last log lines to be delivered.
 const LAST_LINES: Duration = Duration::from_secs(3);
-/// SIGTERM to SIGKILL when the definition does not say.
-const STOP_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// The newest record of a task, for everybody who reads it.
 pub type View = Arc<Mutex<Arc<TaskRecord>>>;
@@ -44,7 +41,7 @@ pub enum Event {
     /// See [`Driver::pull`].
     Pulled(usize, Result<Pulled, Failure>),
     /// See [`Driver::start`].
-    Started(usize, Result<Timestamp, Failure>),
+    Started(usize, Result<Started, Failure>),
     /// See [`Driver::wait`]; with the runtime's id, because a restart in place gives another.
     Ended(usize, String, Ended),
     /// See [`Driver::stop`].
@@ -145,15 +142,16 @@ impl<D: Driver> Actor<D> {
                 continue;
             };
             match self.driver.find(self.task.clone(), index, &id).await {
-                Found::Running(at) => {
+                Found::Running(started) => {
                     if status != ContainerStatus::Running {
-                        machine::started(&mut self.record, index, Ok(at), self.driver.now());
+                        machine::started(&mut self.record, index, Ok(started), self.driver.now());
                     }
                     self.watch(index, id);
                 }
                 Found::Ended(started_at, ended) => {
                     if let (true, Some(at)) = (status != ContainerStatus::Running, started_at) {
-                        machine::started(&mut self.record, index, Ok(at), self.driver.now());
+                        let started = Started { at, network: Default::default() };
+                        machine::started(&mut self.record, index, Ok(started), self.driver.now());
                     }
                     self.take(Event::Ended(index, id, ended));
                 }
@@ -230,7 +228,7 @@ impl<D: Driver> Actor<D> {
                 let Some((container, definition)) = self.record.pair(index) else { return };
                 let (id, signal) = (container.runtime_id.clone().unwrap_or_default(), container.stop_signal.clone());
                 let grace = definition.stop_timeout.and_then(|seconds| u64::try_from(seconds).ok());
-                let grace = grace.map_or(STOP_TIMEOUT, Duration::from_secs);
+                let grace = grace.map_or(self.driver.stop_timeout(), Duration::from_secs);
                 tokio::spawn(async move {
                     driver.stop(&id, signal.as_deref(), grace).await;
                     // Its end arrives by itself; this is for one that could not be killed.
@@ -313,18 +311,23 @@ impl<D: Driver> Actor<D> {
             check.abort();
         }
         self.busy.stop.remove(&index);
-        machine::ended(&mut self.record, index, ended);
-        self.unsettle(Some(id));
+        let again = machine::ended(&mut self.record, index, ended);
+        self.unsettle(Some((index, id, again)));
     }
 
     /// Lets changes wait a little: for the last lines of a container that ended, and for other containers' changes.
-    fn unsettle(&mut self, ended: Option<String>) {
+    /// `ended` is its place, its id, and whether it is started again.
+    fn unsettle(&mut self, ended: Option<(usize, String, bool)>) {
         self.change += 1;
         self.settled = false;
         let (driver, sender, change) = (self.driver.clone(), self.sender.clone(), self.change);
         let last = ended.is_some() && self.record.all_stopped();
+        let task = self.task.clone();
         tokio::spawn(async move {
-            if let Some(id) = &ended {
+            if let Some((index, id, again)) = &ended {
+                if !again {
+                    driver.release(task, *index).await;
+                }
                 let _ = tokio::time::timeout(LAST_LINES, driver.drained(id)).await;
             }
             if !last {

@@ -12,6 +12,10 @@ use super::machine::{self, Action, Ended, Failure, InFlight, Pulled};
 use super::record::{ContainerStatus, Desired, TaskRecord, TaskStatus};
 use super::{dependency, report};
 
+fn started_at(now: i64) -> super::driver::Started {
+    super::driver::Started { at: Timestamp(now), network: Default::default() }
+}
+
 fn container(name: &str, essential: bool, depends_on: &[(&str, &str)]) -> Container {
     let depends_on = depends_on
         .iter()
@@ -57,7 +61,7 @@ fn next(record: &mut TaskRecord, now: i64) -> Vec<Action> {
 }
 
 fn start(record: &mut TaskRecord, index: usize, now: i64) {
-    machine::started(record, index, Ok(Timestamp(now)), Timestamp(now));
+    machine::started(record, index, Ok(started_at(now)), Timestamp(now));
 }
 
 fn exit(record: &mut TaskRecord, index: usize, code: i32, now: i64) -> bool {
@@ -331,7 +335,7 @@ fn turn(record: &mut TaskRecord, busy: &mut InFlight, pick: u8, fate: u8, now: i
         }
         2 => {
             busy.start.remove(&index);
-            let outcome = if fails { Err(Failure("no".into())) } else { Ok(Timestamp(now)) };
+            let outcome = if fails { Err(Failure("no".into())) } else { Ok(started_at(now)) };
             machine::started(record, index, outcome, Timestamp(now));
         }
         3 => {

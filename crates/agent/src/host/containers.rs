@@ -11,9 +11,10 @@ use runtime::{Container, ExecSpec, Exit, PullRequest, State};
 use tokio::sync::watch;
 
 use super::{Host, lock, reasons, spec};
-use crate::engine::driver::{Found, StartOrder};
+use crate::engine::driver::{Found, StartOrder, Started};
 use crate::engine::health::{Check, Outcome};
 use crate::engine::machine::{Ended, Failure};
+use crate::network::Joined;
 
 /// What a health check prints is kept up to this.
 const CHECK_OUTPUT: usize = 4096;
@@ -21,11 +22,29 @@ const CHECK_OUTPUT: usize = 4096;
 const KILL_PATIENCE: Duration = Duration::from_secs(10);
 
 impl Host {
-    pub(super) async fn start_container(&self, order: StartOrder) -> Result<Timestamp, Failure> {
+    pub(super) async fn start_container(&self, order: StartOrder) -> Result<Started, Failure> {
         let image = self.image(&order.task, order.index).await?;
-        let spec = spec::build(&self.settings, &order, &image)?;
+        let joined = self.join(&order.task, order.index).await?;
+        let started = self.start_joined(&order, &image, &joined).await;
+        match started {
+            Ok(at) => Ok(Started { at, network: joined.network }),
+            Err(failure) => {
+                self.leave(&order.task, order.index).await;
+                Err(failure)
+            }
+        }
+    }
+
+    async fn start_joined(
+        &self,
+        order: &StartOrder,
+        image: &runtime::Image,
+        joined: &Joined,
+    ) -> Result<Timestamp, Failure> {
+        let spec = spec::build(&self.settings, order, image, joined)?;
         let id = order.runtime_id.as_str();
-        let (container, endpoint) = tokio::join!(self.runtime.create(id, spec), self.open_endpoint(&order.task));
+        let endpoint = self.endpoint_for(&order.task, joined);
+        let (container, endpoint) = tokio::join!(self.runtime.create(id, spec), endpoint);
         let container = container.map_err(|error| reasons::start(&error))?;
         self.follow(&order.task, order.index, &container);
         let started = match endpoint {
@@ -71,7 +90,7 @@ impl Host {
             }
             State::Running { started_at } => {
                 self.follow(&task, index, &container);
-                Found::Running(timestamp(started_at))
+                Found::Running(Started { at: timestamp(started_at), network: self.network_of(&task, index) })
             }
             State::Exited(exit) => {
                 self.follow(&task, index, &container);

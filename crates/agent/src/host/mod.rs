@@ -1,9 +1,10 @@
 //! The engine's [`Driver`] on a real Linux host: the runtime's containers, the images, the control plane's API.
 //!
-//! What is particular to Fargate (where a task's network is, what the instance advertises) is in [`crate::fargate`].
+//! What is particular to a kind of instance is in [`crate::instance`], to a network mode in [`crate::network`].
 
 mod collect;
 mod containers;
+pub mod network;
 mod provision;
 mod pull;
 mod reasons;
@@ -20,12 +21,15 @@ use runtime::{Container, ImageStore, Runtime};
 use tokio::sync::{Notify, OnceCell, watch};
 
 use crate::engine::Engine;
-use crate::engine::driver::{Driver, Found, StartOrder};
+use crate::engine::driver::{Driver, Found, StartOrder, Started};
 use crate::engine::health::{Check, Outcome};
 use crate::engine::machine::{Ended, Failure, Pulled};
 use crate::engine::record::{Desired, StateChange, TaskRecord, task_id};
 use crate::identity::Identity;
+use crate::instance::Kind;
 use crate::metadata::Endpoint;
+use crate::metadata::stats::Readings;
+use crate::network::bridge::Bridge;
 use crate::roles::Roles;
 use crate::session::Backoff;
 use crate::session::tcs::Usage;
@@ -34,18 +38,24 @@ use crate::state;
 /// What the host part of the agent is told once.
 #[derive(Debug, Clone)]
 pub struct Settings {
+    /// What the agent runs as.
+    pub kind: Kind,
     /// Six hexadecimal digits that mark this platform's kernel objects.
     pub platform: String,
     /// The agent's directory.
     pub directory: PathBuf,
     /// `AWS_ENDPOINT_URL` inside tasks.
     pub task_endpoint: String,
+    /// Certificates (PEM) to trust beside the machine's own.
+    pub authorities: Option<String>,
     /// Registries that are pulled from elsewhere: name → URL.
     pub mirrors: Vec<(String, String)>,
     /// The instance's availability zone.
     pub availability_zone: String,
     /// Most bytes of images that no task uses.
     pub image_cache: u64,
+    /// SIGTERM to SIGKILL where a definition does not say.
+    pub stop_timeout: Duration,
 }
 
 impl Settings {
@@ -84,7 +94,14 @@ pub struct Host {
     images: Arc<ImageStore>,
     pulled: Mutex<HashMap<(String, usize), Arc<runtime::Image>>>,
     collector: Notify,
-    endpoints: Mutex<HashMap<String, Arc<OnceCell<Endpoint>>>>,
+    /// This instance's own networks; a Fargate host has none.
+    bridge: Option<Arc<Bridge>>,
+    /// Metadata endpoints by the network namespace they are in.
+    endpoints: Mutex<HashMap<PathBuf, Arc<OnceCell<Endpoint>>>>,
+    /// The one in the machine's own network.
+    own_endpoint: OnceCell<Endpoint>,
+    readings: Mutex<HashMap<String, Arc<Readings>>>,
+    this: Weak<Host>,
     drains: Mutex<HashMap<String, watch::Receiver<bool>>>,
     engine: OnceLock<Weak<Engine<Host>>>,
     ids: Mutex<IdSource>,
@@ -103,8 +120,9 @@ impl Host {
         roles: Arc<Roles>,
         runtime: Arc<Runtime>,
         images: Arc<ImageStore>,
+        bridge: Option<Arc<Bridge>>,
     ) -> Arc<Host> {
-        Arc::new(Host {
+        Arc::new_cyclic(|this| Host {
             settings,
             identity,
             roles,
@@ -112,7 +130,11 @@ impl Host {
             images,
             pulled: Mutex::default(),
             collector: Notify::new(),
+            bridge,
             endpoints: Mutex::default(),
+            own_endpoint: OnceCell::new(),
+            readings: Mutex::default(),
+            this: this.clone(),
             drains: Mutex::default(),
             engine: OnceLock::new(),
             ids: Mutex::new(IdSource::from_system()),
@@ -183,7 +205,7 @@ impl Driver for Host {
         self.pull_image(task, index, resolved).await
     }
 
-    async fn start(&self, order: StartOrder) -> Result<Timestamp, Failure> {
+    async fn start(&self, order: StartOrder) -> Result<Started, Failure> {
         self.start_container(order).await
     }
 
@@ -200,6 +222,14 @@ impl Driver for Host {
 
     async fn stop(&self, runtime_id: &str, signal: Option<&str>, grace: Duration) {
         self.stop_container(runtime_id, signal, grace).await;
+    }
+
+    async fn release(&self, task: Arc<Task>, index: usize) {
+        self.leave(&task, index).await;
+    }
+
+    fn stop_timeout(&self) -> Duration {
+        self.settings.stop_timeout
     }
 
     async fn check(&self, runtime_id: &str, check: &Check) -> Outcome {

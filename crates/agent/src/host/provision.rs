@@ -1,5 +1,4 @@
-//! A task's surroundings: its network namespace (made by the network host), cgroup, ephemeral storage, log streams
-//! and metadata endpoint; and their removal.
+//! A task's surroundings: its network, cgroup, storage, log streams and metadata endpoint; and their removal.
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
@@ -7,18 +6,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use domain::agent_protocol::payload::{Container, EPHEMERAL_STORAGE, Task};
-use domain::ecs::status::reason;
 use runtime::{EphemeralVolume, Group, Limits};
-use tokio::time::Instant;
 
 use super::{Host, Settings, lock, reasons};
 use crate::engine::machine::Failure;
 use crate::engine::record::{TaskRecord, task_id};
 use crate::logs::{LogDriver, Sink, Source};
-use crate::{fargate, metadata};
+use crate::network::awsvpc;
 
-/// How long a task's network may take.
-const NETWORK_PATIENCE: Duration = Duration::from_secs(120);
 /// How long the last lines of an ended task may take before it is removed.
 const LINES_PATIENCE: Duration = Duration::from_secs(600);
 /// What Fargate gives each task, in GiB.
@@ -45,10 +40,7 @@ impl Host {
             // After a restart of the agent the streams are there already.
             if again { Ok(()) } else { self.open_streams(&task).await }
         };
-        let network = async {
-            // The endpoint of a task that is new opens while its containers are made.
-            if again { self.open_endpoint(&task).await } else { self.wait_for_network(&task).await.map(drop) }
-        };
+        let network = self.prepare_network(&task, again);
         let (storage, streams, network) = tokio::join!(storage, streams, network);
         group.and(streams).and(network).and(storage)
     }
@@ -92,42 +84,6 @@ impl Host {
         driver.sink(&Source { client, roles, task, container: &container.name, runtime_id })
     }
 
-    /// Opens the task's metadata endpoint, unless it is open: no container may start without it.
-    pub(super) async fn open_endpoint(&self, task: &Task) -> Result<(), Failure> {
-        let netns = self.wait_for_network(task).await?;
-        let Some(engine) = self.engine.get().cloned() else { return Ok(()) };
-        let context = metadata::Context {
-            tags: {
-                let (identity, arn) = (self.identity.clone(), task.arn.clone());
-                Arc::new(move || {
-                    let (identity, arn) = (identity.clone(), arn.clone());
-                    let tags: metadata::Tags = Box::pin(async move { identity.tags_of(&arn).await });
-                    tags
-                })
-            },
-            netns: netns.clone(),
-            readings: Arc::default(),
-            task_arn: task.arn.clone(),
-            availability_zone: task.zone.clone().unwrap_or_else(|| self.settings.availability_zone.clone()),
-            roles: self.roles.clone(),
-            view: {
-                let (engine, arn) = (engine, task.arn.clone());
-                Arc::new(move || engine.upgrade()?.view(&arn))
-            },
-            stats: {
-                let runtime = self.runtime.clone();
-                Arc::new(move |id: &str| runtime.get(id)?.stats().ok())
-            },
-            storage: {
-                let (image, mount) = volume_paths(&self.settings, task_id(&task.arn));
-                Arc::new(move || EphemeralVolume::adopt(&image, &mount)?.usage().ok())
-            },
-        };
-        let endpoint = lock(&self.endpoints).entry(task.arn.clone()).or_default().clone();
-        let opened = endpoint.get_or_try_init(|| metadata::Endpoint::open(netns, context)).await;
-        opened.map(drop).map_err(|error| reasons::resource("failed to open the task metadata endpoint", &error))
-    }
-
     /// Makes the volume of a next task ready, so that it does not wait for one. Not awaited: nothing depends on it.
     pub(super) fn make_spare_volume(&self) {
         let directory = self.settings.volumes();
@@ -136,26 +92,6 @@ impl Host {
                 tracing::info!(%error, "no spare ephemeral storage was made");
             }
         });
-    }
-
-    /// The task's network namespace, once it is complete.
-    pub(super) async fn wait_for_network(&self, task: &Task) -> Result<PathBuf, Failure> {
-        let Some(netns) = fargate::netns(&self.settings.platform, task) else {
-            return Err(reasons::resource("failed to configure ENI", &"the task has no network interface"));
-        };
-        let deadline = Instant::now() + NETWORK_PATIENCE;
-        let mut looks = 0u32;
-        while !fargate::is_netns(&netns) {
-            looks += 1;
-            if Instant::now() > deadline {
-                return Err(Failure(reason::NETWORK_TIMEOUT.to_owned()));
-            }
-            if looks.is_multiple_of(20) && !self.is_wanted(&task.arn) {
-                return Err(Failure("the task was stopped".to_owned()));
-            }
-            tokio::time::sleep(Duration::from_millis(if looks < 200 { 5 } else { 50 })).await;
-        }
-        Ok(netns)
     }
 
     pub(super) async fn remove_task(&self, record: Arc<TaskRecord>) {
@@ -170,7 +106,10 @@ impl Host {
         if tokio::time::timeout(LINES_PATIENCE, lines).await.is_err() {
             tracing::warn!(task = record.id(), "the last lines of a task could not be delivered and are lost");
         }
-        lock(&self.endpoints).remove(arn);
+        if let Some(netns) = awsvpc::netns(&self.settings.platform, &record.task) {
+            lock(&self.endpoints).remove(&netns);
+        }
+        lock(&self.readings).remove(arn);
         for id in &ids {
             lock(&self.drains).remove(id);
             let Some(container) = self.container(id) else { continue };
@@ -179,6 +118,7 @@ impl Host {
             }
         }
         for index in 0..record.containers.len() {
+            self.leave(&record.task, index).await;
             lock(&self.pulled).remove(&(arn.clone(), index));
         }
         self.collector.notify_one();

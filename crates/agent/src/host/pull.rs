@@ -6,12 +6,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use domain::agent_protocol::payload::{EcrAuthData, Task};
-use runtime::{Endpoint, ImageError, PullNetwork, PullProgress, PullRequest, Reference, RegistryAuth};
+use runtime::{Endpoint, EndpointTls, ImageError, PullNetwork, PullProgress, PullRequest, Reference, RegistryAuth};
+use wire::sigv4::Keys;
 
 use super::{Host, lock, reasons};
-use crate::aws::patiently;
+use crate::aws::{patiently, role_keys};
 use crate::engine::machine::{Failure, Pulled};
-use crate::fargate;
+use crate::instance::Kind;
+use crate::network::{Mode, awsvpc};
 
 /// How often a registry that does not answer is asked.
 const ATTEMPTS: u32 = 5;
@@ -42,9 +44,9 @@ impl Host {
             self.own_registry(&task, data, &mut request).await?;
         } else if let Some((_, url)) = self.settings.mirrors.iter().find(|(name, _)| name == &reference.registry) {
             request.endpoints =
-                vec![Endpoint { registry: reference.registry.clone(), url: url.clone(), connect: None }];
+                vec![Endpoint { registry: reference.registry.clone(), url: url.clone(), connect: None, tls: None }];
         } else {
-            request.network = Some(self.task_network(&task).await?);
+            request.network = self.task_network(&task).await?;
         }
         let resolved = Arc::new(resolved);
         let mut attempts = 0;
@@ -80,32 +82,60 @@ impl Host {
         Ok(pulled)
     }
 
-    /// The platform's registry: logged in as the execution role, always reachable, so asked from the host itself.
+    /// The platform's registry: logged in as the execution role, or as an instance of the user's where the task has
+    /// none; always reachable, so asked from the host itself.
     async fn own_registry(&self, task: &Task, data: &EcrAuthData, request: &mut PullRequest) -> Result<(), Failure> {
-        let role = self.roles.execution_in_time(&task.arn).await.ok_or_else(reasons::no_execution_role)?;
+        let keys = if self.settings.kind == Kind::External && !data.use_execution_role {
+            let keys = self.identity.credentials.keys("ecr").map_err(|_| reasons::no_execution_role())?;
+            Keys { region: data.region.clone(), ..keys }
+        } else {
+            let role = self.roles.execution_in_time(&task.arn).await.ok_or_else(reasons::no_execution_role)?;
+            role_keys(&role, "ecr", &data.region)
+        };
         let client = &self.identity.client;
-        let (username, password) = patiently(|| client.registry_login(&data.registry_id, &data.region, &role))
+        let (username, password) = patiently(|| client.registry_login(&data.registry_id, &keys))
             .await
             .map_err(|error| reasons::registry_login(&error))?;
         request.auth = RegistryAuth::Basic { username, password };
-        let authority = &client.endpoint().authority;
+        let endpoint = client.endpoint();
+        let authority = &endpoint.authority;
         let port = authority.rsplit(':').next().unwrap_or("80");
         // A registry is told apart by its name, and which names there are only the platform knows.
-        let url = format!("http://{}.dkr.ecr.{}.localhost:{port}", data.registry_id, data.region);
-        let connect: SocketAddr = authority
-            .parse()
-            .unwrap_or_else(|_| SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port.parse().unwrap_or(80)));
+        let url = format!("{}://{}.dkr.ecr.{}.localhost:{port}", endpoint.scheme(), data.registry_id, data.region);
+        let connect = resolve(authority, port).await;
         let registry = request.reference.registry.clone();
-        request.endpoints = vec![Endpoint { registry, url, connect: Some(connect) }];
+        request.endpoints = vec![Endpoint { registry, url, connect: Some(connect), tls: self.platform_tls() }];
         Ok(())
     }
 
-    /// The task's own network: what it cannot reach, its images cannot come from.
-    async fn task_network(&self, task: &Task) -> Result<PullNetwork, Failure> {
-        let netns = self.wait_for_network(task).await?;
-        let resolvers = fargate::resolvers(task).iter().filter_map(|text| text.parse().ok()).collect();
-        Ok(PullNetwork { netns, resolvers, hosts: Vec::new() })
+    /// The platform's certificate is for where it is, not for the names of its registries.
+    fn platform_tls(&self) -> Option<EndpointTls> {
+        let endpoint = self.identity.client.endpoint();
+        let server_name = endpoint.authority.rsplit_once(':').map_or(endpoint.authority.as_str(), |(name, _)| name);
+        let authorities = self.settings.authorities.clone().filter(|_| endpoint.secure)?;
+        Some(EndpointTls { server_name: server_name.to_owned(), authorities })
     }
+
+    /// The task's own network, if it has one: what it cannot reach, its images cannot come from. Else the machine's.
+    async fn task_network(&self, task: &Task) -> Result<Option<PullNetwork>, Failure> {
+        if self.mode(task)? != Mode::Awsvpc {
+            return Ok(None);
+        }
+        let netns = self.wait_for_network(task).await?;
+        let resolvers = awsvpc::resolvers(task).iter().filter_map(|text| text.parse().ok()).collect();
+        Ok(Some(PullNetwork { netns, resolvers, hosts: Vec::new() }))
+    }
+}
+
+/// Where the platform is, which may be another machine known by its name.
+async fn resolve(authority: &str, port: &str) -> SocketAddr {
+    let port = port.parse().unwrap_or(80);
+    if let Ok(address) = authority.parse() {
+        return address;
+    }
+    let host = authority.rsplit_once(':').map_or(authority, |(host, _)| host);
+    let found = tokio::net::lookup_host((host, port)).await.ok().and_then(|mut found| found.next());
+    found.unwrap_or_else(|| SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port))
 }
 
 fn is_temporary(error: &ImageError) -> bool {

@@ -93,6 +93,13 @@ pub fn no_execution_role() -> Failure {
     )
 }
 
+/// A container's network could not be made: a port that is taken, above all. In Docker's words.
+pub fn network(name: &str, task: &str, error: &dyn std::fmt::Display) -> Failure {
+    Failure(format!(
+        "CannotStartContainerError: Error response from daemon: failed to set up container networking: driver failed programming external connectivity on endpoint {name} ({task}): {error}"
+    ))
+}
+
 /// Something of the task's surroundings could not be made.
 pub fn resource(what: &str, error: &dyn std::fmt::Display) -> Failure {
     Failure(format!("ResourceInitializationError: {what}: {error}"))

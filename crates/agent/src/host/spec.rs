@@ -9,10 +9,10 @@ use super::Settings;
 use super::provision::volume_paths;
 use crate::engine::driver::StartOrder;
 use crate::engine::machine::Failure;
-use crate::engine::record::{docker_config, docker_host_config, task_id};
+use crate::engine::record::{docker_config, docker_host_config, region, task_id};
 use crate::engine::validate;
-use crate::fargate;
 use crate::logs::LogDriver;
+use crate::network::{Joined, Names};
 
 /// What Fargate sets for open files when the definition does not.
 const NOFILE: u64 = 65_535;
@@ -20,7 +20,12 @@ const NOFILE: u64 = 65_535;
 const TMPFS: u64 = 64 << 20;
 
 /// What the runtime is asked to run.
-pub fn build(settings: &Settings, order: &StartOrder, image: &Image) -> Result<ContainerSpec, Failure> {
+pub fn build(
+    settings: &Settings,
+    order: &StartOrder,
+    image: &Image,
+    joined: &Joined,
+) -> Result<ContainerSpec, Failure> {
     let task = order.task.as_ref();
     let Some(container) = task.containers.get(order.index) else {
         return Err(Failure("CannotCreateContainerError: no such container".to_owned()));
@@ -49,12 +54,12 @@ pub fn build(settings: &Settings, order: &StartOrder, image: &Image) -> Result<C
     spec.read_only_root = host.readonly_rootfs;
     spec.tmpfs = host.tmpfs.iter().map(|(target, options)| tmpfs(target, options)).collect();
     spec.shm_size_bytes = shared_memory(&parameters, &host);
-    spec.files = files(task, &host);
+    spec.files = files(&joined.names, &config.hostname);
     spec.ulimits = ulimits(&host);
     spec.sysctls = host.sysctls.clone();
     spec.init = host.init.or(parameters.init_process_enabled).unwrap_or(false);
-    spec.hostname = or(&config.hostname, &fargate::hostname(task));
-    spec.network_namespace = fargate::netns(&settings.platform, task);
+    spec.hostname = or(&config.hostname, &joined.names.hostname);
+    spec.network_namespace = Some(joined.namespace.clone());
     spec.limits = limits(container, &host);
     spec.cgroup_parent = settings.task_cgroup(task_id(&task.arn));
     // The driver was checked when the task was received.
@@ -86,8 +91,8 @@ fn environment(settings: &Settings, task: &Task, container: &Container, image: &
         let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
         set(name, value.to_owned());
     }
-    let region = fargate::region(&task.arn);
-    set("AWS_EXECUTION_ENV", fargate::EXECUTION_ENVIRONMENT.to_owned());
+    let region = region(&task.arn);
+    set("AWS_EXECUTION_ENV", settings.kind.execution_environment().to_owned());
     set("AWS_REGION", region.to_owned());
     set("AWS_DEFAULT_REGION", region.to_owned());
     set("AWS_ENDPOINT_URL", settings.task_endpoint.clone());
@@ -162,28 +167,14 @@ fn limits(container: &Container, host: &HostConfig) -> Limits {
 }
 
 /// The files by which a container knows names: hosts, resolver, its own name.
-fn files(task: &Task, host: &HostConfig) -> Vec<File> {
-    let file = |target: &str, content: String| File { target: target.to_owned(), content, mode: 0o644 };
-    let hostname = fargate::hostname(task);
-    let mut hosts = String::from("127.0.0.1 localhost\n");
-    if let Some(address) = fargate::address(task) {
-        hosts.push_str(&format!("{address} {hostname}\n"));
-    }
-    for extra in &host.extra_hosts {
-        if let Some((name, address)) = extra.split_once(':') {
-            hosts.push_str(&format!("{address} {name}\n"));
-        }
-    }
-    let resolvers = if host.dns.is_empty() { fargate::resolvers(task) } else { host.dns.clone() };
-    let search = if host.dns_search.is_empty() { fargate::search_domains(task) } else { host.dns_search.clone() };
-    let mut resolv = String::new();
-    if !search.is_empty() {
-        resolv.push_str(&format!("search {}\n", search.join(" ")));
-    }
-    for resolver in resolvers {
-        resolv.push_str(&format!("nameserver {resolver}\n"));
-    }
-    vec![file("/etc/hosts", hosts), file("/etc/resolv.conf", resolv), file("/etc/hostname", format!("{hostname}\n"))]
+fn files(names: &Names, hostname: &str) -> Vec<File> {
+    let file =
+        |target: &str, content: &str| File { target: target.to_owned(), content: content.to_owned(), mode: 0o644 };
+    vec![
+        file("/etc/hosts", &names.hosts),
+        file("/etc/resolv.conf", &names.resolvers),
+        file("/etc/hostname", &format!("{}\n", or(hostname, &names.hostname))),
+    ]
 }
 
 #[cfg(test)]
@@ -192,6 +183,8 @@ mod tests {
     use runtime::{ImageConfig, Pin};
 
     use super::*;
+    use crate::instance::Kind;
+    use crate::network::awsvpc;
 
     fn image() -> Image {
         let digest = format!("sha256:{}", "0".repeat(64)).parse().expect("a digest");
@@ -216,9 +209,12 @@ mod tests {
 
     fn settings() -> Settings {
         Settings {
+            kind: Kind::Fargate,
+            stop_timeout: std::time::Duration::from_secs(30),
             platform: "a1b2c3".into(),
             directory: "/data".into(),
             task_endpoint: "http://169.254.169.252:4580".into(),
+            authorities: None,
             mirrors: Vec::new(),
             availability_zone: "us-east-1a".into(),
             image_cache: 0,
@@ -245,6 +241,12 @@ mod tests {
         StartOrder { task: task.into(), index: 0, runtime_id: "0a-1".into(), volume: Some("0a".into()) }
     }
 
+    fn build_joined(order: StartOrder, image: &Image) -> Result<ContainerSpec, Failure> {
+        let names = awsvpc::names(&order.task, &HostConfig::default());
+        let namespace = awsvpc::netns("a1b2c3", &order.task).expect("an interface");
+        build(&settings(), &order, image, &Joined { namespace, names, ..Joined::default() })
+    }
+
     #[track_caller]
     fn check_arguments(entry: Option<&[&str]>, command: Option<&[&str]>, expect: &[&str]) {
         let own = |list: &[&str]| list.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>();
@@ -265,7 +267,7 @@ mod tests {
     fn the_environment_is_image_then_agent_then_definition() {
         let mut container = Container { name: "web".into(), ..Container::default() };
         container.environment.insert("AWS_ENDPOINT_URL".into(), "http://mine".into());
-        let spec = build(&settings(), &order(container), &image()).expect("a spec");
+        let spec = build_joined(order(container), &image()).expect("a spec");
         for expected in [
             "PATH=/bin",
             "A=image",
@@ -284,7 +286,7 @@ mod tests {
     #[test]
     fn a_container_knows_its_name_and_resolver() {
         let container = Container { name: "web".into(), ..Container::default() };
-        let spec = build(&settings(), &order(container), &image()).expect("a spec");
+        let spec = build_joined(order(container), &image()).expect("a spec");
         let content =
             |target: &str| spec.files.iter().find(|file| file.target == target).map(|file| file.content.clone());
         assert_eq!(content("/etc/hosts").as_deref(), Some("127.0.0.1 localhost\n10.0.0.9 ip-10-0-0-9.ec2.internal\n"));
@@ -305,7 +307,7 @@ mod tests {
         let mut bare = image();
         bare.config.entrypoint.clear();
         bare.config.command.clear();
-        let failure = build(&settings(), &order(Container::default()), &bare).expect_err("refused");
+        let failure = build_joined(order(Container::default()), &bare).expect_err("refused");
         assert_eq!(failure.0, "CannotCreateContainerError: No command specified");
     }
 }

@@ -1,4 +1,5 @@
-//! The metadata documents of a task and its containers, versions 2 to 4, with the members Fargate gives them.
+//! The metadata documents of a task and its containers, versions 2 to 4, with the members that Fargate, or Amazon's
+//! agent on other instances, gives them.
 
 use domain::Timestamp;
 use domain::agent_protocol::payload::{Container, Task};
@@ -9,10 +10,12 @@ use crate::engine::health::HealthStatus;
 use crate::engine::record::{
     ContainerRecord, ContainerStatus, Desired, TaskRecord, TaskStatus, docker_config, docker_host_config,
 };
+use crate::instance::Kind;
 use crate::logs::LogDriver;
+use crate::network::Mode;
 
 /// RFC 3339 with nanoseconds, UTC.
-fn rfc3339(time: Timestamp) -> String {
+pub fn rfc3339(time: Timestamp) -> String {
     wire::Timestamp(time.millis()).to_rfc3339()
 }
 
@@ -24,7 +27,7 @@ fn desired(record: &TaskRecord) -> &'static str {
 }
 
 /// The document of one container.
-pub fn container(record: &TaskRecord, container: &ContainerRecord, version: u8) -> Value {
+pub fn container(record: &TaskRecord, container: &ContainerRecord, version: u8, kind: Kind) -> Value {
     let definition = record.task.containers.iter().find(|definition| definition.name == container.name);
     let mut out = Map::new();
     let mut set = |name: &str, value: Value| {
@@ -37,6 +40,10 @@ pub fn container(record: &TaskRecord, container: &ContainerRecord, version: u8) 
         set("Image", json!(definition.defined_image.as_ref().unwrap_or(&definition.image)));
     }
     set("ImageID", json!(container.image_digest.clone().unwrap_or_default()));
+    let ports = ports(container);
+    if !ports.is_empty() {
+        set("Ports", Value::Array(ports));
+    }
     if let Some(definition) = definition {
         set("Labels", labels(record, container, definition));
     }
@@ -85,9 +92,11 @@ pub fn container(record: &TaskRecord, container: &ContainerRecord, version: u8) 
             set("ContainerARN", json!(definition.container_arn));
         }
     }
-    set("Networks", networks(&record.task, version));
+    set("Networks", networks(&record.task, container, version));
     if version >= 4 {
-        set("Snapshotter", json!("overlayfs"));
+        if kind == Kind::Fargate {
+            set("Snapshotter", json!("overlayfs"));
+        }
         if definition.is_some_and(|definition| definition.restart_policy.as_ref().is_some_and(|policy| policy.enabled))
         {
             set("RestartCount", json!(container.restart_count));
@@ -123,7 +132,31 @@ fn cluster(task: &Task) -> &str {
     task.task_cluster_arn.as_deref().unwrap_or_default()
 }
 
-fn networks(task: &Task, version: u8) -> Value {
+/// Published ports as the metadata endpoint shows them.
+pub fn ports(container: &ContainerRecord) -> Vec<Value> {
+    let shown = |binding: &crate::engine::record::NetworkBinding| {
+        json!({
+            "ContainerPort": binding.container_port,
+            "Protocol": binding.protocol,
+            "HostPort": binding.host_port,
+            "HostIp": binding.bind_ip,
+        })
+    };
+    container.network.bindings.iter().map(shown).collect()
+}
+
+/// The networks a container is in: one of its own, or its task's interfaces.
+pub fn networks(task: &Task, container: &ContainerRecord, version: u8) -> Value {
+    match Mode::of(task) {
+        Ok(Mode::Awsvpc) | Err(_) => interfaces(task, version),
+        Ok(mode) => {
+            let address = container.network.address.map(|address| address.to_string()).unwrap_or_default();
+            json!([{ "NetworkMode": mode.as_str(), "IPv4Addresses": [address] }])
+        }
+    }
+}
+
+fn interfaces(task: &Task, version: u8) -> Value {
     let mut networks = Vec::new();
     for (index, interface) in task.elastic_network_interfaces.iter().enumerate() {
         let addresses: Vec<&str> =
@@ -198,16 +231,17 @@ pub fn task(context: &Context, record: &TaskRecord, version: u8) -> Value {
         set("LaunchType", json!(launch_type));
     }
     let containers: Vec<Value> =
-        record.containers.iter().map(|container| self::container(record, container, version)).collect();
+        record.containers.iter().map(|one| self::container(record, one, version, context.kind)).collect();
     set("Containers", Value::Array(containers));
     if version >= 4 {
         if let Some(service) = &task.service_name {
             set("ServiceName", json!(service));
         }
-        if let Some((used, total)) = (context.storage)() {
+        let fargate = context.kind == Kind::Fargate;
+        if let Some((used, total)) = fargate.then(|| (context.storage)()).flatten() {
             set("EphemeralStorageMetrics", json!({ "Utilized": used >> 20, "Reserved": total >> 20 }));
         }
-        if let Ok(accuracy) = runtime::clock_accuracy() {
+        if fargate && let Ok(accuracy) = runtime::clock_accuracy() {
             set("ClockDrift", clock_drift(accuracy, domain::Clock::system_now()));
         }
         set("FaultInjectionEnabled", json!(false));
@@ -236,6 +270,25 @@ mod tests {
         assert_eq!(told["ClockErrorBound"], 0.545);
         assert_eq!(told["ReferenceTimestamp"], "2021-09-07T16:57:44Z");
         assert_eq!(told["ClockSynchronizationStatus"], "SYNCHRONIZED");
+    }
+
+    #[test]
+    fn a_container_behind_the_bridge_shows_its_address_and_ports() {
+        let definition = Container { name: "web".into(), ..Container::default() };
+        let mut record = TaskRecord::new(Task { containers: vec![definition], ..Task::default() });
+        let binding = crate::engine::record::NetworkBinding {
+            bind_ip: "0.0.0.0".into(),
+            container_port: 80,
+            host_port: 49_153,
+            protocol: "tcp".into(),
+        };
+        record.containers[0].network.address = Some(std::net::Ipv4Addr::new(172, 17, 0, 2));
+        record.containers[0].network.bindings = vec![binding];
+        let shown = container(&record, &record.containers[0], 4, Kind::External);
+        let port = json!({ "ContainerPort": 80, "Protocol": "tcp", "HostPort": 49_153, "HostIp": "0.0.0.0" });
+        assert_eq!(shown["Ports"], json!([port]));
+        assert_eq!(shown["Networks"], json!([{ "NetworkMode": "bridge", "IPv4Addresses": ["172.17.0.2"] }]));
+        assert!(shown.get("Snapshotter").is_none());
     }
 
     #[test]

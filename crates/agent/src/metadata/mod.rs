@@ -1,10 +1,12 @@
-//! The task metadata and credentials endpoints at 169.254.170.2:80, one server per task.
+//! The task metadata and credentials endpoints at 169.254.170.2:80, one server per network namespace.
 //!
 //! As Amazon's set-up, the address is not listened on itself, so that a container may have port 80 on every address:
 //! a rule inside the task's network namespace redirects it to a high port of the loopback. The listener lives inside
-//! that namespace, so nobody but the task's own containers reaches it, and it serves that task only.
+//! that namespace, so nobody but the task's own containers reaches it, and it serves that task only. Containers in the
+//! machine's own network share one server, as all do at Amazon: there the id in the path is the secret that tells them
+//! apart.
 
-mod documents;
+pub mod documents;
 mod limiter;
 mod listener;
 mod network;
@@ -20,14 +22,23 @@ use tokio::task::AbortHandle;
 
 use crate::aws::CallError;
 use crate::engine::record::TaskRecord;
+use crate::instance::Kind;
 use crate::roles::Roles;
+
+/// The port Amazon's agent has on the loopback.
+pub const PORT: u16 = 51_679;
 
 /// Reads what a container uses, by its runtime id.
 pub type Statistics = Arc<dyn Fn(&str) -> Option<runtime::Stats> + Send + Sync>;
 
+/// Finds the network namespace of a container by its name.
+pub type Namespaces = Arc<dyn Fn(&str) -> Option<PathBuf> + Send + Sync>;
+
 /// What a task's endpoint answers from.
 #[derive(Clone)]
 pub struct Context {
+    /// What the agent runs as.
+    pub kind: Kind,
     /// The task.
     pub task_arn: String,
     /// Where it runs.
@@ -42,8 +53,8 @@ pub struct Context {
     pub storage: Arc<dyn Fn() -> Option<(u64, u64)> + Send + Sync>,
     /// Asks the control plane for the task's tags.
     pub tags: Arc<dyn Fn() -> Tags + Send + Sync>,
-    /// The task's network namespace.
-    pub netns: PathBuf,
+    /// The network namespace of a container, by its name, if it or its task has one.
+    pub netns: Namespaces,
     /// What was read of its containers before.
     pub readings: Arc<stats::Readings>,
 }
@@ -51,7 +62,19 @@ pub struct Context {
 /// Tags on their way.
 pub type Tags = Pin<Box<dyn Future<Output = Result<BTreeMap<String, String>, CallError>> + Send>>;
 
-/// A task's endpoint; closes when dropped.
+/// The context of the task that an id of a request's path belongs to.
+pub type Finder = Arc<dyn Fn(&str) -> Option<Context> + Send + Sync>;
+
+/// Who is served.
+#[derive(Clone)]
+pub enum Served {
+    /// One task, whoever asks.
+    Task(Box<Context>),
+    /// Any task, by the id in the path: nobody else knows it.
+    Any(Finder),
+}
+
+/// An endpoint; closes when dropped.
 pub struct Endpoint {
     server: AbortHandle,
 }
@@ -60,8 +83,16 @@ impl Endpoint {
     /// Opens the endpoint inside a network namespace.
     pub async fn open(netns: PathBuf, context: Context) -> std::io::Result<Endpoint> {
         let listener = listener::open(netns).await?;
-        let server = tokio::spawn(server::run(listener, context)).abort_handle();
-        Ok(Endpoint { server })
+        Ok(Endpoint::serve(listener, Served::Task(Box::new(context))))
+    }
+
+    /// Opens the endpoint of the machine's own network, for tasks in host mode.
+    pub async fn open_own(finder: Finder) -> std::io::Result<Endpoint> {
+        Ok(Endpoint::serve(listener::open_own().await?, Served::Any(finder)))
+    }
+
+    fn serve(listener: tokio::net::TcpListener, served: Served) -> Endpoint {
+        Endpoint { server: tokio::spawn(server::run(listener, served)).abort_handle() }
     }
 }
 

@@ -1,4 +1,4 @@
-//! The HTTP server of one task's endpoint.
+//! The HTTP server of an endpoint.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -17,7 +17,7 @@ use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 
 use super::limiter::{Limiter, STEADY};
-use super::{Context, documents, stats};
+use super::{Context, Served, documents, stats};
 use crate::aws::CallError;
 use crate::engine::record::{ContainerRecord, TaskRecord};
 use crate::roles::Lookup;
@@ -26,8 +26,8 @@ use crate::roles::Lookup;
 const CONNECTIONS: usize = 64;
 
 /// Serves until it is aborted.
-pub async fn run(listener: TcpListener, context: Context) {
-    let shared = Arc::new((context, Limiter::new(Instant::now())));
+pub async fn run(listener: TcpListener, served: Served) {
+    let shared = Arc::new((served, Limiter::new(Instant::now())));
     let connections = Arc::new(Semaphore::new(CONNECTIONS));
     loop {
         let Ok(permit) = connections.clone().acquire_owned().await else { return };
@@ -57,9 +57,16 @@ pub async fn run(listener: TcpListener, context: Context) {
     }
 }
 
-async fn answer(context: &Context, limiter: &Limiter, request: &Parts) -> Response<Full<Bytes>> {
+async fn answer(served: &Served, limiter: &Limiter, request: &Parts) -> Response<Full<Bytes>> {
     let (status, body) = if limiter.admit(Instant::now()) {
-        route(context, &request.method, request.uri.path(), request.uri.query().unwrap_or_default()).await
+        let (path, query) = (request.uri.path(), request.uri.query().unwrap_or_default());
+        match served {
+            Served::Task(context) => route(context, &request.method, path, query).await,
+            Served::Any(finder) => match named(path, query).and_then(|id| finder(id)) {
+                Some(context) => route(&context, &request.method, path, query).await,
+                None => of_nobody(path, query),
+            },
+        }
     } else {
         (StatusCode::TOO_MANY_REQUESTS, Value::String("You have reached maximum request limit.".to_owned()))
     };
@@ -72,6 +79,34 @@ async fn answer(context: &Context, limiter: &Limiter, request: &Parts) -> Respon
     }
     headers.insert("x-rate-limit-duration", HeaderValue::from_static("1"));
     response
+}
+
+/// The id in a path: of a container, or of credentials.
+fn named<'a>(path: &'a str, query: &'a str) -> Option<&'a str> {
+    let mut parts = path.split('/').filter(|part| !part.is_empty());
+    match (parts.next()?, parts.next()) {
+        ("v1", Some("credentials")) => query.split('&').find_map(|pair| pair.strip_prefix("id=")),
+        ("v2", Some("credentials" | "metadata")) => parts.next(),
+        ("v3" | "v4", id) => id,
+        _ => None,
+    }
+}
+
+/// The answer to somebody whose id no task has.
+fn of_nobody(path: &str, query: &str) -> (StatusCode, Value) {
+    let mut parts = path.split('/').filter(|part| !part.is_empty());
+    match (parts.next(), parts.next()) {
+        (Some(version @ ("v1" | "v2")), Some("credentials")) => {
+            let version = if version == "v1" { 1 } else { 2 };
+            match named(path, query) {
+                Some(_) => unknown_credentials(version),
+                None => no_id(version),
+            }
+        }
+        (Some("v3"), Some(id)) => unknown_container(id, 3),
+        (Some("v4"), Some(id)) => unknown_container(id, 4),
+        _ => not_found(path),
+    }
 }
 
 /// One request, freed of its connection.
@@ -148,7 +183,7 @@ fn credentials(context: &Context, id: &str, version: u8) -> (StatusCode, Value) 
             });
             (StatusCode::OK, body)
         }
-        Lookup::Unknown => refuse(StatusCode::BAD_REQUEST, "InvalidIdInRequest", version, "Credentials not found"),
+        Lookup::Unknown => unknown_credentials(version),
         Lookup::Uninitialised => refuse(
             StatusCode::SERVICE_UNAVAILABLE,
             "CredentialsUninitialized",
@@ -156,6 +191,10 @@ fn credentials(context: &Context, id: &str, version: u8) -> (StatusCode, Value) 
             "Credentials uninitialized for ID",
         ),
     }
+}
+
+fn unknown_credentials(version: u8) -> (StatusCode, Value) {
+    refuse(StatusCode::BAD_REQUEST, "InvalidIdInRequest", version, "Credentials not found")
 }
 
 fn no_id(version: u8) -> (StatusCode, Value) {
@@ -182,20 +221,22 @@ fn known(
     });
     match found {
         Some((record, container)) => then(record, container),
-        None => {
-            let text = format!(
-                "V{version} container metadata handler: unable to get container ID from request: unable to get docker ID from v{version} endpoint ID: {id}"
-            );
-            (StatusCode::NOT_FOUND, Value::String(text))
-        }
+        None => unknown_container(id, version),
     }
+}
+
+fn unknown_container(id: &str, version: u8) -> (StatusCode, Value) {
+    let text = format!(
+        "V{version} container metadata handler: unable to get container ID from request: unable to get docker ID from v{version} endpoint ID: {id}"
+    );
+    (StatusCode::NOT_FOUND, Value::String(text))
 }
 
 fn of_container(context: &Context, id: &str, what: &str, version: u8) -> (StatusCode, Value) {
     known(context, id, version, |record, container| {
         let body = match what {
             "stats" => stats::of_container(context, record, container),
-            _ => documents::container(record, container, version),
+            _ => documents::container(record, container, version, context.kind),
         };
         (StatusCode::OK, body)
     })
@@ -210,4 +251,41 @@ fn task_wide(context: &Context, what: &str, version: u8) -> (StatusCode, Value) 
         _ => documents::task(context, &record, version),
     };
     (StatusCode::OK, body)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn in_the_machines_network_the_id_of_the_path_tells_who_asks() {
+        for (path, query, id) in [
+            ("/v4/0a-1/task", "", Some("0a-1")),
+            ("/v3/0a-1", "", Some("0a-1")),
+            ("/v2/credentials/c", "", Some("c")),
+            ("/v1/credentials", "x=y&id=c", Some("c")),
+            ("/v2/credentials", "", None),
+            ("/v2/metadata", "", None),
+            ("/", "", None),
+        ] {
+            assert_eq!(named(path, query), id, "{path}");
+        }
+    }
+
+    #[tokio::test]
+    async fn who_does_not_know_an_id_learns_nothing() {
+        let served = Served::Any(Arc::new(|_: &str| None));
+        for (path, status, code) in [
+            ("/v2/credentials/guess", StatusCode::BAD_REQUEST, Some("InvalidIdInRequest")),
+            ("/v2/credentials", StatusCode::BAD_REQUEST, Some("NoIdInRequest")),
+            ("/v4/guess/task", StatusCode::NOT_FOUND, None),
+            ("/v2/metadata", StatusCode::NOT_FOUND, None),
+        ] {
+            let request = Request::get(path).body(()).expect("a request").into_parts().0;
+            let response = answer(&served, &Limiter::new(Instant::now()), &request).await;
+            assert_eq!(response.status(), status, "{path}");
+            let (_, body) = of_nobody(path, "");
+            assert_eq!(body.get("code").and_then(Value::as_str), code, "{path}");
+        }
+    }
 }

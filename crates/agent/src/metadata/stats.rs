@@ -48,16 +48,20 @@ impl Readings {
 
 /// Statistics of one container; an empty object for one that does not run.
 pub fn of_container(context: &Context, record: &TaskRecord, container: &ContainerRecord) -> Value {
-    read(context, record, container, network::read(&context.netns).unwrap_or_default())
+    read(context, record, container, counters(context, container))
 }
 
-/// Statistics of every container of the task, by its id. All share the task's network.
+/// What passed through a container's interfaces; nothing if it has none of its own.
+fn counters(context: &Context, container: &ContainerRecord) -> BTreeMap<String, Counters> {
+    (context.netns)(&container.name).and_then(|netns| network::read(&netns).ok()).unwrap_or_default()
+}
+
+/// Statistics of every container of the task, by its id.
 pub fn of_task(context: &Context, record: &TaskRecord) -> Value {
-    let network = network::read(&context.netns).unwrap_or_default();
     let mut all = Map::new();
     for container in &record.containers {
         if let Some(id) = &container.runtime_id {
-            all.insert(id.clone(), read(context, record, container, network.clone()));
+            all.insert(id.clone(), read(context, record, container, counters(context, container)));
         }
     }
     Value::Object(all)

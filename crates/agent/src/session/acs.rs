@@ -95,10 +95,12 @@ impl<D: Driver> Responder<D> {
         // Stopped ones first: they make room for the others.
         let (stopped, running): (Vec<_>, Vec<_>) =
             payload.tasks.into_iter().partition(|task| task.desired_status == "STOPPED");
-        for task in stopped.into_iter().chain(running) {
+        for mut task in stopped.into_iter().chain(running) {
             let sets = [task.role_credentials.clone(), task.execution_role_credentials.clone()];
             if task.desired_status != "STOPPED" {
                 self.roles.learn(&task);
+                // Where it is another than the instance's, the control plane says so.
+                task.task_cluster_arn.get_or_insert_with(|| self.cluster.clone());
             }
             match self.engine.accept(task) {
                 Accepted::Invalid => all_valid = false,
@@ -208,7 +210,7 @@ async fn connect(identity: &Identity, send_credentials: bool) -> Result<Connecti
     ];
     let target = Target::new(&endpoint, &parameters).map_err(Refused::Failed)?;
     let keys = identity.credentials.keys("ecs").map_err(Refused::Denied)?;
-    Connection::open(&target, &keys).await
+    Connection::open(&target, &keys, identity.client.tls()).await
 }
 
 async fn serve<D: Driver>(

@@ -1,17 +1,22 @@
 //! One WebSocket connection: the signed handshake, how a refusal reads, and how a connection ended.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use domain::IdSource;
 use futures_util::{SinkExt, StreamExt};
 use http::{HeaderMap, HeaderValue};
+use rustls::ClientConfig;
+use rustls::pki_types::ServerName;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::tungstenite::error::Error as SocketError;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::protocol::{CloseFrame, WebSocketConfig};
-use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, client_async_with_config};
+use tokio_tungstenite::{WebSocketStream, client_async_with_config};
 use wire::sigv4::Keys;
 
 use crate::aws;
@@ -46,14 +51,20 @@ pub enum Ended {
     Broken(String),
 }
 
+/// What a connection goes over: TCP, or TLS over it.
+trait Socket: AsyncRead + AsyncWrite + Unpin + Send {}
+impl<S: AsyncRead + AsyncWrite + Unpin + Send> Socket for S {}
+
 /// An open connection.
 pub struct Connection {
-    stream: WebSocketStream<MaybeTlsStream<TcpStream>>,
+    stream: WebSocketStream<Box<dyn Socket>>,
 }
 
 /// The parts of a session's URL.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Target {
+    /// Whether it speaks TLS.
+    pub secure: bool,
     /// `host:port`.
     pub authority: String,
     /// Ends with `/ws`.
@@ -65,12 +76,20 @@ pub struct Target {
 impl Target {
     /// `endpoint` as DiscoverPollEndpoint gives it, and the session's own parameters.
     pub fn new(endpoint: &str, parameters: &[(&str, String)]) -> Result<Target, String> {
-        let rest = endpoint.strip_prefix("http://").or_else(|| endpoint.strip_prefix("ws://"));
-        let rest = rest.ok_or_else(|| format!("the endpoint {endpoint} is not of the form http://…"))?;
+        let (secure, rest) = match endpoint.split_once("://") {
+            Some(("http" | "ws", rest)) => (false, rest),
+            Some(("https" | "wss", rest)) => (true, rest),
+            _ => return Err(format!("the endpoint {endpoint} is not of the form http://… or https://…")),
+        };
         let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
         let slash = if path.is_empty() || path.ends_with('/') { "" } else { "/" };
         let pairs: Vec<String> = parameters.iter().map(|(name, value)| format!("{name}={}", escape(value))).collect();
-        Ok(Target { authority: authority.to_owned(), path: format!("/{path}{slash}ws"), query: pairs.join("&") })
+        Ok(Target {
+            secure,
+            authority: authority.to_owned(),
+            path: format!("/{path}{slash}ws"),
+            query: pairs.join("&"),
+        })
     }
 
     /// The headers of a signed GET on this URL with `body`.
@@ -97,14 +116,14 @@ fn escape(text: &str) -> String {
 
 impl Connection {
     /// Connects, signs, upgrades.
-    pub async fn open(target: &Target, keys: &Keys) -> Result<Connection, Refused> {
-        match tokio::time::timeout(HANDSHAKE, Self::handshake(target, keys)).await {
+    pub async fn open(target: &Target, keys: &Keys, tls: &Arc<ClientConfig>) -> Result<Connection, Refused> {
+        match tokio::time::timeout(HANDSHAKE, Self::handshake(target, keys, tls)).await {
             Ok(outcome) => outcome,
             Err(_) => Err(Refused::Failed("no handshake within 30 seconds".to_owned())),
         }
     }
 
-    async fn handshake(target: &Target, keys: &Keys) -> Result<Connection, Refused> {
+    async fn handshake(target: &Target, keys: &Keys, tls: &Arc<ClientConfig>) -> Result<Connection, Refused> {
         let failed = |what: String| Refused::Failed(what);
         let url = format!("ws://{}{}?{}", target.authority, target.path, target.query);
         let mut request = url.into_client_request().map_err(|error| failed(error.to_string()))?;
@@ -114,13 +133,20 @@ impl Connection {
             }
         }
         request.headers_mut().insert(http::header::USER_AGENT, HeaderValue::from_static(crate::USER_AGENT));
-        let socket = TcpStream::connect(&target.authority)
-            .await
-            .map_err(|error| failed(format!("{}: {error}", target.authority)))?;
+        let unreachable = |error: std::io::Error| failed(format!("{}: {error}", target.authority));
+        let socket = TcpStream::connect(&target.authority).await.map_err(unreachable)?;
         let _ = socket.set_nodelay(true);
+        let socket: Box<dyn Socket> = if target.secure {
+            let name = target.authority.rsplit_once(':').map_or(target.authority.as_str(), |(name, _)| name);
+            let name = ServerName::try_from(name.trim_matches(['[', ']']).to_owned());
+            let name = name.map_err(|error| failed(format!("{}: {error}", target.authority)))?;
+            Box::new(TlsConnector::from(tls.clone()).connect(name, socket).await.map_err(unreachable)?)
+        } else {
+            Box::new(socket)
+        };
         let config =
             WebSocketConfig::default().max_message_size(Some(MESSAGE_LIMIT)).max_frame_size(Some(MESSAGE_LIMIT));
-        match client_async_with_config(request, MaybeTlsStream::Plain(socket), Some(config)).await {
+        match client_async_with_config(request, socket, Some(config)).await {
             Ok((stream, _)) => Ok(Connection { stream }),
             Err(SocketError::Http(response)) => {
                 let body = response.body().as_deref().unwrap_or_default();
@@ -220,6 +246,7 @@ mod tests {
         let target = target.expect("a target");
         assert_eq!((target.authority.as_str(), target.path.as_str()), ("127.0.0.1:4580", "/acs/ws"));
         assert_eq!(target.query, "clusterArn=default&dockerVersion=DockerVersion%3A%201%2Ba");
+        assert!(!target.secure && Target::new("https://h/", &[]).expect("a target").secure);
         assert_eq!(Target::new("http://h/", &[]).expect("a target").path, "/ws");
         assert_eq!(Target::new("http://h", &[]).expect("a target").path, "/ws");
         assert!(Target::new("ftp://h", &[]).is_err());

@@ -121,7 +121,7 @@ async fn connect(identity: &Identity) -> Result<(Connection, Target), Refused> {
     ];
     let target = Target::new(&endpoint, &parameters).map_err(Refused::Failed)?;
     let keys = identity.credentials.keys("ecs").map_err(Refused::Denied)?;
-    Ok((Connection::open(&target, &keys).await?, target))
+    Ok((Connection::open(&target, &keys, identity.client.tls()).await?, target))
 }
 
 async fn serve<D: Driver>(

@@ -5,7 +5,10 @@ use std::{net::IpAddr, time::Duration};
 use domain::{
     Timestamp,
     balancing::{HealthState, ObservedHealth, TargetRegistration},
-    ecs::{DesiredStatus, HealthStatus, Service, ServiceStatus, StopCode, Task, TaskStatus},
+    ecs::{
+        ContainerInstance, ContainerInstanceStatus, DesiredStatus, HealthStatus, LaunchType, Service, ServiceStatus,
+        StopCode, Task, TaskStatus,
+    },
 };
 use store::Snapshot;
 
@@ -23,6 +26,8 @@ pub(crate) struct Member {
     pub(crate) healthy: bool,
     /// Has run for a while.
     pub(crate) started_well: bool,
+    /// Its container instance is DRAINING: it moves to another one, as from an older deployment.
+    pub(crate) leaving: bool,
     /// Why it must be replaced.
     pub(crate) failed: Option<Stop>,
 }
@@ -49,6 +54,8 @@ pub struct Expectation {
     pub healthy: usize,
     /// Tasks that are not STOPPED.
     pub tasks: usize,
+    /// Tasks that shall run, but elsewhere.
+    pub leaving: usize,
 }
 
 impl Census {
@@ -83,6 +90,7 @@ impl Census {
                     created_at: task.created_at,
                     healthy: alive && running && checks.passed,
                     started_well,
+                    leaving: is_leaving(view, &task),
                     failed: failed.filter(|_| alive && running),
                 }
             })
@@ -106,8 +114,16 @@ impl Census {
             alive: self.alive().count(),
             healthy: self.healthy(),
             tasks: self.members.len(),
+            leaving: self.alive().filter(|member| member.leaving).count(),
         }
     }
+}
+
+fn is_leaving(view: &Snapshot, task: &Task) -> bool {
+    let instance = task.container_instance_arn.as_ref().filter(|_| task.launch_type != LaunchType::Fargate);
+    instance
+        .and_then(|arn| view.get::<ContainerInstance>(arn.as_str()))
+        .is_some_and(|instance| instance.status == ContainerInstanceStatus::Draining)
 }
 
 struct Checks {

@@ -7,6 +7,7 @@
 mod census;
 mod images;
 mod rolling;
+mod scale_in;
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -122,7 +123,7 @@ pub fn reconcile(view: &Snapshot, arn: &str, now: Timestamp) -> Plan {
         let images = images::Images::look(view, &service);
         plan.images = images.found;
         again_at =
-            rolling::step(&service, &census, images.first_only, now, &mut plan).into_iter().chain(again_at).min();
+            rolling::step(view, &service, &census, images.first_only, now, &mut plan).into_iter().chain(again_at).min();
         settle(&service, &census, &mut plan);
     }
     let step = (!plan.is_empty()).then_some(Step::Service(plan));

@@ -7,8 +7,9 @@ use domain::{
     Timestamp,
     ecs::{Service, TaskStatus},
 };
+use store::Snapshot;
 
-use super::{Census, Member, ServicePlan, scaling};
+use super::{Census, Member, ServicePlan, scale_in, scaling};
 
 /// How many tasks one plan starts at most; the next plan goes on.
 const MOST_STARTS: usize = 20;
@@ -19,9 +20,10 @@ pub(crate) const CAPACITY_PAUSE: Duration = Duration::from_secs(15);
 /// Fills in what to start and stop. Returns when to look again.
 ///
 /// With `first_only` the newest deployment is to have one task until that has shown which images its tags mean.
-pub(super) fn step(
+pub(super) fn step<'a>(
+    view: &Snapshot,
     service: &Service,
-    census: &Census,
+    census: &'a Census,
     first_only: bool,
     now: Timestamp,
     plan: &mut ServicePlan,
@@ -36,12 +38,14 @@ pub(super) fn step(
     // The first are the first to go: those that do not run yet, those that are not healthy, then the oldest.
     alive.sort_by_key(|member| (member.status >= TaskStatus::Running, member.healthy, member.created_at));
     let (new, old): (Vec<&Member>, Vec<&Member>) =
-        alive.iter().copied().partition(|member| member.deployment == primary.id);
+        alive.iter().copied().partition(|member| member.deployment == primary.id && !member.leaving);
 
     // Scale-in.
     let surplus = new.len().saturating_sub(desired);
-    plan.stop.extend(new.iter().take(surplus).map(|member| scaling(service, member)));
-    let kept = new.get(surplus..).unwrap_or_default();
+    let going = scale_in::first_to_stop(view, service, &new, surplus, now);
+    plan.stop.extend(going.iter().filter_map(|at| new.get(*at)).map(|member| scaling(service, member)));
+    let stays = |(at, member): (usize, &&'a Member)| (!going.contains(&at)).then_some(*member);
+    let kept: Vec<&Member> = new.iter().enumerate().filter_map(stays).collect();
 
     // Out with the old, as far as the healthy ones allow.
     let missing = desired.saturating_sub(kept.len());

@@ -13,7 +13,7 @@ use domain::{
     balancing::{Listener, ObservedHealth, TargetGroup, TargetHealth, TargetRegistration},
     ecs::{
         AgentAbsence, AgentConnection, Cluster, ContainerInstance, ContainerInstanceStatus, DesiredStatus, NewTask,
-        RolloutState, Service, ServiceEvent, ServiceStatus, StopCode, Task, TaskDefinition, TaskInterface,
+        Placement, RolloutState, Service, ServiceEvent, ServiceStatus, StopCode, Task, TaskDefinition, TaskInterface,
         TaskLoadBalancer, TaskNetwork, TaskStatus, names,
     },
 };
@@ -37,7 +37,7 @@ impl Launcher for Fake {
         &self,
         tx: &mut Transaction,
         new: NewTask<'_>,
-        _: &TaskNetwork,
+        _: Option<&TaskNetwork>,
         ids: &mut IdSource,
         now: Timestamp,
     ) -> Result<Task, Refusal> {
@@ -160,6 +160,7 @@ impl World {
                 status: ServiceStatus::Active,
                 desired_count: desired,
                 platform_version: "LATEST".into(),
+                placement: Placement::default(),
                 minimum_healthy_percent: minimum,
                 maximum_percent: maximum,
                 health_check_grace_period_seconds: None,

@@ -25,12 +25,22 @@ impl TransportProtocol {
     }
 }
 
-/// A port of a container. In awsvpc mode the host port is the container port.
+/// A port of a container instance, which one task at a time can have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct HostPort {
+    /// TCP and UDP ports are different ports.
+    pub protocol: TransportProtocol,
+    /// 1 to 65535.
+    pub port: u16,
+}
+
+/// A port of a container. In awsvpc and host mode the host port is the container port; in bridge mode 0 means any that
+/// the host has free.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PortMapping {
     /// 1 to 65535.
     pub container_port: u16,
-    /// The same, in awsvpc mode.
+    /// See above.
     pub host_port: u16,
     /// TCP unless said otherwise.
     pub protocol: TransportProtocol,
@@ -190,7 +200,7 @@ pub struct ContainerDefinition {
     /// Capabilities taken away, e.g. `NET_RAW`, `ALL`.
     #[serde(default)]
     pub drop_capabilities: Vec<String>,
-    /// Capabilities given: only `SYS_PTRACE` on Fargate.
+    /// Capabilities given besides the usual ones.
     #[serde(default)]
     pub add_capabilities: Vec<String>,
     /// Whether an init process reaps its children; as given.
@@ -199,6 +209,21 @@ pub struct ContainerDefinition {
     /// Whether `linuxParameters` was given at all, for DescribeTaskDefinition.
     #[serde(default)]
     pub has_linux_parameters: bool,
+    /// Containers of the same task that it finds by name, `name` or `name:alias`; in bridge mode only.
+    #[serde(default)]
+    pub links: Vec<String>,
+    /// In place of a generated one.
+    #[serde(default)]
+    pub hostname: Option<String>,
+    /// Resolvers in place of the host's.
+    #[serde(default)]
+    pub dns_servers: Vec<String>,
+    /// Search domains in place of the host's.
+    #[serde(default)]
+    pub dns_search_domains: Vec<String>,
+    /// Names and their addresses, for `/etc/hosts`.
+    #[serde(default)]
+    pub extra_hosts: Vec<(String, String)>,
     /// Restart policy.
     #[serde(default)]
     pub restart_policy: Option<RestartPolicy>,
@@ -240,6 +265,11 @@ impl ContainerDefinition {
             add_capabilities: Vec::new(),
             init_process_enabled: None,
             has_linux_parameters: false,
+            links: Vec::new(),
+            hostname: None,
+            dns_servers: Vec::new(),
+            dns_search_domains: Vec::new(),
+            extra_hosts: Vec::new(),
             restart_policy: None,
             version_consistency: None,
         }

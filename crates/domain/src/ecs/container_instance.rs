@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::LaunchType;
 use crate::{Arn, Clock, Resource, Scope, Tags, Timestamp, agent_protocol::FARGATE_CLUSTER};
 
 /// A container instance's status.
@@ -93,6 +94,22 @@ impl ContainerInstance {
         self.attributes.iter().find(|attribute| attribute.name == HOST_ATTRIBUTE)?.value.as_deref()
     }
 
+    /// Its availability zone.
+    pub fn zone(&self) -> Option<&str> {
+        self.attributes.iter().find(|attribute| attribute.name == ZONE_ATTRIBUTE)?.value.as_deref()
+    }
+
+    /// What kind of host it is.
+    pub fn launch_type(&self) -> LaunchType {
+        if self.is_fargate() {
+            LaunchType::Fargate
+        } else if self.attributes.iter().any(|attribute| attribute.name == EXTERNAL_ATTRIBUTE) {
+            LaunchType::External
+        } else {
+            LaunchType::Ec2
+        }
+    }
+
     /// Whether it is a Fargate host: a member of the hidden cluster.
     pub fn is_fargate(&self) -> bool {
         self.cluster_arn.resource_name() == FARGATE_CLUSTER
@@ -118,6 +135,12 @@ impl Resource for ContainerInstance {
 
 /// What says which machine an instance is, whatever the agent on it remembers; ours alone.
 pub const HOST_ATTRIBUTE: &str = "longshore.host";
+
+/// Where the zone of an instance is told.
+pub const ZONE_ATTRIBUTE: &str = "ecs.availability-zone";
+
+/// What the agent of a machine outside EC2 registers.
+pub const EXTERNAL_ATTRIBUTE: &str = "ecs.capability.external";
 
 /// An agent's connection, for as long as it is open. Volatile: kept in memory only.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -10,6 +10,9 @@ pub const PLATFORM_VERSION: &str = "1.4.0";
 /// The operating system shown for it.
 pub const PLATFORM_FAMILY: &str = "Linux";
 
+/// The only capability that a container can have besides the usual ones.
+pub const ADDABLE_CAPABILITY: &str = "SYS_PTRACE";
+
 /// A CPU size with the memory sizes that go with it: smallest, largest and step in MiB. 256 CPU units have a row of
 /// their own below, since 512 MiB goes with them too.
 const SIZES: [(u32, u32, u32, u32); 6] = [

@@ -8,6 +8,7 @@
 //! Counts (`runningCount`, …) are never stored: they are the sizes of indexes.
 
 pub mod cluster;
+pub mod compute;
 pub mod container_definition;
 pub mod container_instance;
 pub mod fargate;
@@ -19,17 +20,18 @@ pub mod task;
 pub mod task_definition;
 
 pub use cluster::{Cluster, ClusterStatus};
+pub use compute::{
+    BinpackField, CapacityProviderChoice, Compute, LaunchType, Placement, PlacementConstraint, PlacementStrategy,
+};
 pub use container_definition::{
-    ContainerDefinition, Dependency, DependencyCondition, HealthCheck, LogConfiguration, PortMapping, RestartPolicy,
-    TransportProtocol, Ulimit,
+    ContainerDefinition, Dependency, DependencyCondition, HealthCheck, HostPort, LogConfiguration, PortMapping,
+    RestartPolicy, TransportProtocol, Ulimit,
 };
 pub use container_instance::{AgentAbsence, AgentConnection, Attribute, ContainerInstance, ContainerInstanceStatus};
 pub use report::{ContainerReport, NetworkBinding, ReportedStatus, TaskReport};
-pub use service::{
-    CapacityProviderChoice, Deployment, DeploymentStatus, RolloutState, Service, ServiceEvent, ServiceStatus,
-};
+pub use service::{Deployment, DeploymentStatus, RolloutState, Service, ServiceEvent, ServiceStatus};
 pub use status::{DesiredStatus, HealthStatus, StopCode, TaskStatus};
 pub use task::{
     ContainerOverride, NewTask, Task, TaskContainer, TaskInterface, TaskLoadBalancer, TaskNetwork, TaskOverrides,
 };
-pub use task_definition::{TaskDefinition, TaskDefinitionFamily, TaskDefinitionStatus};
+pub use task_definition::{NetworkMode, TaskDefinition, TaskDefinitionFamily, TaskDefinitionStatus};

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::{TaskLoadBalancer, TaskNetwork};
+use super::{Compute, Placement, TaskLoadBalancer, TaskNetwork};
 use crate::{Arn, IdSource, Resource, Scope, Tags, Timestamp};
 
 /// How many events DescribeServices gives.
@@ -76,17 +76,6 @@ impl RolloutState {
     }
 }
 
-/// The only item of a capacity provider strategy.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct CapacityProviderChoice {
-    /// `FARGATE`.
-    pub name: String,
-    /// As given.
-    pub weight: u32,
-    /// As given.
-    pub base: u32,
-}
-
 /// One deployment of a service: a revision on its way in, or on its way out.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Deployment {
@@ -96,19 +85,15 @@ pub struct Deployment {
     pub status: DeploymentStatus,
     /// What its tasks run.
     pub task_definition_arn: Arn,
-    /// Its tasks' network.
-    pub network: TaskNetwork,
+    /// Its tasks' network, if each has a network interface.
+    #[serde(default)]
+    pub network: Option<TaskNetwork>,
     /// Its tasks' targets.
     #[serde(default)]
     pub load_balancers: Vec<TaskLoadBalancer>,
-    /// `FARGATE`, unless a capacity provider strategy was given.
-    #[serde(default)]
-    pub launch_type: Option<String>,
-    /// `FARGATE` by a strategy.
-    #[serde(default)]
-    pub capacity_provider: Option<CapacityProviderChoice>,
-    /// E.g. `1.4.0`.
-    pub platform_version: String,
+    /// What its tasks run on.
+    #[serde(flatten)]
+    pub compute: Compute,
     /// When it began.
     pub created_at: Timestamp,
     /// When it last changed.
@@ -165,9 +150,12 @@ pub struct Service {
     pub status: ServiceStatus,
     /// How many tasks it shall have.
     pub desired_count: u32,
-    /// `LATEST`, or the version that was asked for.
+    /// `LATEST`, or the version that was asked for; of Fargate only.
     #[serde(default = "latest")]
     pub platform_version: String,
+    /// Where its tasks are placed in the cluster.
+    #[serde(default)]
+    pub placement: Placement,
     /// Of the desired count, what must run during a deployment.
     pub minimum_healthy_percent: u32,
     /// Of the desired count, what may run or start during a deployment.

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{ContainerDefinition, names};
+use super::{ContainerDefinition, HostPort, PlacementConstraint, TaskOverrides, names};
 use crate::{Arn, Resource, Scope, Tags, Timestamp};
 
 /// A revision's status.
@@ -28,6 +28,42 @@ impl TaskDefinitionStatus {
     }
 }
 
+/// How the containers of a task are connected.
+/// <https://docs.aws.amazon.com/AmazonECS/latest/developerguide/task-networking.html>
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum NetworkMode {
+    /// The task has a network interface of its own.
+    Awsvpc,
+    /// Each container has a network of its own behind the host's address.
+    Bridge,
+    /// The host's own network.
+    Host,
+    /// None at all.
+    None,
+}
+
+impl NetworkMode {
+    /// As in the API.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Awsvpc => "awsvpc",
+            Self::Bridge => "bridge",
+            Self::Host => "host",
+            Self::None => "none",
+        }
+    }
+
+    /// From the API.
+    pub fn parse(text: &str) -> Option<Self> {
+        [Self::Awsvpc, Self::Bridge, Self::Host, Self::None].into_iter().find(|mode| mode.as_str() == text)
+    }
+}
+
+fn given() -> bool {
+    true
+}
+
 /// A revision of a task definition. Only its status and tags ever change.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TaskDefinition {
@@ -47,8 +83,11 @@ pub struct TaskDefinition {
     /// The role with which images are pulled and lines sent.
     #[serde(default)]
     pub execution_role_arn: Option<String>,
-    /// `awsvpc`.
-    pub network_mode: String,
+    /// `awsvpc`, `bridge`, `host` or `none`; bridge when it was not given.
+    pub network_mode: NetworkMode,
+    /// Whether the mode was given, for DescribeTaskDefinition.
+    #[serde(default = "given")]
+    pub has_network_mode: bool,
     /// CPU units of the whole task.
     #[serde(default)]
     pub cpu: Option<u32>,
@@ -72,6 +111,9 @@ pub struct TaskDefinition {
     /// GiB of the task's own disk, 21 to 200; 20 when not given.
     #[serde(default)]
     pub ephemeral_storage: Option<u32>,
+    /// Expressions that must select the container instance that runs it.
+    #[serde(default)]
+    pub placement_constraints: Vec<PlacementConstraint>,
     /// Its containers, 1 to 10.
     pub container_definitions: Vec<ContainerDefinition>,
     /// Tags.
@@ -108,6 +150,29 @@ impl TaskDefinition {
     /// `{family}:{revision}`.
     pub fn name(&self) -> String {
         format!("{}:{}", self.family, self.revision)
+    }
+
+    /// The ports of a container instance that it asks for by number: a task with a network interface asks for none.
+    pub fn host_ports(&self) -> Vec<HostPort> {
+        if self.network_mode == NetworkMode::Awsvpc {
+            return Vec::new();
+        }
+        let mappings = self.container_definitions.iter().flat_map(|container| &container.port_mappings);
+        let ports = mappings.map(|mapping| HostPort { protocol: mapping.protocol, port: mapping.host_port });
+        ports.filter(|port| port.port != 0).collect()
+    }
+
+    /// CPU units and MiB that a task of it holds on its host: those of the task, or else what its containers reserve.
+    pub fn size_with(&self, overrides: &TaskOverrides) -> (u32, u32) {
+        let (mut cpu, mut memory) = (0u32, 0u32);
+        for container in &self.container_definitions {
+            let change = overrides.container(&container.name);
+            let soft = change.and_then(|change| change.memory_reservation).or(container.memory_reservation);
+            let hard = change.and_then(|change| change.memory).or(container.memory);
+            cpu = cpu.saturating_add(change.and_then(|change| change.cpu).unwrap_or(container.cpu));
+            memory = memory.saturating_add(soft.or(hard).unwrap_or_default());
+        }
+        (overrides.cpu.or(self.cpu).unwrap_or(cpu), overrides.memory.or(self.memory).unwrap_or(memory))
     }
 
     /// The container of that name.

@@ -6,18 +6,23 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use http::Uri;
-use rustls::pki_types::ServerName;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::{ClientConfig, RootCertStore};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
+use super::EndpointTls;
 use super::dns::{self, LookupError};
 
 /// How the names of one pull become connections.
 pub(crate) struct Dialer {
     /// `host:port` that is really elsewhere.
     pub fixed: Vec<(String, SocketAddr)>,
+    /// Hosts whose certificates are checked in their own way.
+    pub trusted: Vec<(String, EndpointTls)>,
     /// Names known without asking.
     pub hosts: Vec<(IpAddr, String)>,
     /// `None` asks as the host does.
@@ -54,14 +59,17 @@ impl Dialer {
         if !secure {
             return Ok(Box::new(stream));
         }
-        let name = ServerName::try_from(host.clone()).map_err(|error| failed(format!("tls: {host}: {error}")))?;
-        let tls = match self.tls.get() {
-            Some(tls) => tls,
-            None => {
-                let made = tls().map_err(|error| failed(format!("tls: {error}")))?;
-                self.tls.get_or_init(|| made)
-            }
+        let (name, tls) = match self.trusted.iter().find(|(name, _)| *name == host) {
+            Some((_, own)) => (own.server_name.clone(), &own_tls(&own.authorities).map_err(&failed)?),
+            None => match self.tls.get() {
+                Some(tls) => (host.clone(), tls),
+                None => {
+                    let made = tls().map_err(|error| failed(format!("tls: {error}")))?;
+                    (host.clone(), self.tls.get_or_init(|| made))
+                }
+            },
         };
+        let name = ServerName::try_from(name).map_err(|error| failed(format!("tls: {host}: {error}")))?;
         match timeout(self.timeout, tls.connect(name, stream)).await {
             Ok(Ok(stream)) => Ok(Box::new(stream)),
             Ok(Err(error)) => Err(failed(format!("tls: {error}"))),
@@ -139,10 +147,21 @@ fn describe(address: SocketAddr, error: &io::Error) -> DialError {
 
 /// TLS with the certificates this host trusts.
 fn tls() -> Result<TlsConnector, String> {
-    let mut roots = rustls::RootCertStore::empty();
+    let mut roots = RootCertStore::empty();
     // A store without certificates fails each handshake with its own words; plain HTTP to a local registry needs none.
     roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-    let config = rustls::ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+    trusting(roots)
+}
+
+/// TLS with an endpoint's own authorities.
+fn own_tls(authorities: &str) -> Result<TlsConnector, String> {
+    let mut roots = RootCertStore::empty();
+    roots.add_parsable_certificates(CertificateDer::pem_slice_iter(authorities.as_bytes()).flatten());
+    trusting(roots)
+}
+
+fn trusting(roots: RootCertStore) -> Result<TlsConnector, String> {
+    let config = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
         .with_safe_default_protocol_versions()
         .map_err(|error| error.to_string())?
         .with_root_certificates(roots)

@@ -140,8 +140,14 @@ fn run() -> Result<Event, ImageError> {
         Some(network) => (network.hosts.clone(), Some(network.resolvers.clone())),
         None => (Vec::new(), None),
     };
-    let dialer =
-        Dialer { fixed: Vec::new(), hosts, resolvers, timeout: job.request.connect_timeout, tls: OnceLock::new() };
+    let dialer = Dialer {
+        fixed: Vec::new(),
+        trusted: Vec::new(),
+        hosts,
+        resolvers,
+        timeout: job.request.connect_timeout,
+        tls: OnceLock::new(),
+    };
     let registry =
         Registry::new(dialer, job.request.reference.clone(), job.request.auth.clone(), &job.request.endpoints)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;

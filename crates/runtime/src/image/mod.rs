@@ -99,6 +99,18 @@ pub struct Endpoint {
     pub url: String,
     /// Connect here instead of resolving the host of `url`.
     pub connect: Option<SocketAddr>,
+    /// How its certificate is checked, where that is not by the host of `url` and by what this machine trusts.
+    #[serde(default)]
+    pub tls: Option<EndpointTls>,
+}
+
+/// Whose certificate an endpoint shows.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EndpointTls {
+    /// The name or address that the certificate is for.
+    pub server_name: String,
+    /// Who may have signed it (PEM).
+    pub authorities: String,
 }
 
 /// A network to pull in.

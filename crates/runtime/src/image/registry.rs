@@ -52,9 +52,9 @@ impl Registry {
         }
         for endpoint in endpoints.iter().filter(|endpoint| matches(&endpoint.registry, &reference.registry)) {
             let port = uri.port_u16().unwrap_or(if uri.scheme_str() == Some("https") { 443 } else { 80 });
-            dialer.fixed.extend(
-                endpoint.connect.map(|address| (format!("{}:{port}", uri.host().unwrap_or_default()), address)),
-            );
+            let host = uri.host().unwrap_or_default();
+            dialer.fixed.extend(endpoint.connect.map(|address| (format!("{host}:{port}"), address)));
+            dialer.trusted.extend(endpoint.tls.clone().map(|tls| (host.to_owned(), tls)));
         }
         Ok(Self { dialer, reference, auth, base, authorization: Mutex::new(None) })
     }
@@ -353,8 +353,12 @@ mod tests {
 
     #[test]
     fn where_a_registry_is() {
-        let endpoint =
-            |registry: &str, url: &str| Endpoint { registry: registry.into(), url: url.into(), connect: None };
+        let endpoint = |registry: &str, url: &str| Endpoint {
+            registry: registry.into(),
+            url: url.into(),
+            connect: None,
+            tls: None,
+        };
         let endpoints = [
             endpoint("docker.io", "http://127.0.0.1:5000/"),
             endpoint("*.dkr.ecr.us-east-1.amazonaws.com", "http://127.0.0.1:4580"),

@@ -272,6 +272,7 @@ pub async fn credentials_go_where_they_belong(world: World) {
         registry: "*.dkr.ecr.us-east-1.amazonaws.com".to_owned(),
         url: "http://registry.example:81".to_owned(),
         connect: Some(server.address),
+        tls: None,
     }];
     pull(&store, mirrored).await.unwrap();
 }
@@ -495,8 +496,12 @@ pub async fn a_pull_stays_in_its_network(world: World) {
         let mut request = request(name);
         request.network = Some(network.clone());
         if !url.is_empty() {
-            request.endpoints =
-                vec![Endpoint { registry: request.reference.registry.clone(), url: url.to_owned(), connect: None }];
+            request.endpoints = vec![Endpoint {
+                registry: request.reference.registry.clone(),
+                url: url.to_owned(),
+                connect: None,
+                tls: None,
+            }];
         }
         request
     };

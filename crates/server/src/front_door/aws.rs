@@ -4,7 +4,7 @@ use api::SERVICES;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header};
 use hyper::body::Incoming;
-use services::Call;
+use services::{Call, Origin};
 use wire::{Face, Reply, Route, ServiceError, sigv4};
 
 use super::{
@@ -69,7 +69,10 @@ impl FrontDoor {
         let operation = route.operation;
         let Caller { principal, scope } = caller;
         let platform = self.control_plane.platform.clone();
-        let call = Call::new(platform, principal, scope, operation, request_id.to_owned(), peer.address);
+        let host = request.headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
+        let scheme = if peer.secure { "https" } else { "http" };
+        let origin = Origin { source: peer.address, endpoint: format!("{scheme}://{host}") };
+        let call = Call::new(platform, principal, scope, operation, request_id.to_owned(), origin);
         match call_handler(&route, request, call).await {
             Ok(output) => {
                 tracing::debug!(service = operation.service.name, operation = operation.name, request_id, "served");

@@ -57,7 +57,7 @@ pub async fn serve(front_door: Arc<FrontDoor>, listener: Listener, connections: 
                 let _ = stream.set_nodelay(true);
                 tokio::spawn(async move {
                     let on_host = peer.ip().is_loopback();
-                    connection(front_door, stream, Peer { address: peer.ip(), on_host }).await;
+                    connection(front_door, stream, Peer { address: peer.ip(), on_host, secure: false }).await;
                     drop(permit);
                 });
             }),
@@ -68,9 +68,11 @@ pub async fn serve(front_door: Arc<FrontDoor>, listener: Listener, connections: 
                     tokio::spawn(async move {
                         // A socket for both kinds of addresses shows an IPv4 peer as `::ffff:127.0.0.1`.
                         if peer.ip().to_canonical().is_loopback() && is_plain(&stream).await {
-                            connection(front_door, stream, Peer { address: peer.ip(), on_host: true }).await;
+                            connection(front_door, stream, Peer { address: peer.ip(), on_host: true, secure: false })
+                                .await;
                         } else if let Ok(Ok(stream)) = tokio::time::timeout(HEAD_TIMEOUT, tls.accept(stream)).await {
-                            connection(front_door, stream, Peer { address: peer.ip(), on_host: false }).await;
+                            connection(front_door, stream, Peer { address: peer.ip(), on_host: false, secure: true })
+                                .await;
                         }
                         drop(permit);
                     });
@@ -80,7 +82,7 @@ pub async fn serve(front_door: Arc<FrontDoor>, listener: Listener, connections: 
                 tokio::spawn(async move {
                     let line = tokio::time::timeout(HEAD_TIMEOUT, proxy_line(&mut stream)).await;
                     if let Ok(Ok(source)) = line {
-                        let peer = Peer { address: IpAddr::V4(source), on_host: false };
+                        let peer = Peer { address: IpAddr::V4(source), on_host: false, secure: false };
                         connection(front_door, stream, peer).await;
                     }
                     drop(permit);

@@ -48,6 +48,8 @@ pub struct Peer {
     pub address: IpAddr,
     /// Whether it came to a loopback listener of the host itself.
     pub on_host: bool,
+    /// Whether it came over TLS.
+    pub secure: bool,
 }
 
 impl FrontDoor {

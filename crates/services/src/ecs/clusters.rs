@@ -1,9 +1,12 @@
 //! Clusters. <https://docs.aws.amazon.com/AmazonECS/latest/APIReference/API_Cluster.html>
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, sync::Arc};
 
 use api::ecs::*;
-use domain::ecs::{ClusterStatus, ContainerInstance, Service as StoredService, Task as StoredTask, TaskStatus, names};
+use domain::ecs::{
+    ClusterStatus, ContainerInstance, LaunchType, Service as StoredService, ServiceStatus, Task as StoredTask,
+    TaskStatus, names,
+};
 use store::Snapshot;
 use wire::ServiceError;
 
@@ -104,7 +107,8 @@ pub(super) async fn delete(call: Call, input: DeleteClusterRequest) -> Result<De
                 "The Cluster cannot be deleted while Services are active.",
             ));
         }
-        if statuses().any(|status| tasks(tx, arn, status) > 0) {
+        let left = |kind| statuses().map(|status| tasks(tx, arn, kind, status)).sum();
+        if ByLaunchType::of(left).total() > 0 {
             return Err(error::cluster_contains_tasks_exception(
                 "The Cluster cannot be deleted while Tasks are active.",
             ));
@@ -229,8 +233,32 @@ fn statuses() -> impl Iterator<Item = TaskStatus> {
     [Provisioning, Pending, Activating, Running, Deactivating, Stopping, Deprovisioning].into_iter()
 }
 
-fn tasks(view: &Snapshot, cluster: &str, status: TaskStatus) -> usize {
-    view.count::<StoredTask>(StoredTask::CLUSTER_STATUS, format!("{cluster} {}", status.as_str()))
+fn tasks(view: &Snapshot, cluster: &str, launch_type: LaunchType, status: TaskStatus) -> usize {
+    view.count::<StoredTask>(StoredTask::CLUSTER_STATUS, StoredTask::cluster_status(cluster, launch_type, status))
+}
+
+/// How many of something there are, by launch type.
+struct ByLaunchType([usize; 3]);
+
+impl ByLaunchType {
+    fn of(count: impl Fn(LaunchType) -> usize) -> Self {
+        Self(LaunchType::ALL.map(count))
+    }
+
+    fn total(&self) -> i32 {
+        count(self.0.iter().sum())
+    }
+
+    /// As DescribeClusters' statistics have it: `before`, the launch type, `after`.
+    fn statistics(&self, before: &str, after: &str) -> impl Iterator<Item = KeyValuePair> {
+        let name = |index: usize| {
+            let kind = ["EC2", "Fargate", "External"].get(index).copied().unwrap_or_default();
+            format!("{before}{kind}{after}")
+        };
+        let pairs: Vec<_> =
+            self.0.iter().enumerate().map(|(index, count)| pair(&name(index), count.to_string())).collect();
+        pairs.into_iter()
+    }
 }
 
 fn all() -> Vec<String> {
@@ -241,17 +269,28 @@ fn all() -> Vec<String> {
 fn shape(view: &Snapshot, stored: &Stored, include: &[String]) -> Cluster {
     let includes = |part: &str| include.iter().any(|asked| asked == part);
     let arn = stored.arn.as_str();
-    let running = count(tasks(view, arn, TaskStatus::Running));
-    let pending = count(statuses().filter(|status| status.is_starting()).map(|status| tasks(view, arn, status)).sum());
-    let services = count(view.count::<StoredService>(StoredService::BY_CLUSTER, arn));
-    let statistics = [
-        ("runningEC2TasksCount", 0),
-        ("runningFargateTasksCount", running),
-        ("pendingEC2TasksCount", 0),
-        ("pendingFargateTasksCount", pending),
-        ("activeEC2ServiceCount", 0),
-        ("activeFargateServiceCount", services),
-    ];
+    let running = ByLaunchType::of(|kind| tasks(view, arn, kind, TaskStatus::Running));
+    let pending = ByLaunchType::of(|kind| {
+        statuses().filter(|status| status.is_starting()).map(|status| tasks(view, arn, kind, status)).sum()
+    });
+    let statistics = || {
+        let services: Vec<_> = view.find::<StoredService>(StoredService::BY_CLUSTER, arn).collect();
+        let services_in = |status: ServiceStatus| {
+            ByLaunchType::of(|kind| {
+                let of_kind = |service: &&Arc<StoredService>| {
+                    service.status == status
+                        && service.primary().is_some_and(|primary| primary.compute.host_kind() == kind)
+                };
+                services.iter().filter(of_kind).count()
+            })
+        };
+        running
+            .statistics("running", "TasksCount")
+            .chain(pending.statistics("pending", "TasksCount"))
+            .chain(services_in(ServiceStatus::Active).statistics("active", "ServiceCount"))
+            .chain(services_in(ServiceStatus::Draining).statistics("draining", "ServiceCount"))
+            .collect()
+    };
     let status = match stored.status {
         ClusterStatus::Active => "ACTIVE",
         ClusterStatus::Inactive => "INACTIVE",
@@ -264,14 +303,10 @@ fn shape(view: &Snapshot, stored: &Stored, include: &[String]) -> Cluster {
         registered_container_instances_count: Some(count(
             view.count::<ContainerInstance>(ContainerInstance::BY_CLUSTER, arn),
         )),
-        running_tasks_count: Some(running),
-        pending_tasks_count: Some(pending),
-        active_services_count: Some(services),
-        statistics: Some(if includes("STATISTICS") {
-            statistics.into_iter().map(|(name, value)| pair(name, value.to_string())).collect()
-        } else {
-            Vec::new()
-        }),
+        running_tasks_count: Some(running.total()),
+        pending_tasks_count: Some(pending.total()),
+        active_services_count: Some(count(view.count::<StoredService>(StoredService::BY_CLUSTER, arn))),
+        statistics: Some(if includes("STATISTICS") { statistics() } else { Vec::new() }),
         tags: Some(if includes("TAGS") { tags_shape(&stored.tags) } else { Vec::new() }),
         settings: Some(if includes("SETTINGS") { settings } else { Vec::new() }),
         capacity_providers: Some(stored.capacity_providers.clone()),

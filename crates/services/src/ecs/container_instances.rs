@@ -1,15 +1,20 @@
 //! Container instances as users see them. The hosts behind Fargate are in a cluster that nobody can name.
 
+use std::collections::BTreeSet;
+
 use api::ecs::*;
 use domain::{
-    Scope, Timestamp,
-    ecs::{AgentAbsence, AgentConnection, Cluster, ContainerInstanceStatus, Task, TaskStatus, names},
+    Scope,
+    ecs::{
+        AgentAbsence, AgentConnection, Cluster, ContainerInstanceStatus, HostPort, Task, TaskStatus, TransportProtocol,
+        names,
+    },
 };
-use placement::query::{Instance, Query};
 use store::{Snapshot, Transaction};
 use wire::ServiceError;
 
 use super::common::{cluster, cluster_arn, count, invalid, missing, number, page, page_size, tags_shape, time};
+use super::compute::query;
 use crate::Call;
 
 type Stored = domain::ecs::ContainerInstance;
@@ -20,8 +25,7 @@ pub(super) async fn list(
 ) -> Result<ListContainerInstancesResponse, ServiceError> {
     let auth = call.authorise(&[cluster_arn(&call.scope, input.cluster.as_deref())])?;
     let filter = input.filter.filter(|filter| !filter.is_empty());
-    let read_time = |text: &str| wire::timestamp::Timestamp::parse(text).map(|time| Timestamp(time.millis()));
-    let query = filter.map(|filter| Query::parse(&filter, read_time)).transpose();
+    let query = filter.map(|filter| query(&filter)).transpose();
     let query = query.map_err(|error| invalid(format!("Invalid filter expression: {error}.")))?;
     let size = page_size(input.max_results, 100, 100)?;
     let view = auth.snapshot();
@@ -29,27 +33,13 @@ pub(super) async fn list(
     let arns = view
         .find::<Stored>(Stored::BY_CLUSTER, cluster.arn.as_str())
         .filter(|stored| input.status.as_deref().is_none_or(|status| stored.status.as_str() == status))
-        .filter(|stored| query.as_ref().is_none_or(|query| selects(query, &view, stored)))
+        .filter(|stored| {
+            query.as_ref().is_none_or(|query| placement::instance(&view, stored.clone()).selected_by(query))
+        })
         .map(|stored| stored.arn.to_string());
     let (container_instance_arns, next_token) =
         page(&operation::LIST_CONTAINER_INSTANCES, arns, input.next_token.as_deref(), size)?;
     Ok(ListContainerInstancesResponse { container_instance_arns: Some(container_instance_arns), next_token })
-}
-
-/// Whether an expression selects an instance as it is now.
-fn selects(query: &Query, view: &Snapshot, stored: &Stored) -> bool {
-    let arn = stored.arn.as_str();
-    let tasks: Vec<_> = view.find::<Task>(Task::ON_INSTANCE, arn).collect();
-    let task_groups: Vec<String> = tasks.iter().map(|task| task.group.clone()).collect();
-    query.matches(&Instance {
-        attributes: &stored.attributes,
-        agent_connected: view.contains::<AgentConnection>(arn),
-        agent_version: &stored.agent_version,
-        ec2_instance_id: stored.ec2_instance_id.as_deref(),
-        registered_at: stored.registered_at,
-        running_tasks: tasks.iter().filter(|task| task.last_status == TaskStatus::Running).count(),
-        task_groups: &task_groups,
-    })
 }
 
 pub(super) async fn describe(
@@ -160,14 +150,21 @@ pub(super) fn find(view: &Snapshot, scope: &Scope, cluster: &Cluster, text: &str
 pub(super) fn shape(view: &Snapshot, stored: &Stored, with_tags: bool) -> ContainerInstance {
     let arn = stored.arn.as_str();
     let (mut cpu, mut memory, mut running, mut pending) = (0u32, 0u32, 0, 0);
+    let mut held = BTreeSet::new();
     for task in view.find::<Task>(Task::ON_INSTANCE, arn) {
         cpu = cpu.saturating_add(task.cpu);
         memory = memory.saturating_add(task.memory);
         running += usize::from(task.last_status == TaskStatus::Running);
         pending += usize::from(task.last_status.is_starting());
+        held.extend(task.held_ports());
     }
-    let ports = |ports: &[u16]| ports.iter().map(u16::to_string).collect::<Vec<_>>();
-    let resources = |cpu: u32, memory: u32| {
+    // What remains of the ports is told as what is taken of them.
+    let ports = |reserved: &[u16], held: &BTreeSet<HostPort>, protocol: TransportProtocol| {
+        let held = held.iter().filter(|port| port.protocol == protocol).map(|port| port.port);
+        let all: BTreeSet<u16> = reserved.iter().copied().chain(held).collect();
+        all.iter().map(u16::to_string).collect::<Vec<_>>()
+    };
+    let resources = |cpu: u32, memory: u32, held: &BTreeSet<HostPort>| {
         let integer = |name: &str, value: u32| Resource {
             name: Some(name.to_owned()),
             r#type: Some("INTEGER".to_owned()),
@@ -187,8 +184,8 @@ pub(super) fn shape(view: &Snapshot, stored: &Stored, with_tags: bool) -> Contai
         vec![
             integer("CPU", cpu),
             integer("MEMORY", memory),
-            set("PORTS", ports(&stored.reserved_ports)),
-            set("PORTS_UDP", ports(&stored.reserved_udp_ports)),
+            set("PORTS", ports(&stored.reserved_ports, held, TransportProtocol::Tcp)),
+            set("PORTS_UDP", ports(&stored.reserved_udp_ports, held, TransportProtocol::Udp)),
         ]
     };
     let attributes = stored.attributes.iter().map(|attribute| Attribute {
@@ -205,8 +202,12 @@ pub(super) fn shape(view: &Snapshot, stored: &Stored, with_tags: bool) -> Contai
             agent_hash: None,
             docker_version: Some(stored.runtime_version.clone()),
         }),
-        remaining_resources: Some(resources(stored.cpu.saturating_sub(cpu), stored.memory.saturating_sub(memory))),
-        registered_resources: Some(resources(stored.cpu, stored.memory)),
+        remaining_resources: Some(resources(
+            stored.cpu.saturating_sub(cpu),
+            stored.memory.saturating_sub(memory),
+            &held,
+        )),
+        registered_resources: Some(resources(stored.cpu, stored.memory, &BTreeSet::new())),
         status: Some(stored.status.as_str().to_owned()),
         agent_connected: Some(
             stored.status != ContainerInstanceStatus::Inactive && view.contains::<AgentConnection>(arn),

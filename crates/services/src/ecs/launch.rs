@@ -1,11 +1,11 @@
-//! Making a task: a host by placement, a network interface in one of the subnets, then the task itself, in the caller's
-//! transaction. RunTask and the service reconciler both come here, so that the rules exist once.
+//! Making a task: a host by placement, a network interface in one of the subnets if it has one, then the task itself, in
+//! the caller's transaction. RunTask, StartTask and the service reconciler all come here, so that the rules exist once.
 
 use std::collections::HashMap;
 
 use domain::{
-    IdSource, Tags, Timestamp,
-    ecs::{NewTask, Task, TaskInterface, TaskNetwork, status::failure},
+    Arn, IdSource, Tags, Timestamp,
+    ecs::{ContainerInstance, NewTask, Task, TaskInterface, TaskNetwork, status::failure},
     network::{NetworkInterfaceOwner, Subnet, names},
 };
 use store::{Snapshot, Transaction};
@@ -16,9 +16,15 @@ use crate::ec2::{NetworkError, NewInterface, allocate_network_interface, release
 /// Why a task was not made. Nothing was written then.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum LaunchError {
-    /// No host has room: RunTask tells it in `failures`.
+    /// No Fargate host has room: RunTask tells it in `failures`.
     #[error("{}", failure::CAPACITY)]
     Capacity,
+    /// No container instance takes it: RunTask tells for each of them why.
+    #[error("{0}")]
+    NotPlaced(placement::Refusal),
+    /// A placement constraint that was checked when it was given cannot be read any more.
+    #[error("Invalid placement constraint expression: {0}.")]
+    Constraint(placement::query::QueryError),
     /// One of its roles does not exist.
     #[error(
         "ECS was unable to assume the role '{0}' that was provided for this task. Please verify that the role being passed has the proper trust relationship and permissions and that your IAM user has permissions to pass this role."
@@ -29,18 +35,21 @@ pub enum LaunchError {
     Network(#[from] NetworkError),
 }
 
-/// Makes a task on a Fargate host.
+/// Makes a task where placement puts it; a `container_instance_arn` that is given is where StartTask wants it.
 pub fn launch(
     tx: &mut Transaction,
     new: NewTask<'_>,
-    network: &TaskNetwork,
+    network: Option<&TaskNetwork>,
     ids: &mut IdSource,
     now: Timestamp,
 ) -> Result<Task, LaunchError> {
     check_roles(tx, &new)?;
-    let hosts = placement::fargate_hosts(tx);
-    let host = placement::place_on_fargate(&hosts, new.memory).map_err(|_| LaunchError::Capacity)?;
-    let mut task = Task::new(NewTask { container_instance_arn: Some(host.arn.clone()), ..new }, ids, now);
+    let instance = choose(tx, &new, network, ids)?;
+    let mut task = Task::new(NewTask { container_instance_arn: Some(instance), ..new }, ids, now);
+    let Some(network) = network else {
+        tx.put(task.clone());
+        return Ok(task);
+    };
     let mut refused = NetworkError::SubnetNotFound(String::new());
     for subnet in subnets(tx, &task, network, ids) {
         let attachment_id = ids.uuid();
@@ -75,6 +84,38 @@ pub fn launch(
         }
     }
     Err(refused.into())
+}
+
+/// The container instance that gets the task.
+fn choose(
+    view: &Snapshot,
+    new: &NewTask<'_>,
+    network: Option<&TaskNetwork>,
+    ids: &mut IdSource,
+) -> Result<Arn, LaunchError> {
+    if new.compute.is_fargate() {
+        let hosts = placement::fargate_hosts(view);
+        let host = placement::place_on_fargate(&hosts, new.memory).map_err(|_| LaunchError::Capacity)?;
+        return Ok(host.arn.clone());
+    }
+    let instances = match &new.container_instance_arn {
+        None => placement::instances(view, &new.cluster.arn),
+        Some(arn) => {
+            let known = view.get::<ContainerInstance>(arn.as_str());
+            known.map(|known| placement::instance(view, known)).into_iter().collect()
+        }
+    };
+    let mut demand = placement::Demand::of(new, super::compute::read_time).map_err(LaunchError::Constraint)?;
+    let subnets = network.iter().flat_map(|network| &network.subnets);
+    let zone = |id: &String| Some(view.get::<Subnet>(&new.cluster.scope.key(id))?.availability_zone.clone());
+    demand.zones = subnets.filter_map(zone).collect();
+    let by_default = placement::create_service_default();
+    let strategy = match &new.placement.strategy[..] {
+        [] if new.service.is_some() => &by_default[..],
+        strategy => strategy,
+    };
+    let chosen = placement::place(&instances, &demand, strategy, ids).map_err(LaunchError::NotPlaced)?;
+    Ok(chosen.arn().clone())
 }
 
 /// A task whose roles are not there would run without the permissions that it was given.

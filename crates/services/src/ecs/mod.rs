@@ -77,6 +77,7 @@ operations! {
     list_task_definition_families(ListTaskDefinitionFamiliesRequest) -> ListTaskDefinitionFamiliesResponse = task_definitions::list_families;
 
     run_task(RunTaskRequest) -> RunTaskResponse = tasks::run;
+    start_task(StartTaskRequest) -> StartTaskResponse = tasks::start;
     stop_task(StopTaskRequest) -> StopTaskResponse = tasks::stop;
     describe_tasks(DescribeTasksRequest) -> DescribeTasksResponse = tasks::describe;
     list_tasks(ListTasksRequest) -> ListTasksResponse = tasks::list;

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use api::ecs::{AwsVpcConfiguration, NetworkConfiguration};
 use domain::{
     Scope,
-    ecs::TaskNetwork,
+    ecs::{NetworkMode, TaskNetwork},
     network::{SecurityGroup, Subnet},
 };
 use store::Snapshot;
@@ -13,8 +13,26 @@ use wire::ServiceError;
 
 use super::common::invalid;
 
-/// Checks a network configuration: subnets and security groups must be there, and of one VPC.
+/// Checks a network configuration: a task definition of mode awsvpc must have one, any other cannot.
 pub(super) fn check(
+    view: &Snapshot,
+    scope: &Scope,
+    mode: NetworkMode,
+    given: Option<NetworkConfiguration>,
+) -> Result<Option<TaskNetwork>, ServiceError> {
+    if mode == NetworkMode::Awsvpc {
+        return check_awsvpc(view, scope, given).map(Some);
+    }
+    match given.and_then(|given| given.awsvpc_configuration) {
+        None => Ok(None),
+        Some(_) => {
+            Err(invalid("Network Configuration is not valid for the given networkMode of this task definition."))
+        }
+    }
+}
+
+/// Subnets and security groups must be there, and of one VPC.
+fn check_awsvpc(
     view: &Snapshot,
     scope: &Scope,
     given: Option<NetworkConfiguration>,

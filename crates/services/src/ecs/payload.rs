@@ -5,7 +5,10 @@ use std::collections::BTreeMap;
 
 use domain::{
     agent_protocol::{docker, payload},
-    ecs::{ContainerDefinition, ContainerOverride, HealthCheck, Task, TaskContainer, TaskDefinition},
+    ecs::{
+        ContainerDefinition, ContainerOverride, HealthCheck, LaunchType, NetworkMode, PortMapping, Task, TaskContainer,
+        TaskDefinition,
+    },
     network::{Subnet, Vpc, names},
 };
 use store::Snapshot;
@@ -16,11 +19,7 @@ use crate::Options;
 /// The task without credentials; `None` when its definition or interface is gone.
 pub fn task(view: &Snapshot, task: &Task, options: &Options) -> Option<payload::Task> {
     let definition = view.get::<TaskDefinition>(task.task_definition_arn.as_str())?;
-    let containers = task
-        .containers
-        .iter()
-        .filter_map(|known| container(task, known, definition.container(&known.name)?, options))
-        .collect();
+    let containers = task.containers.iter().filter_map(|known| container(task, known, &definition, options)).collect();
     Some(payload::Task {
         arn: task.arn.to_string(),
         task_cluster_arn: Some(task.cluster_arn.to_string()),
@@ -28,11 +27,15 @@ pub fn task(view: &Snapshot, task: &Task, options: &Options) -> Option<payload::
         version: definition.revision.to_string(),
         desired_status: task.wanted_on_host()?.as_str().to_owned(),
         containers,
-        network_mode: definition.network_mode.clone(),
-        cpu: Some(f64::from(task.cpu) / 1024.0),
-        memory: Some(task.memory.into()),
-        elastic_network_interfaces: vec![interface(view, task)?],
-        launch_type: Some(task.launch_type.clone()),
+        network_mode: definition.network_mode.as_str().to_owned(),
+        // Without a size of its own a task has no limits of its own.
+        cpu: task.overrides.cpu.or(definition.cpu).map(|units| f64::from(units) / 1024.0),
+        memory: task.overrides.memory.or(definition.memory).map(i64::from),
+        elastic_network_interfaces: match definition.network_mode {
+            NetworkMode::Awsvpc => vec![interface(view, task)?],
+            NetworkMode::Bridge | NetworkMode::Host | NetworkMode::None => Vec::new(),
+        },
+        launch_type: Some(task.launch_type.as_str().to_owned()),
         service_name: task.service_arn.as_ref().map(|arn| arn.resource_name().to_owned()),
         group: Some(task.group.clone()),
         zone: task.interface.as_ref().map(|interface| interface.availability_zone.clone()),
@@ -65,12 +68,8 @@ fn interface(view: &Snapshot, task: &Task) -> Option<payload::ElasticNetworkInte
     })
 }
 
-fn container(
-    task: &Task,
-    known: &TaskContainer,
-    definition: &ContainerDefinition,
-    options: &Options,
-) -> Option<payload::Container> {
+fn container(task: &Task, known: &TaskContainer, of: &TaskDefinition, options: &Options) -> Option<payload::Container> {
+    let definition = of.container(&known.name)?;
     let change = task.overrides.container(&known.name);
     let command = change.and_then(|change| change.command.clone()).unwrap_or_else(|| definition.command.clone());
     let list = |list: &[String]| (!list.is_empty()).then(|| list.to_vec());
@@ -88,7 +87,15 @@ fn container(
         memory: known.memory.unwrap_or_default().into(),
         command: list(&command),
         entry_point: list(&definition.entry_point),
-        environment: environment(definition, change),
+        environment: environment(task, definition, change),
+        // The ports of a task with a network interface are its own: there is nothing to map.
+        port_mappings: match of.network_mode {
+            NetworkMode::Awsvpc => Vec::new(),
+            NetworkMode::Bridge | NetworkMode::Host | NetworkMode::None => {
+                definition.port_mappings.iter().map(port_mapping).collect()
+            }
+        },
+        links: definition.links.clone(),
         overrides: "{}".to_owned(),
         depends_on: definition
             .depends_on
@@ -100,7 +107,7 @@ fn container(
             .collect(),
         docker_config: Some(docker::DockerConfig::new(
             &docker_config(definition, health),
-            &host_config(definition, known),
+            &host_config(of, definition, known),
         )),
         health_check_type: health.map(|_| "docker".to_owned()),
         registry_authentication: images::ecr_registry(&known.image, options).map(|(account, region)| {
@@ -136,10 +143,28 @@ fn container(
     })
 }
 
-/// The definition's environment with the override's over it.
-fn environment(definition: &ContainerDefinition, change: Option<&ContainerOverride>) -> BTreeMap<String, String> {
+fn port_mapping(mapping: &PortMapping) -> payload::PortMapping {
+    payload::PortMapping {
+        container_port: mapping.container_port.into(),
+        host_port: mapping.host_port.into(),
+        protocol: mapping.protocol.as_str().to_owned(),
+    }
+}
+
+/// The definition's environment with the override's over it. Amazon's agent leaves it to ECS to tell a container where it
+/// runs.
+fn environment(
+    task: &Task,
+    definition: &ContainerDefinition,
+    change: Option<&ContainerOverride>,
+) -> BTreeMap<String, String> {
+    let place = match task.launch_type {
+        LaunchType::Ec2 | LaunchType::External => Some("AWS_ECS_EC2"),
+        LaunchType::Fargate => None,
+    };
+    let own = place.map(|place| ("AWS_EXECUTION_ENV".to_owned(), place.to_owned()));
     let changed = change.into_iter().flat_map(|change| change.environment.iter());
-    definition.environment.iter().chain(changed).cloned().collect()
+    own.into_iter().chain(definition.environment.iter().chain(changed).cloned()).collect()
 }
 
 /// What Docker calls the container's configuration.
@@ -156,13 +181,19 @@ fn docker_config(definition: &ContainerDefinition, health: Option<&HealthCheck>)
         }),
         user: definition.user.clone().unwrap_or_default(),
         working_dir: definition.working_directory.clone().unwrap_or_default(),
+        hostname: definition.hostname.clone().unwrap_or_default(),
         ..docker::Config::default()
     }
 }
 
 /// What Docker calls the host's part of it.
-fn host_config(definition: &ContainerDefinition, known: &TaskContainer) -> docker::HostConfig {
+fn host_config(of: &TaskDefinition, definition: &ContainerDefinition, known: &TaskContainer) -> docker::HostConfig {
     docker::HostConfig {
+        network_mode: match of.network_mode {
+            // Amazon's agent joins the containers of such a task itself.
+            NetworkMode::Awsvpc => String::new(),
+            mode => mode.as_str().to_owned(),
+        },
         log_config: definition
             .log_configuration
             .as_ref()
@@ -176,6 +207,9 @@ fn host_config(definition: &ContainerDefinition, known: &TaskContainer) -> docke
             .map(|limit| docker::Ulimit { name: limit.name.clone(), soft: limit.soft_limit, hard: limit.hard_limit })
             .collect(),
         init: definition.init_process_enabled,
+        dns: definition.dns_servers.clone(),
+        dns_search: definition.dns_search_domains.clone(),
+        extra_hosts: definition.extra_hosts.iter().map(|(name, address)| format!("{name}:{address}")).collect(),
         memory_reservation: known.memory_reservation.map_or(0, |mebibytes| i64::from(mebibytes) << 20),
         ..docker::HostConfig::default()
     }

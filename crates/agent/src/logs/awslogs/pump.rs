@@ -13,8 +13,8 @@ use super::batch::Batch;
 use super::lines::{Assembler, Event};
 use super::options::Options;
 use crate::aws::{CallError, Client, patiently, role_keys};
+use crate::engine::record;
 use crate::engine::record::task_id;
-use crate::fargate;
 use crate::logs::Source;
 use crate::roles::Roles;
 
@@ -61,7 +61,7 @@ impl Delivery {
         Self {
             client: source.client.clone(),
             roles: source.roles.clone(),
-            region: options.region.clone().unwrap_or_else(|| fargate::region(&task_arn).to_owned()),
+            region: options.region.clone().unwrap_or_else(|| record::region(&task_arn).to_owned()),
             stream: options.stream(source.container, task_id(&task_arn), source.runtime_id),
             options,
             task_arn,

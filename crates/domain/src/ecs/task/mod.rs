@@ -3,11 +3,14 @@
 
 mod lifecycle;
 
-use std::{collections::BTreeMap, net::Ipv4Addr};
+use std::{borrow::Cow, collections::BTreeMap, net::Ipv4Addr};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Cluster, DesiredStatus, HealthStatus, NetworkBinding, StopCode, TaskDefinition, TaskStatus, names};
+use super::{
+    Cluster, Compute, DesiredStatus, HealthStatus, HostPort, LaunchType, NetworkBinding, NetworkMode, Placement,
+    StopCode, TaskDefinition, TaskStatus, TransportProtocol, names,
+};
 use crate::{Arn, IdSource, Resource, Scope, Tags, Timestamp};
 
 /// Where in the network a task or a service's tasks shall be.
@@ -162,13 +165,14 @@ pub struct Task {
     pub task_definition_arn: Arn,
     /// The task definition's family.
     pub family: String,
-    /// `FARGATE`.
-    pub launch_type: String,
+    /// What kind of host it is on.
+    pub launch_type: LaunchType,
     /// `FARGATE`, when a capacity provider strategy chose it.
     #[serde(default)]
     pub capacity_provider: Option<String>,
-    /// E.g. `1.4.0`.
-    pub platform_version: String,
+    /// E.g. `1.4.0`; of Fargate only.
+    #[serde(default)]
+    pub platform_version: Option<String>,
     /// `family:{family}`, `service:{name}` or what RunTask was given.
     pub group: String,
     /// Who started it: free text, or the deployment's id.
@@ -184,6 +188,9 @@ pub struct Task {
     pub cpu: u32,
     /// MiB after overrides.
     pub memory: u32,
+    /// The ports of its container instance that its definition asks for by number.
+    #[serde(default)]
+    pub host_ports: Vec<HostPort>,
     /// What RunTask changed.
     #[serde(default)]
     pub overrides: TaskOverrides,
@@ -257,10 +264,10 @@ pub struct NewTask<'a> {
     pub memory: u32,
     /// Changes.
     pub overrides: TaskOverrides,
-    /// `FARGATE`.
-    pub launch_type: &'a str,
-    /// Chosen by a strategy.
-    pub capacity_provider: Option<String>,
+    /// What it runs on.
+    pub compute: &'a Compute,
+    /// Where in the cluster.
+    pub placement: &'a Placement,
     /// Empty for `family:{family}`.
     pub group: String,
     /// Free text.
@@ -277,6 +284,17 @@ pub struct NewTask<'a> {
     pub tags: Tags,
 }
 
+impl NewTask<'_> {
+    /// The group that it will be in.
+    pub fn group(&self) -> Cow<'_, str> {
+        if self.group.is_empty() {
+            Cow::Owned(format!("family:{}", self.definition.family))
+        } else {
+            Cow::Borrowed(&self.group)
+        }
+    }
+}
+
 impl Task {
     /// Finds tasks by `{cluster arn} {desired status}`.
     pub const BY_CLUSTER: &str = "cluster";
@@ -288,7 +306,7 @@ impl Task {
     pub const BY_CONTAINER_INSTANCE: &str = "container-instance";
     /// Finds tasks by `{cluster arn} {started by} {desired status}`.
     pub const BY_STARTED_BY: &str = "started-by";
-    /// Counts tasks by `{cluster arn} {last status}`, without the stopped ones.
+    /// Counts tasks by [`Self::cluster_status`], without the stopped ones.
     pub const CLUSTER_STATUS: &str = "cluster-status";
     /// Finds the tasks of a container instance that are not STOPPED, by its ARN: they hold its resources.
     pub const ON_INSTANCE: &str = "on-instance";
@@ -302,7 +320,7 @@ impl Task {
     /// Finds the tasks that RunTask made with a token, by [`Scope::key`] of the token.
     pub const BY_CLIENT_TOKEN: &str = "client-token";
 
-    /// A task in PROVISIONING, without its network interface.
+    /// A task at its beginning, without its network interface.
     pub fn new(new: NewTask<'_>, ids: &mut IdSource, now: Timestamp) -> Self {
         let scope = new.cluster.scope.clone();
         let arn = names::new_task(&scope, &new.cluster.name, ids);
@@ -337,6 +355,7 @@ impl Task {
                 }
             })
             .collect();
+        let group = new.group().into_owned();
         let (service_arn, deployment_id) = new.service.unzip();
         Self {
             arn,
@@ -344,15 +363,16 @@ impl Task {
             cluster_arn: new.cluster.arn.clone(),
             task_definition_arn: new.definition.arn.clone(),
             family: new.definition.family.clone(),
-            launch_type: new.launch_type.to_owned(),
-            capacity_provider: new.capacity_provider,
-            platform_version: super::fargate::PLATFORM_VERSION.to_owned(),
-            group: if new.group.is_empty() { format!("family:{}", new.definition.family) } else { new.group },
+            launch_type: new.compute.host_kind(),
+            capacity_provider: new.compute.capacity_provider.as_ref().map(|choice| choice.name.clone()),
+            platform_version: new.compute.platform_version.clone(),
+            group,
             started_by: new.started_by,
             service_arn,
             deployment_id,
             cpu: new.cpu,
             memory: new.memory,
+            host_ports: new.definition.host_ports(),
             overrides: new.overrides,
             interface: None,
             load_balancers: new.load_balancers,
@@ -364,7 +384,11 @@ impl Task {
             stop_code: None,
             stopped_reason: None,
             stopping_at: None,
-            last_status: TaskStatus::Provisioning,
+            last_status: match new.definition.network_mode {
+                NetworkMode::Awsvpc => TaskStatus::Provisioning,
+                // There is nothing to make before its host begins.
+                NetworkMode::Bridge | NetworkMode::Host | NetworkMode::None => TaskStatus::Pending,
+            },
             containers,
             connected_at: None,
             pull_started_at: None,
@@ -374,6 +398,11 @@ impl Task {
             stopped_at: None,
             version: 1,
         }
+    }
+
+    /// The value of [`Self::CLUSTER_STATUS`].
+    pub fn cluster_status(cluster: &str, launch_type: LaunchType, status: TaskStatus) -> String {
+        format!("{cluster} {} {}", launch_type.as_str(), status.as_str())
     }
 
     /// The name of its cluster.
@@ -403,6 +432,17 @@ impl Task {
     /// Whether any of its essential containers has a health check.
     pub fn has_health_check(&self) -> bool {
         self.containers.iter().any(|container| container.essential && container.has_health_check)
+    }
+
+    /// The ports of its container instance that nobody else can have: those it asks for by number, and those its agent
+    /// has found for it.
+    pub fn held_ports(&self) -> impl Iterator<Item = HostPort> + '_ {
+        let bindings = self.containers.iter().flat_map(|container| &container.network_bindings);
+        let found = bindings.map(|binding| HostPort {
+            protocol: if binding.protocol == "udp" { TransportProtocol::Udp } else { TransportProtocol::Tcp },
+            port: binding.host_port,
+        });
+        self.host_ports.iter().copied().chain(found)
     }
 
     /// The role of its own calls, after overrides.
@@ -441,7 +481,8 @@ impl Resource for Task {
             entries.push((Self::BY_CLIENT_TOKEN, self.scope.key(token)));
         }
         if self.last_status != TaskStatus::Stopped {
-            entries.push((Self::CLUSTER_STATUS, format!("{cluster} {}", self.last_status.as_str())));
+            let status = Self::cluster_status(cluster.as_str(), self.launch_type, self.last_status);
+            entries.push((Self::CLUSTER_STATUS, status));
             entries.push((Self::OF_DEFINITION, self.task_definition_arn.to_string()));
             entries.extend(self.container_instance_arn.iter().map(|arn| (Self::ON_INSTANCE, arn.to_string())));
             entries.extend(self.service_arn.iter().map(|arn| (Self::OF_SERVICE, arn.to_string())));

@@ -8,18 +8,17 @@ use api::ecs::{
     Attribute as SentAttribute, DiscoverPollEndpointRequest, DiscoverPollEndpointResponse,
     RegisterContainerInstanceRequest, RegisterContainerInstanceResponse, Resource,
 };
+use domain::ecs::container_instance::ZONE_ATTRIBUTE;
 use domain::ecs::{Attribute, ContainerInstance, ContainerInstanceStatus, names};
 use domain::{Arn, Tags, Timestamp};
 use store::Transaction;
 use wire::ServiceError;
 
-use super::super::common::{Given, client, invalid, refuse};
+use super::super::common::{Given, client, invalid, refuse, tags};
 use super::super::container_instances::{retire, shape};
 use super::{agents_cluster, agents_instance};
 use crate::{Authorised, Call};
 
-/// Where the zone of an instance is told.
-const ZONE: &str = "ecs.availability-zone";
 /// An agent sends some fifty.
 const MOST_ATTRIBUTES: usize = 200;
 
@@ -32,9 +31,9 @@ pub(in crate::ecs) async fn register(
     refuse(&[
         ("instanceIdentityDocument", input.instance_identity_document.given()),
         ("platformDevices", input.platform_devices.given()),
-        ("tags", input.tags.given()),
     ])?;
     let offer = Offer::read(&input, auth.scope.region.as_str())?;
+    let tags = tags(input.tags.clone())?;
     let new_arn = |cluster: &Arn| {
         let name = cluster.resource_name();
         names::new_container_instance(&auth.scope, name, &mut auth.platform().ids())
@@ -52,7 +51,7 @@ pub(in crate::ecs) async fn register(
                 offer.apply(ContainerInstance::clone(&known))
             }
             None => {
-                let instance = offer.apply(blank(&auth, fresh, cluster, now));
+                let instance = offer.apply(ContainerInstance { tags, ..blank(&auth, fresh, cluster, now) });
                 supersede(tx, &instance);
                 instance
             }
@@ -134,7 +133,7 @@ impl Offer {
         if attributes.len() > MOST_ATTRIBUTES {
             return Err(invalid(format!("A container instance cannot have more than {MOST_ATTRIBUTES} attributes.")));
         }
-        attributes.entry(ZONE.to_owned()).or_insert_with(|| Some(format!("{region}a")));
+        attributes.entry(ZONE_ATTRIBUTE.to_owned()).or_insert_with(|| Some(format!("{region}a")));
         offer.attributes = attributes.into_iter().map(|(name, value)| Attribute { name, value }).collect();
         Ok(offer)
     }
@@ -173,14 +172,11 @@ pub(in crate::ecs) async fn discover_poll_endpoint(
         agents_instance(&auth.snapshot(), &auth.principal, instance)
             .map_err(|_| client("The container instance is not registered with this cluster."))?;
     }
-    // Agents are on this host so far: they come over loopback, where plain HTTP is spoken wherever else there is a listener.
-    let mut listen = auth.platform().options.listen;
-    if !listen.ip().is_loopback() {
-        listen.set_ip(std::net::Ipv4Addr::LOCALHOST.into());
-    }
+    // Where the agent has reached the API it also reaches its sessions.
+    let endpoint = &auth.origin.endpoint;
     Ok(DiscoverPollEndpointResponse {
-        endpoint: Some(format!("http://{listen}/acs/")),
-        telemetry_endpoint: Some(format!("http://{listen}/tcs/")),
+        endpoint: Some(format!("{endpoint}/acs/")),
+        telemetry_endpoint: Some(format!("{endpoint}/tcs/")),
         ..Default::default()
     })
 }
@@ -208,7 +204,9 @@ mod tests {
         let Ok(offer) = offer else { panic!("refused") };
         assert_eq!((offer.cpu, offer.memory), (2048, 4096));
         assert!(offer.attributes.contains(&Attribute { name: "a".into(), value: None }));
-        assert!(offer.attributes.contains(&Attribute { name: ZONE.into(), value: Some("eu-west-1a".into()) }));
+        assert!(
+            offer.attributes.contains(&Attribute { name: ZONE_ATTRIBUTE.into(), value: Some("eu-west-1a".into()) })
+        );
     }
 
     #[test]

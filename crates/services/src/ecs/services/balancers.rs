@@ -23,7 +23,7 @@ pub(super) fn check(
     scope: &Scope,
     given: Vec<LoadBalancer>,
     definition: &TaskDefinition,
-    network: &TaskNetwork,
+    network: Option<&TaskNetwork>,
 ) -> Result<Vec<TaskLoadBalancer>, ServiceError> {
     if given.len() > MOST {
         return Err(invalid(format!("load balancers can have at most {MOST} items.")));
@@ -51,7 +51,7 @@ fn one(
     scope: &Scope,
     given: LoadBalancer,
     definition: &TaskDefinition,
-    network: &TaskNetwork,
+    network: Option<&TaskNetwork>,
 ) -> Result<TaskLoadBalancer, ServiceError> {
     let LoadBalancer { target_group_arn, load_balancer_name, container_name, container_port, advanced_configuration } =
         given;
@@ -72,9 +72,15 @@ fn one(
     if !container.port_mappings.iter().any(|mapping| mapping.container_port == port) {
         return Err(invalid(format!("The container {container_name} did not have a container port {port} defined.")));
     }
-    match group.target_type {
-        TargetType::Ip => {}
-    }
+    let network = match (group.target_type, network) {
+        (TargetType::Ip, Some(network)) => network,
+        (TargetType::Ip, None) => {
+            return Err(invalid(format!(
+                "The provided target group {arn} has target type ip, which is incompatible with the {} network mode specified in the task definition.",
+                definition.network_mode.as_str()
+            )));
+        }
+    };
     let vpc = network.subnets.first().and_then(|id| view.get::<Subnet>(&scope.key(id)));
     if vpc.is_some_and(|subnet| subnet.vpc_id != group.vpc_id) {
         return Err(invalid(format!("The target group {arn} is not in the VPC of the service's subnets.")));

@@ -9,8 +9,7 @@ use crate::{
     Call,
     ecs::{
         common::{Given, cluster, cluster_arn, invalid, tags, unsupported},
-        compute::{check_placement, launch_choice, platform_version},
-        network, task_definitions,
+        compute, network, task_definitions,
     },
 };
 
@@ -40,11 +39,18 @@ pub(in crate::ecs) async fn create(
     auth.transact(|tx| {
         let cluster = cluster(tx, &auth.scope, cluster_text.as_deref())?;
         let definition = task_definitions::active(tx, &auth.scope, &definition_text)?;
-        let choice =
-            launch_choice(tx, &cluster, input.launch_type.as_deref(), input.capacity_provider_strategy.clone())?;
-        let network = network::check(tx, &auth.scope, input.network_configuration.clone())?;
+        let compute = compute::compute(
+            &cluster,
+            &definition,
+            input.launch_type.as_deref(),
+            input.capacity_provider_strategy.as_deref(),
+            input.platform_version.as_deref(),
+        )?;
+        let placement =
+            compute::placement(&compute, input.placement_constraints.as_deref(), input.placement_strategy.as_deref())?;
+        let network = network::check(tx, &auth.scope, definition.network_mode, input.network_configuration.clone())?;
         let balancers = input.load_balancers.clone().unwrap_or_default();
-        let load_balancers = balancers::check(tx, &auth.scope, balancers, &definition, &network)?;
+        let load_balancers = balancers::check(tx, &auth.scope, balancers, &definition, network.as_ref())?;
         let grace_period =
             deployment::grace_period(input.health_check_grace_period_seconds, !load_balancers.is_empty())?;
         let arn = names::service(&auth.scope, &cluster.name, &name);
@@ -74,7 +80,7 @@ pub(in crate::ecs) async fn create(
             None => {}
         }
         let mut ids = platform.ids();
-        let primary = deployment::new(definition.arn.clone(), network, load_balancers, choice, &mut ids, now);
+        let primary = deployment::new(definition.arn.clone(), network, load_balancers, compute, &mut ids, now);
         let service = Stored {
             arn,
             scope: auth.scope.clone(),
@@ -82,7 +88,8 @@ pub(in crate::ecs) async fn create(
             name: name.clone(),
             status: ServiceStatus::Active,
             desired_count: checked.desired_count,
-            platform_version: checked.platform_version.to_owned(),
+            platform_version: compute::shown_platform_version(input.platform_version.as_deref()),
+            placement,
             minimum_healthy_percent: checked.shares.minimum,
             maximum_percent: checked.shares.maximum,
             health_check_grace_period_seconds: grace_period,
@@ -104,7 +111,6 @@ pub(in crate::ecs) async fn create(
 
 struct Checked {
     desired_count: u32,
-    platform_version: &'static str,
     shares: deployment::Shares,
     managed_tags: bool,
     propagate_tags: Option<String>,
@@ -124,11 +130,11 @@ fn checked(input: CreateServiceRequest) -> Result<Checked, ServiceError> {
         client_token,
         launch_type: _,
         capacity_provider_strategy: _,
-        platform_version: version,
+        platform_version: _,
         role,
         deployment_configuration,
-        placement_constraints,
-        placement_strategy,
+        placement_constraints: _,
+        placement_strategy: _,
         network_configuration: _,
         health_check_grace_period_seconds: _,
         scheduling_strategy,
@@ -155,15 +161,13 @@ fn checked(input: CreateServiceRequest) -> Result<Checked, ServiceError> {
     .refuse()?;
     deployment::zone_rebalancing(availability_zone_rebalancing.as_deref())?;
     deployment::controller(deployment_controller)?;
-    let platform_version = platform_version(version.as_deref())?;
     if role.given() {
         return Err(invalid("You cannot specify an IAM role for services that require a service linked role."));
     }
     match scheduling_strategy.as_deref() {
         None | Some("REPLICA") => {}
-        Some(_) => return Err(unsupported("schedulingStrategy DAEMON on Fargate")),
+        Some(_) => return Err(unsupported("schedulingStrategy DAEMON")),
     }
-    check_placement(placement_constraints.as_deref(), placement_strategy.as_deref())?;
     if client_token.is_some_and(|token| token.len() > 36) {
         return Err(invalid("clientToken can have at most 36 characters."));
     }
@@ -171,7 +175,6 @@ fn checked(input: CreateServiceRequest) -> Result<Checked, ServiceError> {
         desired_count: deployment::desired_count(
             desired_count.ok_or_else(|| invalid("desiredCount is required when schedulingStrategy is REPLICA."))?,
         )?,
-        platform_version,
         shares: deployment::shares(deployment_configuration, deployment::Shares::default())?,
         managed_tags: enable_ecs_managed_tags.unwrap_or_default(),
         propagate_tags: deployment::propagate_tags(propagate_tags)?,

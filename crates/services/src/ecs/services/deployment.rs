@@ -3,14 +3,11 @@
 use api::ecs::*;
 use domain::{
     IdSource, Timestamp,
-    ecs::{Deployment as Stored, DeploymentStatus, RolloutState, TaskLoadBalancer, TaskNetwork, fargate},
+    ecs::{Compute, Deployment as Stored, DeploymentStatus, RolloutState, TaskLoadBalancer, TaskNetwork},
 };
 use wire::ServiceError;
 
-use crate::ecs::{
-    common::{Given, invalid, refuse, unsupported},
-    compute::LaunchChoice,
-};
+use crate::ecs::common::{Given, invalid, refuse, unsupported};
 
 /// The shares of the desired count that bound a rolling update: minimum and maximum percent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -118,9 +115,9 @@ pub(super) fn desired_count(given: i32) -> Result<u32, ServiceError> {
 /// A new deployment, in progress.
 pub(super) fn new(
     task_definition_arn: domain::Arn,
-    network: TaskNetwork,
+    network: Option<TaskNetwork>,
     load_balancers: Vec<TaskLoadBalancer>,
-    choice: LaunchChoice,
+    compute: Compute,
     ids: &mut IdSource,
     now: Timestamp,
 ) -> Stored {
@@ -130,9 +127,7 @@ pub(super) fn new(
         task_definition_arn,
         network,
         load_balancers,
-        launch_type: choice.capacity_provider.is_none().then(|| "FARGATE".to_owned()),
-        capacity_provider: choice.capacity_provider,
-        platform_version: fargate::PLATFORM_VERSION.to_owned(),
+        compute,
         created_at: now,
         updated_at: now,
         rollout_state: RolloutState::InProgress,

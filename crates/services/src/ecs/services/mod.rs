@@ -13,7 +13,7 @@ use std::sync::Arc;
 use api::ecs::*;
 use domain::{
     Scope,
-    ecs::{ServiceStatus, names},
+    ecs::{LaunchType, ServiceStatus, names},
 };
 use store::Snapshot;
 use wire::ServiceError;
@@ -105,8 +105,8 @@ pub(super) async fn list(call: Call, input: ListServicesRequest) -> Result<ListS
         .find::<Stored>(Stored::BY_CLUSTER, cluster.arn.as_str())
         .filter(|_| scheduling_strategy.as_deref().is_none_or(|strategy| strategy == "REPLICA"))
         .filter(|service| {
-            let kind = service.primary().and_then(|primary| primary.launch_type.clone());
-            launch_type.is_none() || kind == launch_type
+            let kind = service.primary().and_then(|primary| primary.compute.launch_type);
+            launch_type.is_none() || kind.map(LaunchType::as_str) == launch_type.as_deref()
         })
         .map(|service| service.arn.to_string());
     let (service_arns, next_token) = page(&operation::LIST_SERVICES, arns, next_token.as_deref(), size)?;

@@ -2,14 +2,15 @@
 
 use api::ecs::*;
 use domain::ecs::{
-    Deployment as StoredDeployment, DeploymentStatus, DesiredStatus, ServiceEvent as StoredEvent, ServiceStatus, Task,
-    TaskStatus, fargate, service::MAX_EVENTS,
+    Compute, Deployment as StoredDeployment, DeploymentStatus, DesiredStatus, ServiceEvent as StoredEvent,
+    ServiceStatus, Task, TaskStatus, service::MAX_EVENTS,
 };
 use store::Snapshot;
 
 use super::Stored;
 use crate::ecs::{
     common::{count, number, tags_shape, time},
+    compute::{constraints_shape, strategy_shape},
     network,
 };
 
@@ -27,6 +28,7 @@ pub(super) fn service(view: &Snapshot, stored: &Stored, with_tags: bool) -> Serv
     let sum = |of: fn(&Deployment) -> Option<i32>| deployments.iter().filter_map(of).sum::<i32>();
     let (running, pending) = (sum(|known| known.running_count), sum(|known| known.pending_count));
     let primary = stored.primary();
+    let fargate = primary.is_some_and(|primary| primary.compute.is_fargate());
     Service {
         service_arn: Some(stored.arn.to_string()),
         service_name: Some(stored.name.clone()),
@@ -37,10 +39,10 @@ pub(super) fn service(view: &Snapshot, stored: &Stored, with_tags: bool) -> Serv
         desired_count: Some(number(stored.desired_count)),
         running_count: Some(running),
         pending_count: Some(pending),
-        launch_type: primary.and_then(|primary| primary.launch_type.clone()),
+        launch_type: primary.and_then(|primary| launch_type(&primary.compute)),
         capacity_provider_strategy: primary.and_then(strategy),
-        platform_version: Some(stored.platform_version.clone()),
-        platform_family: Some(fargate::PLATFORM_FAMILY.to_owned()),
+        platform_version: fargate.then(|| stored.platform_version.clone()),
+        platform_family: fargate.then(|| domain::ecs::fargate::PLATFORM_FAMILY.to_owned()),
         task_definition: primary.map(|primary| primary.task_definition_arn.to_string()),
         deployment_configuration: Some(DeploymentConfiguration {
             deployment_circuit_breaker: Some(DeploymentCircuitBreaker {
@@ -56,9 +58,9 @@ pub(super) fn service(view: &Snapshot, stored: &Stored, with_tags: bool) -> Serv
         }),
         events: Some(events(view, stored)),
         created_at: Some(time(stored.created_at)),
-        placement_constraints: Some(Vec::new()),
-        placement_strategy: Some(Vec::new()),
-        network_configuration: primary.map(|primary| network::shape(&primary.network)),
+        placement_constraints: Some(constraints_shape(&stored.placement.constraints)),
+        placement_strategy: Some(strategy_shape(&stored.placement.strategy)),
+        network_configuration: primary.and_then(|primary| primary.network.as_ref()).map(network::shape),
         health_check_grace_period_seconds: stored.health_check_grace_period_seconds.map(number),
         scheduling_strategy: Some("REPLICA".to_owned()),
         deployment_controller: Some(DeploymentController { r#type: Some("ECS".to_owned()) }),
@@ -84,8 +86,13 @@ fn balancers(deployment: &StoredDeployment) -> Vec<LoadBalancer> {
     deployment.load_balancers.iter().map(one).collect()
 }
 
+/// None where a capacity provider strategy was given.
+fn launch_type(compute: &Compute) -> Option<String> {
+    compute.launch_type.map(|launch_type| launch_type.as_str().to_owned())
+}
+
 fn strategy(deployment: &StoredDeployment) -> Option<Vec<CapacityProviderStrategyItem>> {
-    deployment.capacity_provider.as_ref().map(|choice| {
+    deployment.compute.capacity_provider.as_ref().map(|choice| {
         vec![CapacityProviderStrategyItem {
             capacity_provider: Some(choice.name.clone()),
             weight: Some(number(choice.weight)),
@@ -111,10 +118,10 @@ fn deployment(view: &Snapshot, service: &Stored, stored: &StoredDeployment) -> D
         created_at: Some(time(stored.created_at)),
         updated_at: Some(time(stored.updated_at)),
         capacity_provider_strategy: strategy(stored),
-        launch_type: stored.launch_type.clone(),
-        platform_version: Some(stored.platform_version.clone()),
-        platform_family: Some(fargate::PLATFORM_FAMILY.to_owned()),
-        network_configuration: Some(network::shape(&stored.network)),
+        launch_type: launch_type(&stored.compute),
+        platform_version: stored.compute.platform_version.clone(),
+        platform_family: stored.compute.is_fargate().then(|| domain::ecs::fargate::PLATFORM_FAMILY.to_owned()),
+        network_configuration: stored.network.as_ref().map(network::shape),
         rollout_state: Some(stored.rollout_state.as_str().to_owned()),
         rollout_state_reason: Some(stored.rollout_state_reason.clone()),
         ..Deployment::default()

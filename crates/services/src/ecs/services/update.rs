@@ -1,7 +1,7 @@
 //! UpdateService: some changes take effect at once, others make a new deployment.
 
 use api::ecs::*;
-use domain::ecs::{DeploymentStatus, ServiceStatus};
+use domain::ecs::{Cluster, DeploymentStatus, NetworkMode, ServiceStatus};
 use store::Transaction;
 use wire::ServiceError;
 
@@ -9,9 +9,8 @@ use super::{Stored, auth_arn, balancers, deployment, find, shapes, unserved::Uns
 use crate::{
     Authorised, Call,
     ecs::{
-        common::{Given, invalid, refuse},
-        compute::{LaunchChoice, check_placement, platform_version},
-        network, task_definitions,
+        common::{Given, invalid, no_cluster, refuse},
+        compute, network, task_definitions,
     },
 };
 
@@ -55,8 +54,8 @@ fn check(input: UpdateServiceRequest) -> Result<(), ServiceError> {
         deployment_configuration: _,
         availability_zone_rebalancing,
         network_configuration: _,
-        placement_constraints,
-        placement_strategy,
+        placement_constraints: _,
+        placement_strategy: _,
         platform_version: _,
         force_new_deployment: _,
         health_check_grace_period_seconds: _,
@@ -84,9 +83,7 @@ fn check(input: UpdateServiceRequest) -> Result<(), ServiceError> {
     }
     .refuse()?;
     deployment::zone_rebalancing(availability_zone_rebalancing.as_deref())?;
-    deployment::controller(deployment_controller)?;
-    check_placement(placement_constraints.as_deref(), placement_strategy.as_deref())?;
-    Ok(())
+    deployment::controller(deployment_controller)
 }
 
 fn apply(
@@ -109,9 +106,26 @@ fn apply(
         None => task_definitions::find(tx, &auth.scope, before.task_definition_arn.as_str())
             .ok_or_else(|| super::super::common::client("TaskDefinition not found."))?,
     };
-    let network = match &input.network_configuration {
-        Some(given) => network::check(tx, &auth.scope, Some(given.clone()))?,
-        None => before.network.clone(),
+    // The launch type stays; the task definition may be another, which it must be able to run.
+    let version = input.platform_version.as_deref().filter(|version| !version.is_empty());
+    let kind = before.compute.host_kind().as_str();
+    let cluster = tx.get::<Cluster>(service.cluster_arn.as_str()).ok_or_else(no_cluster)?;
+    compute::compute(&cluster, &definition, Some(kind), None, version)?;
+    let asked = compute::placement(
+        &before.compute,
+        input.placement_constraints.as_deref(),
+        input.placement_strategy.as_deref(),
+    )?;
+    // An empty list takes away what there was; none leaves it. Neither makes a new deployment.
+    if input.placement_constraints.is_some() {
+        service.placement.constraints = asked.constraints;
+    }
+    if input.placement_strategy.is_some() {
+        service.placement.strategy = asked.strategy;
+    }
+    let network = match (&input.network_configuration, &before.network) {
+        (None, Some(before)) if definition.network_mode == NetworkMode::Awsvpc => Some(before.clone()),
+        (given, _) => network::check(tx, &auth.scope, definition.network_mode, given.clone())?,
     };
     let load_balancers = match changed_balancers(&before, input.load_balancers.as_deref()) {
         None => before.load_balancers.clone(),
@@ -121,7 +135,7 @@ fn apply(
                     "Unable to update load balancers on an existing service: a load balancer has to be added when the service is created. Start Longshore with --allow-load-balancer-updates to allow it.",
                 ));
             }
-            balancers::check(tx, &auth.scope, given.to_vec(), &definition, &network)?
+            balancers::check(tx, &auth.scope, given.to_vec(), &definition, network.as_ref())?
         }
     };
     if let Some(seconds) = input.health_check_grace_period_seconds {
@@ -152,8 +166,7 @@ fn apply(
         }
     }
     let mut other_version = false;
-    if input.platform_version.given() {
-        let version = platform_version(input.platform_version.as_deref())?;
+    if let Some(version) = version {
         other_version = version != service.platform_version;
         version.clone_into(&mut service.platform_version);
     }
@@ -168,9 +181,9 @@ fn apply(
             known.updated_at = now;
             known.unplaced = false;
         });
-        let choice = LaunchChoice { capacity_provider: before.capacity_provider.clone() };
         let mut ids = auth.platform().ids();
-        let new = deployment::new(definition.arn.clone(), network, load_balancers, choice, &mut ids, now);
+        let compute = before.compute.clone();
+        let new = deployment::new(definition.arn.clone(), network, load_balancers, compute, &mut ids, now);
         service.deployments.insert(0, new);
     } else if input.desired_count.is_some()
         && let Some(primary) = service.deployments.iter_mut().find(|known| known.id == before.id)

@@ -5,16 +5,13 @@ use std::collections::BTreeSet;
 
 use api::ecs as wire_shapes;
 use domain::ecs::{
-    ContainerDefinition, Dependency, DependencyCondition, HealthCheck, PortMapping, RestartPolicy, TransportProtocol,
-    Ulimit, container_definition::check_dependencies, names,
+    ContainerDefinition, Dependency, DependencyCondition, HealthCheck, NetworkMode, PortMapping, RestartPolicy,
+    TransportProtocol, Ulimit, container_definition::check_dependencies, names,
 };
 use wire::ServiceError;
 
-use super::logs;
-use crate::ecs::common::{Given, client, refuse, unsupported};
-
-/// The longest start and stop timeouts on Fargate, in seconds.
-const LONGEST_TIMEOUT: u32 = 120;
+use super::{logs, size::Size};
+use crate::ecs::common::{Given, client, refuse};
 
 /// The limits that can be set.
 const ULIMITS: [&str; 15] = [
@@ -77,13 +74,14 @@ const CAPABILITIES: [&str; 38] = [
     "WAKE_ALARM",
 ];
 
-/// Checks the containers of a task definition with this size.
+/// Checks the containers of a task definition with this size and network mode.
 pub(super) fn check(
     asked: Vec<wire_shapes::ContainerDefinition>,
-    task_cpu: u32,
-    task_memory: u32,
+    size: Size,
+    mode: NetworkMode,
 ) -> Result<Vec<ContainerDefinition>, ServiceError> {
-    let containers: Vec<ContainerDefinition> = asked.into_iter().map(one).collect::<Result<_, _>>()?;
+    let containers: Vec<ContainerDefinition> =
+        asked.into_iter().map(|asked| one(asked, mode)).collect::<Result<_, _>>()?;
     let mut seen = BTreeSet::new();
     let mut ports = BTreeSet::new();
     let mut port_names = BTreeSet::new();
@@ -92,7 +90,7 @@ pub(super) fn check(
             return Err(client(format!("Duplicate container name: {}", container.name)));
         }
         for port in &container.port_mappings {
-            if !ports.insert((port.host_port, port.protocol)) {
+            if port.host_port != 0 && !ports.insert((port.host_port, port.protocol)) {
                 return Err(client("Task definition has containers with conflicting host ports."));
             }
             if port.name.as_ref().is_some_and(|name| !port_names.insert(name)) {
@@ -109,9 +107,10 @@ pub(super) fn check(
         memory: container.memory,
         memory_reservation: container.memory_reservation,
     });
-    check_fit(wanted, task_cpu, task_memory).map_err(client)?;
+    check_fit(wanted, size).map_err(client)?;
     check_dependencies(&containers).map_err(|error| client(error.to_string()))?;
     check_conditions(&containers)?;
+    check_links(&containers)?;
     Ok(containers)
 }
 
@@ -123,12 +122,9 @@ pub(in crate::ecs) struct Wanted<'a> {
     pub(in crate::ecs) memory_reservation: Option<u32>,
 }
 
-/// Whether containers fit into a task of this size, each and together; if not, why.
-pub(in crate::ecs) fn check_fit<'a>(
-    containers: impl Iterator<Item = Wanted<'a>>,
-    task_cpu: u32,
-    task_memory: u32,
-) -> Result<(), String> {
+/// Whether containers fit into a task of this size, each and together; if not, why. Where the task has no memory of its own,
+/// each container must say what it needs.
+pub(in crate::ecs) fn check_fit<'a>(containers: impl Iterator<Item = Wanted<'a>>, size: Size) -> Result<(), String> {
     let (mut cpu, mut memory) = (0u64, 0u64);
     for Wanted { name, cpu: own_cpu, memory: hard, memory_reservation: soft } in containers {
         if soft.zip(hard).is_some_and(|(soft, hard)| soft > hard) {
@@ -136,17 +132,42 @@ pub(in crate::ecs) fn check_fit<'a>(
                 "Invalid setting for container '{name}'. 'memoryReservation' cannot be more than 'memory'."
             ));
         }
-        if hard.or(soft).is_some_and(|own| own > task_memory) {
-            return Err(format!("The 'memory' setting for container '{name}' is greater than for the task."));
+        let own = hard.or(soft);
+        match size.memory {
+            Some(most) if own.is_some_and(|own| own > most) => {
+                return Err(format!("The 'memory' setting for container '{name}' is greater than for the task."));
+            }
+            None if own.is_none() => {
+                return Err(format!(
+                    "Invalid setting for container '{name}'. At least one of 'memory' or 'memoryReservation' must be specified."
+                ));
+            }
+            _ => {}
         }
         cpu += u64::from(own_cpu);
         memory += u64::from(soft.or(hard).unwrap_or_default());
     }
-    if cpu > u64::from(task_cpu) {
+    if size.cpu.is_some_and(|most| cpu > u64::from(most)) {
         return Err("The total 'cpu' of all containers cannot be more than the 'cpu' of the task.".to_owned());
     }
-    if memory > u64::from(task_memory) {
+    if size.memory.is_some_and(|most| memory > u64::from(most)) {
         return Err("The total memory of all containers cannot be more than the 'memory' of the task.".to_owned());
+    }
+    Ok(())
+}
+
+/// Links must lead to containers of the same task.
+fn check_links(containers: &[ContainerDefinition]) -> Result<(), ServiceError> {
+    for container in containers {
+        for link in &container.links {
+            let to = link.split(':').next().unwrap_or_default();
+            if to == container.name || !containers.iter().any(|other| other.name == to) {
+                return Err(client(format!(
+                    "Container '{}' links to a container that there is not: {link}",
+                    container.name
+                )));
+            }
+        }
     }
     Ok(())
 }
@@ -175,7 +196,7 @@ fn check_conditions(containers: &[ContainerDefinition]) -> Result<(), ServiceErr
     Ok(())
 }
 
-fn one(asked: wire_shapes::ContainerDefinition) -> Result<ContainerDefinition, ServiceError> {
+fn one(asked: wire_shapes::ContainerDefinition, mode: NetworkMode) -> Result<ContainerDefinition, ServiceError> {
     // Without `..`: a member added to the API must be dealt with here.
     let wire_shapes::ContainerDefinition {
         name,
@@ -230,17 +251,12 @@ fn one(asked: wire_shapes::ContainerDefinition) -> Result<ContainerDefinition, S
     };
     refuse(&[
         ("containerDefinitions.repositoryCredentials", repository_credentials.is_some()),
-        ("containerDefinitions.links", links.given()),
         ("containerDefinitions.environmentFiles", environment_files.given()),
         ("containerDefinitions.mountPoints", mount_points.given()),
         ("containerDefinitions.volumesFrom", volumes_from.given()),
         ("containerDefinitions.secrets", secrets.given()),
-        ("containerDefinitions.hostname", hostname.given()),
         ("containerDefinitions.disableNetworking", disable_networking.given()),
         ("containerDefinitions.privileged", privileged.given()),
-        ("containerDefinitions.dnsServers", dns_servers.given()),
-        ("containerDefinitions.dnsSearchDomains", dns_search_domains.given()),
-        ("containerDefinitions.extraHosts", extra_hosts.given()),
         ("containerDefinitions.dockerSecurityOptions", docker_security_options.given()),
         ("containerDefinitions.interactive", interactive.given()),
         ("containerDefinitions.pseudoTerminal", pseudo_terminal.given()),
@@ -249,12 +265,23 @@ fn one(asked: wire_shapes::ContainerDefinition) -> Result<ContainerDefinition, S
         ("containerDefinitions.firelensConfiguration", firelens_configuration.is_some()),
         ("containerDefinitions.credentialSpecs", credential_specs.given()),
     ])?;
+    check_network_settings(
+        mode,
+        &[
+            ("links", links.given()),
+            ("hostname", hostname.given()),
+            ("dnsServers", dns_servers.given()),
+            ("dnsSearchDomains", dns_search_domains.given()),
+            ("extraHosts", extra_hosts.given()),
+        ],
+    )?;
     let mut container = ContainerDefinition::new(&name, &image);
     container.cpu = units(cpu, "cpu", &name)?.unwrap_or_default();
     container.memory = memory_of(memory, "memory", &name)?;
     container.memory_reservation = memory_of(memory_reservation, "memoryReservation", &name)?;
     container.essential = essential.unwrap_or(true);
-    container.port_mappings = port_mappings.unwrap_or_default().into_iter().map(port).collect::<Result<_, _>>()?;
+    container.port_mappings =
+        port_mappings.unwrap_or_default().into_iter().map(|given| port(given, mode)).collect::<Result<_, _>>()?;
     container.entry_point = entry_point.unwrap_or_default();
     container.command = command.unwrap_or_default();
     container.environment = super::super::tasks::environment(environment)?;
@@ -269,11 +296,45 @@ fn one(asked: wire_shapes::ContainerDefinition) -> Result<ContainerDefinition, S
     container.log_configuration = log_configuration.map(logs::check).transpose()?;
     container.health_check = health_check.map(health).transpose()?;
     container.restart_policy = restart_policy.map(restart).transpose()?;
+    container.links = links.unwrap_or_default();
+    container.hostname = hostname.filter(|name| !name.is_empty());
+    container.dns_servers = dns_servers.unwrap_or_default();
+    container.dns_search_domains = dns_search_domains.unwrap_or_default();
+    container.extra_hosts = extra_hosts.unwrap_or_default().into_iter().map(extra_host).collect::<Result<_, _>>()?;
     container.version_consistency = version_consistency.filter(|text| !text.is_empty()).map(|text| text == "enabled");
     if let Some(parameters) = linux_parameters {
         linux(parameters, &mut container)?;
     }
     Ok(container)
+}
+
+/// A task with a network interface has its names and resolvers from its VPC; links are Docker's way between the
+/// containers of a bridge.
+fn check_network_settings(mode: NetworkMode, given: &[(&str, bool)]) -> Result<(), ServiceError> {
+    for (field, given) in given {
+        let can = match (mode, *field) {
+            (NetworkMode::Bridge, _) => true,
+            (NetworkMode::Host | NetworkMode::None, field) => field != "links",
+            (NetworkMode::Awsvpc, _) => false,
+        };
+        if *given && !can {
+            return Err(client(format!("'{field}' is not supported when networkMode={}.", mode.as_str())));
+        }
+    }
+    Ok(())
+}
+
+/// A line of `/etc/hosts`: name and address.
+fn extra_host(asked: wire_shapes::HostEntry) -> Result<(String, String), ServiceError> {
+    let (name, address) = (asked.hostname.unwrap_or_default(), asked.ip_address.unwrap_or_default());
+    let is_name = |byte: u8| byte.is_ascii_alphanumeric() || b"-._".contains(&byte);
+    if name.is_empty() || name.len() > 255 || !name.bytes().all(is_name) {
+        return Err(client(format!("Invalid 'extraHosts' setting: {name} is not a host name.")));
+    }
+    if address.parse::<std::net::IpAddr>().is_err() {
+        return Err(client(format!("Invalid 'extraHosts' setting: {address} is not an IP address.")));
+    }
+    Ok((name, address))
 }
 
 fn units(given: Option<i32>, field: &str, container: &str) -> Result<Option<u32>, ServiceError> {
@@ -296,7 +357,7 @@ pub(in crate::ecs) fn memory_of(given: Option<i32>, field: &str, container: &str
     }
 }
 
-fn port(asked: wire_shapes::PortMapping) -> Result<PortMapping, ServiceError> {
+fn port(asked: wire_shapes::PortMapping, mode: NetworkMode) -> Result<PortMapping, ServiceError> {
     let wire_shapes::PortMapping { container_port, host_port, protocol, name, app_protocol, container_port_range } =
         asked;
     refuse(&[
@@ -307,9 +368,21 @@ fn port(asked: wire_shapes::PortMapping) -> Result<PortMapping, ServiceError> {
     let container_port = container_port
         .and_then(valid)
         .ok_or_else(|| client("Invalid 'containerPort' setting for container: it must be between 1 and 65535."))?;
-    if host_port.is_some_and(|host| host != 0 && host != i32::from(container_port)) {
-        return Err(client("When networkMode=awsvpc, the host ports and container ports in port mappings must match."));
-    }
+    let host_port = match host_port.filter(|port| *port != 0) {
+        None if mode == NetworkMode::Bridge => 0,
+        None => container_port,
+        Some(given) => {
+            let port = valid(given)
+                .ok_or_else(|| client("Invalid 'hostPort' setting for container: it must be between 0 and 65535."))?;
+            if port != container_port && mode != NetworkMode::Bridge {
+                return Err(client(format!(
+                    "When networkMode={}, the host ports and container ports in port mappings must match.",
+                    mode.as_str()
+                )));
+            }
+            port
+        }
+    };
     let protocol = match protocol.as_deref() {
         None | Some("tcp") => TransportProtocol::Tcp,
         Some("udp") => TransportProtocol::Udp,
@@ -319,7 +392,7 @@ fn port(asked: wire_shapes::PortMapping) -> Result<PortMapping, ServiceError> {
     if let Some(name) = name.as_ref().filter(|name| name.len() > 64 || !names::is_valid(name)) {
         return Err(client(format!("Invalid port mapping name: {name}")));
     }
-    Ok(PortMapping { container_port, host_port: container_port, protocol, name })
+    Ok(PortMapping { container_port, host_port, protocol, name })
 }
 
 fn dependency(asked: wire_shapes::ContainerDependency) -> Result<Dependency, ServiceError> {
@@ -334,11 +407,10 @@ fn dependency(asked: wire_shapes::ContainerDependency) -> Result<Dependency, Ser
 fn timeout(given: Option<i32>, field: &str, least: u32) -> Result<Option<u32>, ServiceError> {
     given
         .map(|seconds| {
-            u32::try_from(seconds).ok().filter(|seconds| (least..=LONGEST_TIMEOUT).contains(seconds)).ok_or_else(|| {
-                client(format!(
-                    "Invalid '{field}' setting: it must be between {least} and {LONGEST_TIMEOUT} on Fargate."
-                ))
-            })
+            u32::try_from(seconds)
+                .ok()
+                .filter(|seconds| *seconds >= least)
+                .ok_or_else(|| client(format!("Invalid '{field}' setting: it must be at least {least}.")))
         })
         .transpose()
 }
@@ -423,10 +495,7 @@ fn linux(asked: wire_shapes::LinuxParameters, container: &mut ContainerDefinitio
     ])?;
     let capabilities = capabilities.unwrap_or_default();
     let (add, drop) = (capabilities.add.unwrap_or_default(), capabilities.drop.unwrap_or_default());
-    if let Some(other) = add.iter().find(|name| *name != "SYS_PTRACE") {
-        return Err(unsupported(&format!("linuxParameters.capabilities.add {other} on Fargate")));
-    }
-    if let Some(other) = drop.iter().find(|name| !CAPABILITIES.contains(&name.as_str())) {
+    if let Some(other) = add.iter().chain(&drop).find(|name| !CAPABILITIES.contains(&name.as_str())) {
         return Err(client(format!("Invalid capability: {other}")));
     }
     container.has_linux_parameters = true;

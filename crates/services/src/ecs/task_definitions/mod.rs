@@ -1,10 +1,12 @@
 //! Task definitions. <https://docs.aws.amazon.com/AmazonECS/latest/APIReference/API_TaskDefinition.html>
 
+mod compatibility;
 mod containers;
 mod logs;
 mod register;
 mod required_attributes;
 mod shapes;
+mod size;
 
 use std::sync::Arc;
 
@@ -21,7 +23,8 @@ use crate::Call;
 
 pub(super) use containers::{Wanted, check_fit, memory_of};
 pub(super) use logs::driver_of as log_driver_of;
-pub(super) use register::{check_size, register, role};
+pub(super) use register::{register, role};
+pub(super) use size::{Size, check as check_size};
 
 type Stored = domain::ecs::TaskDefinition;
 

@@ -3,16 +3,17 @@
 use api::ecs::*;
 use domain::{
     Scope,
-    ecs::{TaskDefinitionFamily, TaskDefinitionStatus, fargate, names},
+    ecs::{NetworkMode, TaskDefinitionFamily, TaskDefinitionStatus, names},
 };
 use wire::ServiceError;
 
-use super::{Stored, containers, logs, required_attributes, shapes, update_family};
+use super::{Stored, compatibility, containers, required_attributes, shapes, size, update_family};
 use crate::{
     Call, Options,
     ecs::{
         common::{Given, client, refuse, tags, tags_shape, unsupported},
-        images, roles,
+        compute::definition_constraints,
+        roles,
     },
 };
 
@@ -93,7 +94,6 @@ fn definition(input: RegisterTaskDefinitionRequest, scope: &Scope, options: &Opt
     }
     refuse(&[
         ("volumes", volumes.given()),
-        ("placementConstraints", placement_constraints.given()),
         ("pidMode", pid_mode.given()),
         ("ipcMode", ipc_mode.given()),
         ("proxyConfiguration", proxy_configuration.is_some()),
@@ -101,15 +101,17 @@ fn definition(input: RegisterTaskDefinitionRequest, scope: &Scope, options: &Opt
         ("enableFaultInjection", enable_fault_injection.given()),
         ("trustedExecutionConfiguration", trusted_execution_configuration.is_some()),
     ])?;
-    let requires_compatibilities = compatibilities(requires_compatibilities.unwrap_or_default())?;
+    let requires_compatibilities = required_compatibilities(requires_compatibilities.unwrap_or_default())?;
     let for_fargate = requires_compatibilities.iter().any(|kind| kind == "FARGATE");
-    match network_mode.as_deref() {
-        Some("awsvpc") => {}
+    let given_mode = network_mode.filter(|mode| !mode.is_empty());
+    let network_mode = match given_mode.as_deref().map(|mode| (mode, NetworkMode::parse(mode))) {
+        Some((_, Some(NetworkMode::Awsvpc))) => NetworkMode::Awsvpc,
         _ if for_fargate => return Err(client("Fargate only supports network mode \u{2018}awsvpc\u{2019}.")),
-        None => return Err(unsupported("networkMode other than awsvpc (bridge is the default)")),
-        Some(mode) => return Err(unsupported(&format!("networkMode {mode}"))),
-    }
-    let (cpu, memory) = size(cpu.as_deref(), memory.as_deref())?;
+        None => NetworkMode::Bridge,
+        Some((_, Some(mode))) => mode,
+        Some((other, None)) => return Err(client(format!("Invalid network mode: {other}"))),
+    };
+    let size = size::read(cpu.as_deref(), memory.as_deref(), for_fargate)?;
     let container_definitions = container_definitions.unwrap_or_default();
     if container_definitions.is_empty() {
         return Err(client("Container list cannot be empty."));
@@ -121,10 +123,7 @@ fn definition(input: RegisterTaskDefinitionRequest, scope: &Scope, options: &Opt
     if execution_role_arn.is_none() {
         fetches_nothing(&container_definitions)?;
     }
-    let container_definitions = containers::check(container_definitions, cpu, memory)?;
-    if execution_role_arn.is_none() {
-        needs_no_execution_role(&container_definitions, options)?;
-    }
+    let container_definitions = containers::check(container_definitions, size, network_mode)?;
     let platform = runtime_platform.unwrap_or_default();
     check_platform(&platform)?;
     let mut stored = Stored {
@@ -135,15 +134,17 @@ fn definition(input: RegisterTaskDefinitionRequest, scope: &Scope, options: &Opt
         status: TaskDefinitionStatus::Active,
         task_role_arn: role(task_role_arn)?,
         execution_role_arn,
-        network_mode: "awsvpc".to_owned(),
-        cpu: Some(cpu),
-        memory: Some(memory),
+        network_mode,
+        has_network_mode: given_mode.is_some(),
+        cpu: size.cpu,
+        memory: size.memory,
         requires_compatibilities,
-        compatibilities: vec!["EC2".to_owned(), "FARGATE".to_owned()],
+        compatibilities: Vec::new(),
         requires_attributes: Vec::new(),
         cpu_architecture: platform.cpu_architecture,
         operating_system_family: platform.operating_system_family,
         ephemeral_storage: ephemeral_storage.map(check_storage).transpose()?,
+        placement_constraints: definition_constraints(&placement_constraints.unwrap_or_default())?,
         container_definitions,
         tags: tags(given_tags)?,
         registered_at: domain::Timestamp::default(),
@@ -151,6 +152,11 @@ fn definition(input: RegisterTaskDefinitionRequest, scope: &Scope, options: &Opt
         deregistered_at: None,
         delete_requested_at: None,
     };
+    let fargate = compatibility::with_fargate(&stored, options);
+    if for_fargate {
+        fargate.clone()?;
+    }
+    stored.compatibilities = compatibility::of(&stored, fargate.is_ok());
     stored.requires_attributes = required_attributes::of(&stored, options);
     Ok(stored)
 }
@@ -164,44 +170,19 @@ pub(in crate::ecs) fn role(given: Option<String>) -> Result<Option<String>, Serv
     Ok(given)
 }
 
-fn compatibilities(given: Vec<String>) -> Result<Vec<String>, ServiceError> {
-    for kind in &given {
-        match kind.as_str() {
-            "FARGATE" | "EC2" => {}
-            "EXTERNAL" | "MANAGED_INSTANCES" => return Err(unsupported(&format!("requiresCompatibilities {kind}"))),
-            other => return Err(client(format!("Invalid requiresCompatibilities value: {other}"))),
-        }
-    }
-    if !given.is_empty() && !given.iter().any(|kind| kind == "FARGATE") {
-        return Err(unsupported("requiresCompatibilities without FARGATE"));
-    }
+fn required_compatibilities(given: Vec<String>) -> Result<Vec<String>, ServiceError> {
     let mut distinct: Vec<String> = Vec::new();
     for kind in given {
+        match kind.as_str() {
+            "FARGATE" | "EC2" | "EXTERNAL" => {}
+            "MANAGED_INSTANCES" => return Err(unsupported(&format!("requiresCompatibilities {kind}"))),
+            other => return Err(client(format!("Invalid requiresCompatibilities value: {other}"))),
+        }
         if !distinct.contains(&kind) {
             distinct.push(kind);
         }
     }
     Ok(distinct)
-}
-
-fn size(cpu: Option<&str>, memory: Option<&str>) -> Result<(u32, u32), ServiceError> {
-    let cpu = cpu.ok_or_else(|| client("Fargate requires that 'cpu' be defined at the task level."))?;
-    let memory = memory.ok_or_else(|| client("Fargate requires that 'memory' be defined at the task level."))?;
-    let cpu = fargate::parse_cpu(cpu).ok_or_else(|| client(format!("Invalid 'cpu' setting for task: {cpu}")))?;
-    let memory =
-        fargate::parse_memory(memory).ok_or_else(|| client(format!("Invalid 'memory' setting for task: {memory}")))?;
-    check_size(cpu, memory)?;
-    Ok((cpu, memory))
-}
-
-/// Whether Fargate has this size.
-pub(in crate::ecs) fn check_size(cpu: u32, memory: u32) -> Result<(), ServiceError> {
-    if fargate::is_size(cpu, memory) {
-        return Ok(());
-    }
-    Err(client(format!(
-        "No Fargate configuration exists for given values: {cpu} CPU, {memory} memory. See the Amazon ECS documentation for the valid values."
-    )))
 }
 
 /// What only an execution role could fetch is refused without one, whether or not it is served with one.
@@ -215,24 +196,6 @@ fn fetches_nothing(containers: &[ContainerDefinition]) -> Result<(), ServiceErro
         return Err(client(
             "Private repository authentication requires that the task definition specify a value for executionRoleArn.",
         ));
-    }
-    Ok(())
-}
-
-fn needs_no_execution_role(
-    containers: &[domain::ecs::ContainerDefinition],
-    options: &Options,
-) -> Result<(), ServiceError> {
-    for container in containers {
-        if images::ecr_registry(&container.image, options).is_some() {
-            return Err(client("Fargate requires task definition to have execution role ARN to support ECR images."));
-        }
-        if let Some(driver) = logs::driver_of(container).filter(|driver| driver.needs_execution_role) {
-            return Err(client(format!(
-                "Fargate requires task definition to have execution role ARN to support log driver {}.",
-                driver.name
-            )));
-        }
     }
     Ok(())
 }

@@ -164,3 +164,111 @@ fn mistakes_are_refused() {
     let odd = PortMapping { container_port: Some(80), host_port: Some(8080), ..PortMapping::default() };
     assert!(in_container(|c| c.port_mappings = Some(vec![odd])).contains("must match"));
 }
+
+/// A task definition for container instances: no size, no network mode.
+fn for_instances() -> RegisterTaskDefinitionRequest {
+    let sized = ContainerDefinition { memory: Some(128), cpu: Some(64), ..container("app") };
+    RegisterTaskDefinitionRequest {
+        family: Some("web".into()),
+        container_definitions: Some(vec![sized]),
+        ..RegisterTaskDefinitionRequest::default()
+    }
+}
+
+fn on_instances(change: impl FnOnce(&mut RegisterTaskDefinitionRequest)) -> Result<Stored, String> {
+    let mut request = for_instances();
+    change(&mut request);
+    definition(request, &scope(), &options()).map_err(|error| error.message().to_owned())
+}
+
+#[test]
+fn without_a_network_mode_it_is_bridge_and_not_for_fargate() {
+    let stored = on_instances(|_| {}).unwrap();
+    assert_eq!(stored.compatibilities, ["EXTERNAL", "EC2"]);
+    assert_eq!(stored.size_with(&Default::default()), (64, 128));
+    let shape = shapes::task_definition(&stored);
+    assert_eq!((shape.network_mode, shape.cpu, shape.memory), (None, None, None));
+    assert!(!stored.requires_attributes.contains(&"ecs.capability.task-eni".to_owned()));
+}
+
+#[test]
+fn compatibilities_follow_from_mode_and_size() {
+    let check = |mode: &str, cpu: Option<&str>, memory: Option<&str>, expect: &[&str]| {
+        let stored = on_instances(|r| {
+            r.network_mode = Some(mode.into());
+            (r.cpu, r.memory) = (cpu.map(str::to_owned), memory.map(str::to_owned));
+        });
+        assert_eq!(stored.unwrap().compatibilities, expect, "{mode} {cpu:?} {memory:?}");
+    };
+    check("awsvpc", Some("256"), Some("512"), &["EC2", "FARGATE"]);
+    check("awsvpc", None, None, &["EC2"]);
+    check("awsvpc", Some("200"), Some("512"), &["EC2"]);
+    check("host", Some("256"), Some("512"), &["EXTERNAL", "EC2"]);
+    check("none", None, None, &["EXTERNAL", "EC2"]);
+}
+
+#[test]
+fn host_ports_are_as_the_network_mode_has_them() {
+    let mapped = |mode: &str, host: Option<i32>| {
+        on_instances(|r| {
+            r.network_mode = Some(mode.into());
+            let mapping = PortMapping { container_port: Some(80), host_port: host, ..PortMapping::default() };
+            r.container_definitions.as_mut().unwrap()[0].port_mappings = Some(vec![mapping]);
+        })
+        .map(|stored| (stored.container_definitions[0].port_mappings[0].host_port, stored.host_ports().len()))
+    };
+    assert_eq!(mapped("bridge", None), Ok((0, 0)));
+    assert_eq!(mapped("bridge", Some(0)), Ok((0, 0)));
+    assert_eq!(mapped("bridge", Some(8080)), Ok((8080, 1)));
+    assert_eq!(mapped("host", None), Ok((80, 1)));
+    assert!(mapped("host", Some(8080)).unwrap_err().contains("must match"));
+    assert_eq!(mapped("awsvpc", None), Ok((80, 0)));
+    assert!(mapped("bridge", Some(70_000)).is_err());
+}
+
+#[test]
+fn names_and_resolvers_are_dockers_on_a_bridge_and_the_vpcs_with_an_interface() {
+    let with = |mode: &str, change: fn(&mut ContainerDefinition)| {
+        on_instances(|r| {
+            r.network_mode = Some(mode.into());
+            change(&mut r.container_definitions.as_mut().unwrap()[0]);
+        })
+        .map(drop)
+    };
+    assert_eq!(with("bridge", |c| c.hostname = Some("me".into())), Ok(()));
+    assert!(with("awsvpc", |c| c.hostname = Some("me".into())).unwrap_err().contains("networkMode=awsvpc"));
+    assert_eq!(with("host", |c| c.dns_servers = Some(vec!["10.0.0.2".into()])), Ok(()));
+    assert!(with("host", |c| c.links = Some(vec!["b".into()])).unwrap_err().contains("links"));
+    assert!(with("bridge", |c| c.links = Some(vec!["b".into()])).unwrap_err().contains("that there is not"));
+    let bad = HostEntry { hostname: Some("a".into()), ip_address: Some("x".into()) };
+    assert!(on_instances(|r| r.container_definitions.as_mut().unwrap()[0].extra_hosts = Some(vec![bad])).is_err());
+}
+
+#[test]
+fn what_an_instance_needs_is_said_by_its_containers_or_by_the_task() {
+    let bare = |r: &mut RegisterTaskDefinitionRequest| r.container_definitions.as_mut().unwrap()[0].memory = None;
+    assert!(on_instances(bare).unwrap_err().contains("At least one of 'memory' or 'memoryReservation'"));
+    let with_task_memory = on_instances(|r| {
+        bare(r);
+        r.memory = Some("300".into());
+    });
+    assert_eq!(with_task_memory.unwrap().size_with(&Default::default()), (64, 300));
+    assert!(on_instances(|r| r.cpu = Some("64".into())).unwrap_err().contains("'cpu'"));
+}
+
+#[test]
+fn constraints_of_a_task_definition_select_instances() {
+    let constrained = |kind: &str, expression: Option<&str>| {
+        on_instances(|r| {
+            let constraint = TaskDefinitionPlacementConstraint {
+                r#type: Some(kind.into()),
+                expression: expression.map(str::to_owned),
+            };
+            r.placement_constraints = Some(vec![constraint]);
+        })
+        .map(|stored| stored.placement_constraints.len())
+    };
+    assert_eq!(constrained("memberOf", Some("attribute:color == red")), Ok(1));
+    assert!(constrained("memberOf", Some("attribute:color == ")).is_err());
+    assert!(constrained("distinctInstance", None).is_err());
+}

@@ -1,15 +1,21 @@
 //! `requiresAttributes`: what a container instance must be able to do for a task definition.
 
-use domain::ecs::TaskDefinition;
+use domain::ecs::{NetworkMode, TaskDefinition};
 
 use super::logs;
 use crate::{Options, ecs::images};
 
 /// The attributes that a task definition requires, each once, in the order of their names.
 pub(super) fn of(definition: &TaskDefinition, options: &Options) -> Vec<String> {
-    let mut names = vec!["com.amazonaws.ecs.capability.docker-remote-api.1.18", "ecs.capability.task-eni"];
+    let mut names = vec!["com.amazonaws.ecs.capability.docker-remote-api.1.18"];
+    if definition.network_mode == NetworkMode::Awsvpc {
+        names.push("ecs.capability.task-eni");
+    }
     if definition.task_role_arn.is_some() {
-        names.push("com.amazonaws.ecs.capability.task-iam-role");
+        names.push(match definition.network_mode {
+            NetworkMode::Host => "com.amazonaws.ecs.capability.task-iam-role-network-host",
+            _ => "com.amazonaws.ecs.capability.task-iam-role",
+        });
     }
     for container in &definition.container_definitions {
         if images::ecr_registry(&container.image, options).is_some() {

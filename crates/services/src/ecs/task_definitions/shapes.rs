@@ -1,10 +1,13 @@
 //! Task definitions as responses have them: normalised as Amazon's (empty lists are there, defaults are filled in).
 
 use api::ecs::*;
-use domain::ecs::ContainerDefinition as StoredContainer;
+use domain::ecs::{ContainerDefinition as StoredContainer, PlacementConstraint as StoredConstraint};
 
 use super::Stored;
-use crate::ecs::common::{number, pair, time};
+use crate::ecs::{
+    common::{number, pair, time},
+    compute::constraints_shape,
+};
 
 /// A task definition.
 pub(super) fn task_definition(stored: &Stored) -> TaskDefinition {
@@ -15,7 +18,7 @@ pub(super) fn task_definition(stored: &Stored) -> TaskDefinition {
         family: Some(stored.family.clone()),
         task_role_arn: stored.task_role_arn.clone(),
         execution_role_arn: stored.execution_role_arn.clone(),
-        network_mode: Some(stored.network_mode.clone()),
+        network_mode: stored.has_network_mode.then(|| stored.network_mode.as_str().to_owned()),
         revision: Some(number(stored.revision)),
         volumes: Some(Vec::new()),
         status: Some(stored.status.as_str().to_owned()),
@@ -26,7 +29,7 @@ pub(super) fn task_definition(stored: &Stored) -> TaskDefinition {
                 .map(|name| Attribute { name: Some(name.clone()), ..Attribute::default() })
                 .collect(),
         ),
-        placement_constraints: Some(Vec::new()),
+        placement_constraints: Some(constraints(&stored.placement_constraints)),
         compatibilities: Some(stored.compatibilities.clone()),
         runtime_platform: platform.then(|| RuntimePlatform {
             cpu_architecture: stored.cpu_architecture.clone(),
@@ -45,6 +48,12 @@ pub(super) fn task_definition(stored: &Stored) -> TaskDefinition {
     }
 }
 
+fn constraints(stored: &[StoredConstraint]) -> Vec<TaskDefinitionPlacementConstraint> {
+    let shape =
+        |one: PlacementConstraint| TaskDefinitionPlacementConstraint { r#type: one.r#type, expression: one.expression };
+    constraints_shape(stored).into_iter().map(shape).collect()
+}
+
 fn filled<T: Clone>(list: &[T]) -> Option<Vec<T>> {
     (!list.is_empty()).then(|| list.to_vec())
 }
@@ -56,6 +65,10 @@ fn container(stored: &StoredContainer) -> ContainerDefinition {
         protocol: Some(port.protocol.as_str().to_owned()),
         name: port.name.clone(),
         ..PortMapping::default()
+    };
+    let extra_host = |(name, address): &(String, String)| HostEntry {
+        hostname: Some(name.clone()),
+        ip_address: Some(address.clone()),
     };
     let dependency = |dependency: &domain::ecs::Dependency| ContainerDependency {
         container_name: Some(dependency.container_name.clone()),
@@ -78,6 +91,11 @@ fn container(stored: &StoredContainer) -> ContainerDefinition {
         memory_reservation: stored.memory_reservation.map(number),
         port_mappings: Some(stored.port_mappings.iter().map(port).collect()),
         essential: Some(stored.essential),
+        links: filled(&stored.links),
+        hostname: stored.hostname.clone(),
+        dns_servers: filled(&stored.dns_servers),
+        dns_search_domains: filled(&stored.dns_search_domains),
+        extra_hosts: (!stored.extra_hosts.is_empty()).then(|| stored.extra_hosts.iter().map(extra_host).collect()),
         restart_policy: stored.restart_policy.as_ref().map(|policy| ContainerRestartPolicy {
             enabled: Some(policy.enabled),
             ignored_exit_codes: filled(&policy.ignored_exit_codes),

@@ -75,7 +75,7 @@ pub(in crate::ecs) async fn list(call: Call, input: ListTasksRequest) -> Result<
         })
         .filter(|task| started_by.as_ref().is_none_or(|by| task.started_by.as_ref() == Some(by)))
         .filter(|task| family.as_ref().is_none_or(|family| task.family == *family))
-        .filter(|task| launch_type.as_ref().is_none_or(|kind| task.launch_type == *kind))
+        .filter(|task| launch_type.as_ref().is_none_or(|kind| task.launch_type.as_str() == kind))
         .map(|task| task.arn.to_string());
     let (task_arns, next_token) = page(&operation::LIST_TASKS, arns, next_token.as_deref(), size)?;
     Ok(ListTasksResponse { task_arns: Some(task_arns), next_token })

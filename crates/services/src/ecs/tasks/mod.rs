@@ -3,8 +3,10 @@
 
 mod list;
 mod overrides;
+mod request;
 mod run;
 mod shapes;
+mod start;
 
 use api::ecs::*;
 use domain::{
@@ -18,6 +20,7 @@ use crate::Call;
 
 pub(super) use list::list;
 pub(super) use run::run;
+pub(super) use start::start;
 
 type Stored = domain::ecs::Task;
 

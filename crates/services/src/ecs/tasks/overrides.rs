@@ -1,18 +1,19 @@
 //! `overrides` of RunTask.
 
 use api::ecs as shapes;
-use domain::ecs::{ContainerOverride, TaskDefinition, TaskOverrides, fargate};
+use domain::ecs::{Compute, ContainerOverride, TaskDefinition, TaskOverrides, fargate};
 use wire::ServiceError;
 
 use crate::ecs::{
     common::{Given, client, invalid, refuse},
-    task_definitions::{Wanted, check_fit, memory_of, role},
+    task_definitions::{Size, Wanted, check_fit, check_size, memory_of, role},
 };
 
 /// Checks overrides against the task definition they change.
 pub(super) fn check(
     given: Option<shapes::TaskOverride>,
     definition: &TaskDefinition,
+    compute: &Compute,
 ) -> Result<TaskOverrides, ServiceError> {
     let shapes::TaskOverride {
         container_overrides,
@@ -46,14 +47,14 @@ pub(super) fn check(
         task_role_arn: role(task_role_arn)?,
         execution_role_arn: role(execution_role_arn)?,
     };
-    check_fits(&overrides, definition)?;
+    let size = Size { cpu: overrides.cpu.or(definition.cpu), memory: overrides.memory.or(definition.memory) };
+    check_size(size, compute.is_fargate())?;
+    check_fits(&overrides, definition, size)?;
     Ok(overrides)
 }
 
 /// With the overrides, containers must still fit into their task.
-fn check_fits(overrides: &TaskOverrides, definition: &TaskDefinition) -> Result<(), ServiceError> {
-    let cpu = overrides.cpu.or(definition.cpu).unwrap_or_default();
-    let memory = overrides.memory.or(definition.memory).unwrap_or_default();
+fn check_fits(overrides: &TaskOverrides, definition: &TaskDefinition, size: Size) -> Result<(), ServiceError> {
     let wanted = definition.container_definitions.iter().map(|container| {
         let change = overrides.container(&container.name);
         Wanted {
@@ -63,7 +64,7 @@ fn check_fits(overrides: &TaskOverrides, definition: &TaskDefinition) -> Result<
             memory_reservation: change.and_then(|change| change.memory_reservation).or(container.memory_reservation),
         }
     });
-    check_fit(wanted, cpu, memory).map_err(invalid)
+    check_fit(wanted, size).map_err(invalid)
 }
 
 fn container(given: shapes::ContainerOverride, definition: &TaskDefinition) -> Result<ContainerOverride, ServiceError> {

@@ -3,32 +3,33 @@
 use api::ecs::*;
 use domain::{
     Scope,
-    ecs::{Cluster as StoredCluster, NewTask, TaskOverrides, status::failure},
+    ecs::{Cluster as StoredCluster, Compute, NewTask, Placement, status::failure},
 };
 use store::{Snapshot, Transaction};
 use wire::ServiceError;
 
-use super::{Stored, overrides, shapes};
+use super::{
+    Stored,
+    request::{self, Asked, pass_roles},
+    shapes,
+};
 use crate::{
     Authorised, Call,
     ec2::NetworkError,
     ecs::{
-        common::{Given, client, cluster, cluster_arn, invalid, refuse, tags},
-        compute::{LaunchChoice, check_placement, launch_choice, platform_version},
+        common::{client, cluster, cluster_arn, invalid},
+        compute,
         launch::{LaunchError, launch},
-        network, task_definitions,
+        task_definitions,
     },
 };
 
 /// What RunTask was asked for, checked.
 struct Checked {
     count: usize,
-    overrides: TaskOverrides,
-    cpu: u32,
-    memory: u32,
-    choice: LaunchChoice,
-    network: domain::ecs::TaskNetwork,
-    tags: domain::Tags,
+    compute: Compute,
+    placement: Placement,
+    task: request::Checked,
 }
 
 pub(in crate::ecs) async fn run(call: Call, input: RunTaskRequest) -> Result<RunTaskResponse, ServiceError> {
@@ -39,7 +40,7 @@ pub(in crate::ecs) async fn run(call: Call, input: RunTaskRequest) -> Result<Run
     let stored_cluster = cluster(&view, &auth.scope, input.cluster.as_deref())?;
     let definition = task_definitions::active(&view, &auth.scope, &text)?;
     let checked = check(&view, &auth.scope, &stored_cluster, &definition, &input)?;
-    pass_roles(&auth, &definition, &checked.overrides)?;
+    pass_roles(&auth, &definition, &checked.task.overrides)?;
     let now = auth.now();
     let platform = auth.platform().clone();
     auth.transact(|tx| {
@@ -51,30 +52,36 @@ pub(in crate::ecs) async fn run(call: Call, input: RunTaskRequest) -> Result<Run
         }
         let (mut tasks, mut failures) = (Vec::new(), Vec::new());
         let mut ids = platform.ids();
+        let (cpu, memory) = definition.size_with(&checked.task.overrides);
         for _ in 0..checked.count {
             let new = NewTask {
                 cluster: &stored_cluster,
                 definition: &definition,
-                cpu: checked.cpu,
-                memory: checked.memory,
-                overrides: checked.overrides.clone(),
-                launch_type: "FARGATE",
-                capacity_provider: checked.choice.capacity_provider.as_ref().map(|choice| choice.name.clone()),
-                group: input.group.clone().unwrap_or_default(),
-                started_by: input.started_by.clone().filter(|text| !text.is_empty()),
+                cpu,
+                memory,
+                overrides: checked.task.overrides.clone(),
+                compute: &checked.compute,
+                placement: &checked.placement,
+                group: checked.task.group.clone(),
+                started_by: checked.task.started_by.clone(),
                 service: None,
                 container_instance_arn: None,
                 load_balancers: Vec::new(),
                 image_digests: Default::default(),
-                tags: checked.tags.clone(),
+                tags: checked.task.tags.clone(),
             };
-            match launch(tx, new, &checked.network, &mut ids, now) {
+            match launch(tx, new, checked.task.network.as_ref(), &mut ids, now) {
                 Ok(mut task) => {
                     if input.client_token.is_some() {
                         task.client_token.clone_from(&input.client_token);
                         tx.put(task.clone());
                     }
                     tasks.push(shapes::task(tx, &task, true));
+                }
+                Err(LaunchError::NotPlaced(refusal)) => {
+                    // What has found no place for one has none for the others, which are the same.
+                    failures.extend(refusals(&refusal)?);
+                    break;
                 }
                 Err(error) => failures.push(Failure { reason: Some(reason(error)?), ..Failure::default() }),
             }
@@ -84,14 +91,29 @@ pub(in crate::ecs) async fn run(call: Call, input: RunTaskRequest) -> Result<Run
     .await
 }
 
+/// Why each container instance did not take the task. A cluster without any is an error of the request.
+fn refusals(refusal: &placement::Refusal) -> Result<Vec<Failure>, ServiceError> {
+    if refusal.left_out.is_empty() {
+        return Err(invalid("No Container Instances were found in your cluster."));
+    }
+    let failure = |one: &placement::LeftOut| Failure {
+        arn: Some(one.arn.to_string()),
+        reason: Some(one.reason.as_str().to_owned()),
+        ..Failure::default()
+    };
+    Ok(refusal.left_out.iter().map(failure).collect())
+}
+
 /// The reason for `failures`; what no retry can mend is an error of the request.
-fn reason(error: LaunchError) -> Result<String, ServiceError> {
+pub(super) fn reason(error: LaunchError) -> Result<String, ServiceError> {
     match error {
         LaunchError::Capacity => Ok(failure::CAPACITY.to_owned()),
+        LaunchError::NotPlaced(refusal) => Ok(refusal.to_string()),
         LaunchError::Network(NetworkError::SubnetFull | NetworkError::NoPublicAddress(_)) => {
             Ok("RESOURCE:ENI".to_owned())
         }
         LaunchError::Network(other) => Err(invalid(other.to_string())),
+        LaunchError::Constraint(error) => Err(invalid(LaunchError::Constraint(error).to_string())),
         role @ LaunchError::Role(_) => Err(client(role.to_string())),
     }
 }
@@ -113,14 +135,14 @@ fn check(
         group,
         launch_type,
         network_configuration,
-        overrides: given_overrides,
+        overrides,
         placement_constraints,
         placement_strategy,
         platform_version: version,
         propagate_tags,
         reference_id,
         started_by,
-        tags: given_tags,
+        tags,
         task_definition: _,
         client_token,
         volume_configurations,
@@ -129,47 +151,31 @@ fn check(
     if !(1..=10).contains(&count) {
         return Err(invalid("count must be between 1 and 10."));
     }
-    let choice = launch_choice(view, cluster, launch_type.as_deref(), capacity_provider_strategy.clone())?;
-    check_placement(placement_constraints.as_deref(), placement_strategy.as_deref())?;
-    refuse(&[
-        ("enableExecuteCommand", enable_execute_command.given()),
-        ("referenceId", reference_id.given()),
-        ("volumeConfigurations", volume_configurations.given()),
-    ])?;
-    platform_version(version.as_deref())?;
-    if group.as_ref().is_some_and(|group| group.starts_with("service:")) {
-        return Err(invalid("Invalid namespace for group. The namespace 'service' is reserved."));
+    if client_token.as_ref().is_some_and(|token| token.len() > 64) {
+        return Err(invalid("clientToken can have at most 64 characters."));
     }
-    for (field, text, most) in [("startedBy", started_by, 128), ("clientToken", client_token, 64)] {
-        if text.as_ref().is_some_and(|text| text.len() > most) {
-            return Err(invalid(format!("{field} can have at most {most} characters.")));
-        }
-    }
-    let overrides = overrides::check(given_overrides.clone(), definition)?;
-    let cpu = overrides.cpu.or(definition.cpu).unwrap_or_default();
-    let memory = overrides.memory.or(definition.memory).unwrap_or_default();
-    task_definitions::check_size(cpu, memory)?;
-    let mut all_tags = match propagate_tags.as_deref() {
-        None | Some("" | "NONE") => domain::Tags::default(),
-        Some("TASK_DEFINITION") => definition.tags.clone(),
-        Some(other) => return Err(invalid(format!("propagateTags {other} is not valid for RunTask."))),
+    let compute = compute::compute(
+        cluster,
+        definition,
+        launch_type.as_deref(),
+        capacity_provider_strategy.as_deref(),
+        version.as_deref(),
+    )?;
+    let placement = compute::placement(&compute, placement_constraints.as_deref(), placement_strategy.as_deref())?;
+    let asked = Asked {
+        enable_ecs_managed_tags: *enable_ecs_managed_tags,
+        enable_execute_command: *enable_execute_command,
+        group,
+        network_configuration,
+        overrides,
+        propagate_tags,
+        reference_id,
+        started_by,
+        tags,
+        volume_configurations,
     };
-    tags(given_tags.clone())?.iter().for_each(|tag| all_tags.set_unchecked(tag.key.clone(), tag.value.clone()));
-    if *enable_ecs_managed_tags == Some(true) {
-        all_tags.set_unchecked("aws:ecs:clusterName".to_owned(), cluster.name.clone());
-    }
-    let network = network::check(view, scope, network_configuration.clone())?;
-    Ok(Checked { count, overrides, cpu, memory, choice, network, tags: all_tags })
-}
-
-fn pass_roles(
-    auth: &Authorised,
-    definition: &domain::ecs::TaskDefinition,
-    overrides: &TaskOverrides,
-) -> Result<(), ServiceError> {
-    let task = overrides.task_role_arn.as_ref().or(definition.task_role_arn.as_ref());
-    let execution = overrides.execution_role_arn.as_ref().or(definition.execution_role_arn.as_ref());
-    task.into_iter().chain(execution).try_for_each(|role| auth.authorise_action("iam:PassRole", &[role]))
+    let task = request::check(view, scope, cluster, definition, &compute, asked)?;
+    Ok(Checked { count, compute, placement, task })
 }
 
 /// The answer to the same request with the same client token, as long as its tasks are known.
@@ -186,18 +192,17 @@ fn repeated(
     if before.is_empty() {
         return Ok(None);
     }
-    let default_group = format!("family:{}", definition.family);
-    let group = input.group.as_ref().filter(|group| !group.is_empty()).unwrap_or(&default_group);
-    let provider = checked.choice.capacity_provider.as_ref().map(|choice| choice.name.as_str());
+    let (asked, provider) = (&checked.task, checked.compute.capacity_provider.as_ref());
     let same = before.len() <= checked.count
         && before.iter().all(|task| {
             task.cluster_arn == cluster.arn
                 && task.task_definition_arn == definition.arn
-                && task.overrides == checked.overrides
-                && task.tags == checked.tags
-                && task.group == *group
-                && task.capacity_provider.as_deref() == provider
-                && task.started_by == input.started_by.clone().filter(|text| !text.is_empty())
+                && task.launch_type == checked.compute.host_kind()
+                && task.capacity_provider.as_deref() == provider.map(|choice| choice.name.as_str())
+                && task.overrides == asked.overrides
+                && task.tags == asked.tags
+                && task.group == asked.group
+                && task.started_by == asked.started_by
         });
     if !same {
         return Err(error::conflict_exception("The client token was used before with other parameters."));

@@ -1,7 +1,9 @@
 //! Tasks as responses have them.
 
 use api::ecs::*;
-use domain::ecs::{AgentConnection, DesiredStatus, TaskContainer, TaskDefinition, TaskStatus, fargate};
+use domain::ecs::{
+    AgentConnection, ContainerInstance, DesiredStatus, LaunchType, TaskContainer, TaskDefinition, TaskStatus,
+};
 use store::Snapshot;
 
 use super::{Stored, overrides};
@@ -16,10 +18,17 @@ pub(super) fn task(view: &Snapshot, task: &Stored, with_tags: bool) -> Task {
     let connected = task.connected_at.is_some()
         && (over
             || task.container_instance_arn.as_ref().is_some_and(|arn| view.contains::<AgentConnection>(arn.as_str())));
-    let storage = view
-        .get::<TaskDefinition>(task.task_definition_arn.as_str())
-        .and_then(|definition| definition.ephemeral_storage)
-        .unwrap_or(DEFAULT_STORAGE);
+    let fargate = task.launch_type == LaunchType::Fargate;
+    let storage = fargate.then(|| {
+        let definition = view.get::<TaskDefinition>(task.task_definition_arn.as_str());
+        number(definition.and_then(|definition| definition.ephemeral_storage).unwrap_or(DEFAULT_STORAGE))
+    });
+    let instance = task.container_instance_arn.as_ref().filter(|_| !fargate);
+    let zone = match (&task.interface, instance) {
+        (Some(interface), _) => Some(interface.availability_zone.clone()),
+        (None, Some(arn)) => view.get::<ContainerInstance>(arn.as_str()).and_then(|one| one.zone().map(str::to_owned)),
+        (None, None) => None,
+    };
     let architecture = if cfg!(target_arch = "aarch64") { "arm64" } else { "x86_64" };
     Task {
         attachments: Some(attachment(task).into_iter().collect()),
@@ -28,9 +37,10 @@ pub(super) fn task(view: &Snapshot, task: &Stored, with_tags: bool) -> Task {
             value: Some(architecture.to_owned()),
             ..Attribute::default()
         }]),
-        availability_zone: task.interface.as_ref().map(|interface| interface.availability_zone.clone()),
+        availability_zone: zone,
         capacity_provider_name: task.capacity_provider.clone(),
         cluster_arn: Some(task.cluster_arn.to_string()),
+        container_instance_arn: instance.map(ToString::to_string),
         connectivity: task.connected_at.map(|_| if connected { "CONNECTED" } else { "DISCONNECTED" }.to_owned()),
         connectivity_at: task.connected_at.map(time),
         containers: Some(task.containers.iter().map(|known| container(task, known)).collect()),
@@ -43,14 +53,14 @@ pub(super) fn task(view: &Snapshot, task: &Stored, with_tags: bool) -> Task {
         health_status: Some(task.health_status().as_str().to_owned()),
         inference_accelerators: None,
         last_status: Some(task.last_status.as_str().to_owned()),
-        launch_type: Some(task.launch_type.clone()),
+        launch_type: Some(task.launch_type.as_str().to_owned()),
         memory: Some(task.memory.to_string()),
         overrides: Some(overrides::shape(
             &task.overrides,
             task.containers.iter().map(|container| container.name.clone()),
         )),
-        platform_version: Some(task.platform_version.clone()),
-        platform_family: Some(fargate::PLATFORM_FAMILY.to_owned()),
+        platform_version: task.platform_version.clone(),
+        platform_family: fargate.then(|| domain::ecs::fargate::PLATFORM_FAMILY.to_owned()),
         pull_started_at: task.pull_started_at.map(time),
         pull_stopped_at: task.pull_stopped_at.map(time),
         started_at: task.started_at.map(time),
@@ -63,8 +73,9 @@ pub(super) fn task(view: &Snapshot, task: &Stored, with_tags: bool) -> Task {
         task_arn: Some(task.arn.to_string()),
         task_definition_arn: Some(task.task_definition_arn.to_string()),
         version: Some(i64::try_from(task.version).unwrap_or(i64::MAX)),
-        ephemeral_storage: Some(EphemeralStorage { size_in_gi_b: Some(number(storage)) }),
-        fargate_ephemeral_storage: Some(TaskEphemeralStorage { size_in_gi_b: Some(number(storage)), kms_key_id: None }),
+        ephemeral_storage: storage.map(|size| EphemeralStorage { size_in_gi_b: Some(size) }),
+        fargate_ephemeral_storage: storage
+            .map(|size| TaskEphemeralStorage { size_in_gi_b: Some(size), kms_key_id: None }),
         ..Task::default()
     }
 }

@@ -3,7 +3,10 @@ use proptest::prelude::*;
 use super::*;
 use crate::{
     IdSource, Scope, Tags,
-    ecs::{Cluster, ContainerDefinition, NewTask, Task, TaskDefinition, TaskLoadBalancer, TaskOverrides, names},
+    ecs::{
+        Cluster, Compute, ContainerDefinition, LaunchType, NetworkMode, NewTask, Placement, Task, TaskDefinition,
+        TaskLoadBalancer, TaskOverrides, names,
+    },
 };
 
 fn task(load_balanced: bool) -> Task {
@@ -19,7 +22,9 @@ fn task(load_balanced: bool) -> Task {
         status: crate::ecs::TaskDefinitionStatus::Active,
         task_role_arn: None,
         execution_role_arn: None,
-        network_mode: "awsvpc".into(),
+        network_mode: NetworkMode::Awsvpc,
+        has_network_mode: true,
+        placement_constraints: Vec::new(),
         cpu: Some(256),
         memory: Some(512),
         requires_compatibilities: vec!["FARGATE".into()],
@@ -53,8 +58,8 @@ fn task(load_balanced: bool) -> Task {
             cpu: 256,
             memory: 512,
             overrides: TaskOverrides::default(),
-            launch_type: "FARGATE",
-            capacity_provider: None,
+            compute: &Compute::by_launch_type(LaunchType::Fargate),
+            placement: &Placement::default(),
             group: String::new(),
             started_by: None,
             service: None,

@@ -1,0 +1,43 @@
+//! Which of a service's tasks go when it is to have fewer.
+
+use domain::{
+    IdSource, Timestamp,
+    ecs::{Service, Task, TaskStatus},
+};
+use placement::Candidate;
+use store::Snapshot;
+
+use super::Member;
+
+/// The positions of those that go, at most `count`. `members` are in the order in which they would go if they were all
+/// alike; those that do not run or are not healthy go first in any case.
+pub(super) fn first_to_stop(
+    view: &Snapshot,
+    service: &Service,
+    members: &[&Member],
+    count: usize,
+    now: Timestamp,
+) -> Vec<usize> {
+    let on_instances = service.primary().is_some_and(|primary| !primary.compute.is_fargate());
+    if count == 0 || !on_instances {
+        return (0..members.len().min(count)).collect();
+    }
+    let instances = placement::instances(view, &service.cluster_arn);
+    let candidate = |member: &&Member| {
+        let task = view.get::<Task>(&member.task);
+        let arn = task.as_ref().and_then(|task| task.container_instance_arn.as_ref());
+        Candidate {
+            instance: arn.and_then(|arn| instances.iter().find(|instance| instance.arn() == arn)),
+            cpu: task.as_ref().map_or(0, |task| task.cpu),
+            memory: task.as_ref().map_or(0, |task| task.memory),
+            rank: usize::from(member.status >= TaskStatus::Running) + usize::from(member.healthy),
+            protected: false,
+        }
+    };
+    let candidates: Vec<Candidate<'_>> = members.iter().map(candidate).collect();
+    let by_default = placement::create_service_default();
+    let strategy = if service.placement.strategy.is_empty() { &by_default } else { &service.placement.strategy };
+    // Time is all the chance that there is here: what is decided again at the same moment is decided alike.
+    let mut random = IdSource::from_seed(now.millis().unsigned_abs());
+    placement::first_to_stop(&candidates, strategy, count, &mut random)
+}
