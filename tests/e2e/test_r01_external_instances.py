@@ -1,6 +1,8 @@
 """Machines of one's own in a cluster: the agent joins from elsewhere over TLS, and what is placed on it runs there."""
 
+import hashlib
 import json
+import pathlib
 import urllib.request
 
 import pytest
@@ -128,12 +130,15 @@ def test_r03_a_task_can_have_the_machines_own_network_or_none(platform, machine,
 
 
 def test_r03_a_task_knows_itself_and_has_its_role(platform, machine, image):
-    script = 'for of in $ECS_CONTAINER_METADATA_URI_V4/task http://169.254.170.2$AWS_CONTAINER_CREDENTIALS_RELATIVE_URI; do wget -qO- $of; echo; done; sleep 600'
+    script = 'sha256sum < $AWS_CA_BUNDLE; echo $AWS_ENDPOINT_URL; for of in $ECS_CONTAINER_METADATA_URI_V4/task http://169.254.170.2$AWS_CONTAINER_CREDENTIALS_RELATIVE_URI; do wget -qO- $of; echo; done; sleep 600'
     definition = define(platform, "knows", image, script=script, role=EXECUTION_ROLE, logConfiguration=logging("/knows", **{"awslogs-create-group": "true"}))
     tasks = start(platform, definition)
     task_id = tasks[0]["taskArn"].rsplit("/", 1)[1]
     lines = lambda: log_lines(platform, "/knows", f"test/app/{task_id}")
-    document, credentials = (json.loads(line) for line in eventually(lambda: lines() if len(lines()) == 2 else None))
+    authority, endpoint, *documents = eventually(lambda: lines() if len(lines()) == 4 else None)
+    assert authority.split()[0] == hashlib.sha256(pathlib.Path(platform.data, "keys", "ca.pem").read_bytes()).hexdigest()
+    assert endpoint == f"https://{platform.listen}"
+    document, credentials = (json.loads(text) for text in documents)
     assert (document["TaskARN"], document["LaunchType"], document["Family"]) == (tasks[0]["taskArn"], "EXTERNAL", "knows")
     keys = {"aws_access_key_id": credentials["AccessKeyId"], "aws_secret_access_key": credentials["SecretAccessKey"], "aws_session_token": credentials["Token"]}
     assert f"assumed-role/ecsTaskExecutionRole/{task_id}" in platform.client("sts", **keys).get_caller_identity()["Arn"]

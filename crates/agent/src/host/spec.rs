@@ -16,6 +16,8 @@ use crate::network::{Joined, Names};
 
 /// What Fargate sets for open files when the definition does not.
 const NOFILE: u64 = 65_535;
+/// Where a container finds the platform's certificate authority.
+const AUTHORITIES: &str = "/etc/longshore-ca.pem";
 /// Size of a memory file system without one.
 const TMPFS: u64 = 64 << 20;
 
@@ -55,6 +57,7 @@ pub fn build(
     spec.tmpfs = host.tmpfs.iter().map(|(target, options)| tmpfs(target, options)).collect();
     spec.shm_size_bytes = shared_memory(&parameters, &host);
     spec.files = files(&joined.names, &config.hostname);
+    spec.files.extend(authorities(settings));
     spec.ulimits = ulimits(&host);
     spec.sysctls = host.sysctls.clone();
     spec.init = host.init.or(parameters.init_process_enabled).unwrap_or(false);
@@ -96,6 +99,9 @@ fn environment(settings: &Settings, task: &Task, container: &Container, image: &
     set("AWS_REGION", region.to_owned());
     set("AWS_DEFAULT_REGION", region.to_owned());
     set("AWS_ENDPOINT_URL", settings.task_endpoint.clone());
+    if let Some(file) = authorities(settings) {
+        set("AWS_CA_BUNDLE", file.target);
+    }
     set("ECS_CONTAINER_METADATA_URI", format!("http://169.254.170.2/v3/{id}"));
     set("ECS_CONTAINER_METADATA_URI_V4", format!("http://169.254.170.2/v4/{id}"));
     set("ECS_AGENT_URI", format!("http://169.254.170.2/api/{id}"));
@@ -164,6 +170,12 @@ fn limits(container: &Container, host: &HostConfig) -> Limits {
         cpu_shares: Some(u64::try_from(container.cpu).unwrap_or(0).max(2)),
         ..Limits::default()
     }
+}
+
+/// Who may have signed the certificate of a platform that a task reaches by TLS: no image knows them.
+fn authorities(settings: &Settings) -> Option<File> {
+    let content = settings.authorities.clone().filter(|_| settings.task_endpoint.starts_with("https:"))?;
+    Some(File { target: AUTHORITIES.to_owned(), content, mode: 0o644 })
 }
 
 /// The files by which a container knows names: hosts, resolver, its own name.
@@ -281,6 +293,16 @@ mod tests {
         }
         assert!(!spec.env.iter().any(|pair| pair == "AWS_REGION=moon"));
         assert_eq!(spec.user, "app");
+    }
+
+    #[test]
+    fn a_platform_beyond_this_machine_comes_with_its_authority() {
+        let given = |endpoint: &str| {
+            let authorities = Some("PEM".to_owned());
+            super::authorities(&Settings { authorities, task_endpoint: endpoint.into(), ..settings() })
+        };
+        assert_eq!(given("https://192.0.2.1:4580").map(|file| file.content).as_deref(), Some("PEM"));
+        assert!(given("http://127.0.0.1:4580").is_none() && super::authorities(&settings()).is_none());
     }
 
     #[test]
