@@ -26,4 +26,4 @@ pub use instance::{Instance, instance, instances};
 pub use refusal::{LeftOut, Refusal};
 pub use scale_in::{Candidate, first_to_stop};
 pub use spread::check_spread_field;
-pub use strategy::{create_service_default, place, place_next, run_task_default};
+pub use strategy::{create_service_default, place};

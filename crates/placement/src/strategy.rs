@@ -2,7 +2,7 @@
 //! being placed. <https://docs.aws.amazon.com/AmazonECS/latest/developerguide/task-placement-strategies.html>
 
 use domain::{
-    Arn, IdSource,
+    IdSource,
     ecs::{BinpackField, PlacementStrategy, container_instance::ZONE_ATTRIBUTE},
 };
 
@@ -10,11 +10,6 @@ use crate::{
     Demand, Instance, Refusal, filter,
     spread::{self, Classes, keep_least},
 };
-
-/// What RunTask does when it is given no strategy: any instance.
-pub fn run_task_default() -> Vec<PlacementStrategy> {
-    vec![PlacementStrategy::Random]
-}
 
 /// What a service does that was given no strategy: spread over availability zones, and within a zone over instances.
 /// <https://docs.aws.amazon.com/AmazonECS/latest/APIReference/API_CreateService.html>
@@ -39,25 +34,6 @@ pub fn place<'a>(
     choose(instances, demand, strategy, random)
         .and_then(|at| instances.get(at))
         .ok_or_else(|| Refusal::explain(instances, demand))
-}
-
-/// As [`place`], and counts the task on the instance whose ARN it returns: the next one can be placed at once.
-///
-/// # Errors
-/// As [`place`].
-pub fn place_next(
-    instances: &mut [Instance],
-    demand: &Demand,
-    strategy: &[PlacementStrategy],
-    random: &mut IdSource,
-) -> Result<Arn, Refusal> {
-    match choose(instances, demand, strategy, random).and_then(|at| instances.get_mut(at)) {
-        Some(instance) => {
-            instance.take(demand);
-            Ok(instance.arn().clone())
-        }
-        None => Err(Refusal::explain(instances, demand)),
-    }
 }
 
 /// Where the preferred one stands, if any can have the task.

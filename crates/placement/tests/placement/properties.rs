@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use domain::ecs::{ContainerInstanceStatus, HostPort, PlacementStrategy};
-use placement::{Candidate, Demand, Instance, create_service_default, filter, first_to_stop, place, place_next};
+use placement::{Candidate, Demand, Instance, create_service_default, filter, first_to_stop, place};
 use proptest::{collection::vec, prelude::*, sample::select};
 
 use crate::{

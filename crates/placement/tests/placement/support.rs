@@ -6,10 +6,11 @@ use domain::{
     Arn, IdSource, Scope, Tags, Timestamp,
     ecs::{
         Attribute, Cluster, Compute, ContainerDefinition, ContainerInstance, ContainerInstanceStatus, HostPort,
-        LaunchType, NetworkMode, NewTask, Placement, TaskDefinition, TaskDefinitionStatus, TransportProtocol, names,
+        LaunchType, NetworkMode, NewTask, Placement, PlacementStrategy, TaskDefinition, TaskDefinitionStatus,
+        TransportProtocol, names,
     },
 };
-use placement::{Demand, Instance, query::Query};
+use placement::{Demand, Instance, Refusal, place, query::Query};
 
 pub const GROUP: &str = "service:web";
 
@@ -163,4 +164,16 @@ impl Parts {
 
 pub fn seed(seed: u64) -> IdSource {
     IdSource::from_seed(seed)
+}
+
+/// Places a task and counts it where it is, so that the next one can be placed.
+pub fn place_next(
+    instances: &mut [Instance],
+    demand: &Demand,
+    strategy: &[PlacementStrategy],
+    random: &mut IdSource,
+) -> Result<Arn, Refusal> {
+    let arn = place(instances, demand, strategy, random)?.arn().clone();
+    instances.iter_mut().filter(|instance| *instance.arn() == arn).for_each(|instance| instance.take(demand));
+    Ok(arn)
 }
