@@ -9,6 +9,7 @@ pub mod balancing;
 pub mod ecs;
 pub mod id;
 pub mod identity;
+pub mod instances;
 pub mod logs;
 pub mod network;
 pub mod repositories;

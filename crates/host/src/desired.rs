@@ -7,9 +7,12 @@ use std::{
     sync::Arc,
 };
 
-use domain::network::{
-    Cidr, PUBLIC_RANGE,
-    host::{Egress, HostItem, InterfaceItem, LoadBalancerItem, NameItem, SecurityGroupItem, VpcItem},
+use domain::{
+    instances::{InstanceItem, VolumeItem},
+    network::{
+        Cidr, PUBLIC_RANGE,
+        host::{Egress, HostItem, InterfaceItem, LoadBalancerItem, NameItem, SecurityGroupItem, VpcItem},
+    },
 };
 use feed::Slice;
 
@@ -45,6 +48,8 @@ pub(crate) struct Desired {
     pub(crate) vpcs: BTreeMap<String, DesiredVpc>,
     pub(crate) load_balancers: BTreeMap<String, LoadBalancerItem>,
     pub(crate) names: Vec<NameItem>,
+    pub(crate) instances: BTreeMap<String, InstanceItem>,
+    pub(crate) volumes: BTreeMap<String, VolumeItem>,
     /// Interfaces whose processes may listen on ports below 1024 without privileges.
     pub(crate) unprivileged_ports: BTreeSet<String>,
     /// Keys of items that were left out because of their form.
@@ -101,6 +106,12 @@ impl Desired {
                 vpc.interfaces.insert(interface.interface_id.clone(), interface.clone());
             }
             HostItem::Name(name) => self.names.push(name.clone()),
+            HostItem::Instance(instance) => {
+                self.instances.insert(instance.instance_id.clone(), instance.as_ref().clone());
+            }
+            HostItem::Volume(volume) => {
+                self.volumes.insert(volume.volume_id.clone(), volume.clone());
+            }
             HostItem::LoadBalancer(balancer) => {
                 if !balancer.host_listeners.iter().all(|address| address.ip().is_loopback()) {
                     return false;

@@ -128,6 +128,13 @@ async fn observe_one(
             HostReport::LoadBalancer { arn, state, reason, .. } => {
                 tracing::info!(arn, ?state, reason, "load balancer");
             }
+            HostReport::Instance { instance_id, boot, machine, reason } => {
+                services::ec2::observe::instance(tx, &instance_id, boot, machine, reason, now);
+            }
+            HostReport::Console { instance_id, output } => {
+                services::ec2::observe::console(tx, &instance_id, output, now);
+            }
+            HostReport::Volume { volume_id, problem } => services::ec2::observe::volume(tx, &volume_id, problem),
             HostReport::Host { problems } => {
                 for problem in problems {
                     tracing::warn!(problem, "host");

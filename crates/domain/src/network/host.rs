@@ -6,6 +6,7 @@ use std::net::{Ipv4Addr, SocketAddrV4};
 use serde::{Deserialize, Serialize};
 
 use super::{Cidr, Peer, Protocol};
+use crate::instances::{InstanceItem, Machine, VolumeItem, instance_key, volume_key};
 
 /// The name under which `host` follows its slice.
 pub const CONSUMER: &str = "host";
@@ -26,6 +27,10 @@ pub enum HostItem {
     Name(NameItem),
     /// Key `lb/{arn}`.
     LoadBalancer(LoadBalancerItem),
+    /// Key `instance/{id}`.
+    Instance(Box<InstanceItem>),
+    /// Key `volume/{id}`.
+    Volume(VolumeItem),
 }
 
 impl HostItem {
@@ -38,6 +43,8 @@ impl HostItem {
             Self::Interface(interface) => format!("eni/{}", interface.interface_id),
             Self::Name(name) => format!("name/{}", name.name),
             Self::LoadBalancer(balancer) => format!("lb/{}", balancer.arn),
+            Self::Instance(instance) => instance_key(&instance.instance_id),
+            Self::Volume(volume) => volume_key(&volume.volume_id),
         }
     }
 }
@@ -213,6 +220,31 @@ pub enum HostReport {
         reason: Option<String>,
         /// Addresses it could not have.
         refused_listeners: Vec<RefusedListener>,
+    },
+    /// Key `instance/{id}`.
+    Instance {
+        /// `i-…`.
+        instance_id: String,
+        /// Of which boot.
+        boot: u64,
+        /// What it is.
+        machine: Machine,
+        /// Why it ended, for people.
+        reason: Option<String>,
+    },
+    /// Key `console/{id}`.
+    Console {
+        /// `i-…`.
+        instance_id: String,
+        /// The last 64 KiB of what it has printed, base64.
+        output: String,
+    },
+    /// Key `volume/{id}`.
+    Volume {
+        /// `vol-…`.
+        volume_id: String,
+        /// Why its bytes are not there; `None`: they are.
+        problem: Option<String>,
     },
     /// Key `platform`.
     Host {

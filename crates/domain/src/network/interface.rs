@@ -22,6 +22,15 @@ pub enum NetworkInterfaceOwner {
         /// The load balancer's ARN.
         arn: String,
     },
+    /// An EC2 instance.
+    Instance {
+        /// `i-…`.
+        id: String,
+        /// Its place among the instance's interfaces; 0 is the primary one.
+        device_index: u32,
+        /// Whether it goes with the instance.
+        delete_on_termination: bool,
+    },
     /// A NAT gateway.
     NatGateway {
         /// `nat-…`.
@@ -30,7 +39,8 @@ pub enum NetworkInterfaceOwner {
 }
 
 impl NetworkInterfaceOwner {
-    /// Whether something real has the interface, so that the kernel must hold it.
+    /// Whether something real has the interface for as long as it exists, so that the kernel must hold it. An instance's is
+    /// held while the instance is on.
     pub fn is_attached(&self) -> bool {
         matches!(self, Self::Task { .. } | Self::LoadBalancer { .. })
     }
@@ -40,7 +50,7 @@ impl NetworkInterfaceOwner {
         match self {
             Self::User => "",
             Self::Task { arn } | Self::LoadBalancer { arn } => arn,
-            Self::NatGateway { id } => id,
+            Self::NatGateway { id } | Self::Instance { id, .. } => id,
         }
     }
 }

@@ -95,7 +95,7 @@ fn shape(view: &Snapshot, interface: &NetworkInterface) -> api::ec2::NetworkInte
         ..Default::default()
     });
     let requester = match interface.owner {
-        NetworkInterfaceOwner::User => None,
+        NetworkInterfaceOwner::User | NetworkInterfaceOwner::Instance { .. } => None,
         NetworkInterfaceOwner::Task { .. } => Some("amazon-ecs"),
         NetworkInterfaceOwner::LoadBalancer { .. } => Some("amazon-elb"),
         NetworkInterfaceOwner::NatGateway { .. } => Some("amazon-aws"),

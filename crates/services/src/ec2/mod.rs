@@ -11,6 +11,7 @@ mod gateways;
 mod host_slice;
 mod interfaces;
 mod nouns;
+pub mod observe;
 mod permissions;
 mod route_tables;
 mod security_group_rules;

@@ -1,0 +1,20 @@
+//! The nouns of local EC2 instances: the instance, its EBS volumes, and what the `host` process makes of them.
+//!
+//! The API that makes them is `services::ec2`; `host` boots a system container for every [`InstanceItem`] it follows.
+//! Amazon's behaviour mirrored: <https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/ec2-instance-lifecycle.html>.
+
+mod instance;
+mod slice;
+mod volume;
+
+pub use instance::{
+    BlockDevice, Instance, InstanceState, Machine, MetadataOptions, Observed, Power, ProfileAssociation,
+    ShutdownBehavior, StateReason,
+};
+pub use slice::{AttachedVolume, InstanceItem, Metadata, VolumeItem, instance_key, volume_key};
+pub use volume::{Volume, VolumeAttachment};
+
+use std::net::Ipv4Addr;
+
+/// Where an instance finds what is known of it (IMDS).
+pub const METADATA_ADDRESS: Ipv4Addr = Ipv4Addr::new(169, 254, 169, 254);
