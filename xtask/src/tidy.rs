@@ -28,6 +28,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("runtime", &[]),
     ("host", &["feed", "runtime", "domain"]),
     ("agent", &["api", "wire", "runtime", "domain"]),
+    ("guest", &["agent"]),
 ];
 
 const LICENCES: &[&str] = &[

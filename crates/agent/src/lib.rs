@@ -12,6 +12,7 @@ pub mod config;
 pub mod engine;
 pub mod host;
 pub mod identity;
+pub mod imds;
 pub mod instance;
 mod introspection;
 pub mod logs;
