@@ -73,17 +73,18 @@ const FROM_OUTSIDE: &[&str] =
     &["ECS_AGENT_URI", "ECS_CONTAINER_METADATA_FILE", "ECS_CONTAINER_METADATA_URI", "ECS_CONTAINER_METADATA_URI_V4"];
 
 impl Config {
-    /// From this process's environment and the file, which need not be there unless it was named.
-    pub fn load(named: Option<&Path>) -> Result<Config, String> {
-        let path = named.unwrap_or(Path::new(FILE));
-        let file = match std::fs::read_to_string(path) {
-            Ok(text) => lines(&text).map_err(|error| format!("{}: {error}", path.display()))?,
-            Err(error) if named.is_none() && error.kind() == io::ErrorKind::NotFound => BTreeMap::new(),
-            Err(error) => return Err(format!("{}: {error}", path.display())),
+    /// From this process's environment and the file, which need not be there unless it was named. `defaults` is a file that
+    /// comes before all, if there is one.
+    pub fn load(defaults: Option<&Path>, named: Option<&Path>) -> Result<Config, String> {
+        let mut variables = match defaults {
+            Some(defaults) => read(defaults, false)?,
+            None => BTreeMap::new(),
         };
+        variables.extend(read(named.unwrap_or(Path::new(FILE)), named.is_some())?);
         let environment =
             std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
-        Config::of(file.into_iter().chain(environment).collect())
+        variables.extend(environment);
+        Config::of(variables)
     }
 
     /// From variables by their names.
@@ -121,6 +122,15 @@ impl Config {
             }
         }
         Ok(())
+    }
+}
+
+/// What a file says; nothing if there is none and there need not be one.
+fn read(path: &Path, required: bool) -> Result<BTreeMap<String, String>, String> {
+    match std::fs::read_to_string(path) {
+        Ok(text) => lines(&text).map_err(|error| format!("{}: {error}", path.display())),
+        Err(error) if !required && error.kind() == io::ErrorKind::NotFound => Ok(BTreeMap::new()),
+        Err(error) => Err(format!("{}: {error}", path.display())),
     }
 }
 
@@ -245,10 +255,14 @@ mod tests {
 
     #[test]
     fn a_named_file_must_be_there() {
-        assert!(Config::load(Some(Path::new("/nonexistent/ecs.config"))).is_err());
+        assert!(Config::load(None, Some(Path::new("/nonexistent/ecs.config"))).is_err());
         let file = tempfile::NamedTempFile::new().expect("a file");
         std::fs::write(file.path(), "ECS_RESERVED_MEMORY=77\n").expect("written");
-        assert_eq!(Config::load(Some(file.path())).expect("a configuration").reserved_memory, 77);
+        let defaults = tempfile::NamedTempFile::new().expect("a file");
+        std::fs::write(defaults.path(), "ECS_RESERVED_MEMORY=1\nECS_BACKEND_HOST=http://a:1\n").expect("written");
+        let config = Config::load(Some(defaults.path()), Some(file.path())).expect("a configuration");
+        assert_eq!((config.reserved_memory, config.endpoint.as_deref()), (77, Some("http://a:1")));
+        assert!(Config::load(Some(Path::new("/nonexistent/defaults")), Some(file.path())).is_ok());
     }
 
     #[test]

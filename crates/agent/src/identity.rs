@@ -57,6 +57,17 @@ pub struct Offer {
     pub ports_udp: Vec<String>,
     /// Capabilities and properties; an empty value means a name alone.
     pub attributes: Vec<(String, String)>,
+    /// Which EC2 instance it is, where it is one.
+    pub document: Option<IdentityDocument>,
+}
+
+/// The instance identity document, as the metadata service hands it out.
+#[derive(Debug, Clone, PartialEq)]
+pub struct IdentityDocument {
+    /// JSON, byte for byte.
+    pub document: String,
+    /// The platform's signature of it.
+    pub signature: String,
 }
 
 /// Why the agent cannot register.
@@ -195,6 +206,8 @@ fn request(cluster: &str, offer: &Offer) -> RegisterContainerInstanceRequest {
             set("PORTS_UDP", &offer.ports_udp),
         ]),
         attributes: Some(offer.attributes.iter().map(attribute).collect()),
+        instance_identity_document: offer.document.as_ref().map(|identity| identity.document.clone()),
+        instance_identity_document_signature: offer.document.as_ref().map(|identity| identity.signature.clone()),
         ..Default::default()
     }
 }

@@ -17,6 +17,9 @@ pub struct Options {
     /// Run as a Fargate host: a container instance of the platform's hidden cluster.
     #[arg(long)]
     pub fargate: bool,
+    /// Run as an EC2 instance: it knows itself, and has its keys, from the instance metadata service at 169.254.169.254.
+    #[arg(long, conflicts_with_all = ["fargate", "external"])]
+    pub ec2: bool,
     /// Run as an external instance: a machine of yours in a cluster of yours. This is what it does without --fargate.
     #[arg(long, conflicts_with = "fargate")]
     pub external: bool,

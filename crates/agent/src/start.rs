@@ -16,7 +16,7 @@ use crate::engine::Engine;
 use crate::engine::record::TaskRecord;
 use crate::host::{Host, Settings, network};
 use crate::identity::{Identity, RegisterError};
-use crate::instance::{Kind, external, fargate, machine};
+use crate::instance::{Kind, ec2, external, fargate, machine};
 use crate::network::bridge::{self, Bridge};
 use crate::roles::Roles;
 use crate::session::{acs, tcs};
@@ -92,7 +92,7 @@ struct Plan {
     options: Options,
     config: Config,
     cluster: String,
-    region: String,
+    region: Option<String>,
     endpoint: String,
     directory: PathBuf,
     platform: String,
@@ -100,11 +100,16 @@ struct Plan {
 
 impl Plan {
     fn new(options: Options) -> Result<Plan, Error> {
-        let kind = if options.fargate { Kind::Fargate } else { Kind::External };
+        let kind = match (options.fargate, options.ec2) {
+            (true, _) => Kind::Fargate,
+            (false, true) => Kind::Ec2,
+            (false, false) => Kind::External,
+        };
         // The Fargate host belongs to its platform, which tells it everything.
         let mut config = match kind {
             Kind::Fargate => Config::default(),
-            Kind::External => Config::load(options.config.as_deref()).map_err(Error::Option)?,
+            Kind::Ec2 => Config::load(Some(Path::new(ec2::DEFAULTS)), options.config.as_deref()).map_err(Error::Option)?,
+            Kind::External => Config::load(None, options.config.as_deref()).map_err(Error::Option)?,
         };
         for name in &config.ignored {
             tracing::warn!(name, "this variable is set, and this agent does not honour it");
@@ -133,7 +138,7 @@ impl Plan {
         Ok(Plan {
             kind,
             cluster: or(&options.cluster, &config.cluster, cluster),
-            region: or(&options.region, &config.region, "us-east-1"),
+            region: options.region.clone().or_else(|| config.region.clone()),
             endpoint: or(&options.endpoint, &config.endpoint, "http://127.0.0.1:4580"),
             directory,
             platform,
@@ -153,7 +158,7 @@ impl Plan {
         let port = endpoint.authority.rsplit_once(':').map_or("80", |(_, port)| port);
         let reached = match self.kind {
             Kind::Fargate => format!("http://{ENDPOINT_ADDRESS}:{port}"),
-            Kind::External => format!("{}://{}", endpoint.scheme(), endpoint.authority),
+            Kind::Ec2 | Kind::External => format!("{}://{}", endpoint.scheme(), endpoint.authority),
         };
         Ok(Settings {
             kind: self.kind,
@@ -168,11 +173,12 @@ impl Plan {
         })
     }
 
-    fn offer(&self, zone: &str) -> Result<crate::identity::Offer, Error> {
+    fn offer(&self, place: &Place) -> Result<crate::identity::Offer, Error> {
         let (cpu, memory) = (self.options.cpu, self.options.memory);
-        let offer = match self.kind {
-            Kind::Fargate => fargate::offer(cpu, memory, zone, &self.directory),
-            Kind::External => external::offer(cpu, memory, zone, &self.directory, &self.config),
+        let offer = match (self.kind, &place.instance) {
+            (_, Some(instance)) => instance.offer(cpu, memory, &self.directory, &self.config),
+            (Kind::Fargate, None) => fargate::offer(cpu, memory, &place.zone, &self.directory),
+            (_, None) => external::offer(cpu, memory, &place.zone, &self.directory, &self.config),
         };
         offer.map_err(|source| Error::Directory { what: "the host's memory".to_owned(), source })
     }
@@ -191,15 +197,41 @@ impl Plan {
     }
 }
 
+/// Where this machine is, and what it is called with.
+struct Place {
+    region: String,
+    zone: String,
+    credentials: InstanceCredentials,
+    /// Where it is an EC2 instance.
+    instance: Option<ec2::Instance>,
+}
+
+impl Plan {
+    /// An EC2 instance asks its metadata service, for as long as it takes; others have been told.
+    async fn place(&self) -> Result<Place, Error> {
+        let zone = self.options.availability_zone.clone();
+        if self.kind == Kind::Ec2 {
+            let instance = ec2::Instance::discover().await;
+            let region = self.region.clone().unwrap_or_else(|| instance.region.clone());
+            let zone = zone.unwrap_or_else(|| instance.zone.clone());
+            let credentials = InstanceCredentials::from_metadata(instance.imds.clone(), &region).await;
+            return Ok(Place { region, zone, credentials, instance: Some(instance) });
+        }
+        let region = self.region.clone().unwrap_or_else(|| "us-east-1".to_owned());
+        let credentials = InstanceCredentials::from_environment(&region).map_err(Error::Option)?;
+        let zone = zone.unwrap_or_else(|| format!("{region}a"));
+        Ok(Place { region, zone, credentials, instance: None })
+    }
+}
+
 fn read_authorities(path: &Path) -> Result<String, Error> {
     std::fs::read_to_string(path).map_err(|source| Error::Directory { what: path.display().to_string(), source })
 }
 
 async fn serve(plan: Plan) -> Result<(), Error> {
     let endpoint = Endpoint::parse(&plan.endpoint).map_err(Error::Option)?;
-    let credentials = InstanceCredentials::from_environment(&plan.region).map_err(Error::Option)?;
-    let zone = plan.options.availability_zone.clone().unwrap_or_else(|| format!("{}a", plan.region));
-    let settings = plan.settings(&endpoint, &zone)?;
+    let place = plan.place().await?;
+    let settings = plan.settings(&endpoint, &place.zone)?;
     let runtime_error = |error: &dyn std::fmt::Display| Error::Runtime(error.to_string());
     let helper = Helper::current().map_err(|error| runtime_error(&error))?;
     let containers = RuntimeOptions { directory: settings.containers(), helper: helper.clone() };
@@ -208,12 +240,12 @@ async fn serve(plan: Plan) -> Result<(), Error> {
     let images = tokio::task::spawn_blocking(move || ImageStore::open(store)).await;
     let images = images.map_err(|error| runtime_error(&error))?.map_err(|error| runtime_error(&error))?;
 
-    let offer = plan.offer(&zone)?;
+    let offer = plan.offer(&place)?;
     let (file, sequence) = (settings.directory.join("instance.json"), settings.directory.join("sequence.json"));
     let tls = tls::config(plan.options.ca_bundle.as_deref()).map_err(Error::Option)?;
     let client = Client::new(endpoint, tls);
     // Running tasks do not wait for this: their shims and their spools go on without an agent.
-    let identity = Identity::register(client, credentials, &plan.cluster, &plan.region, &offer, &file).await?;
+    let identity = Identity::register(client, place.credentials, &plan.cluster, &place.region, &offer, &file).await?;
     let identity = Arc::new(identity);
 
     let records = read_tasks(&settings)?;
@@ -229,7 +261,7 @@ async fn serve(plan: Plan) -> Result<(), Error> {
     tracing::info!(tasks = records.len(), "tasks found on disk");
     engine.restore(records);
     tokio::spawn(host.clone().collect_images());
-    if plan.kind == Kind::External {
+    if plan.kind != Kind::Fargate {
         host.open_for_the_machine().await;
         let engine = engine.clone();
         tokio::spawn(introspection::serve(introspection::Context {
@@ -253,7 +285,7 @@ async fn serve(plan: Plan) -> Result<(), Error> {
         }
     };
     let why = acs::run(identity, responder, remember).await;
-    if plan.kind == Kind::External {
+    if plan.kind != Kind::Fargate {
         // As Amazon's agent: whoever deregistered the instance does not want it back at once.
         tracing::error!(why, "this container instance is deregistered: waiting for an hour");
         tokio::time::sleep(DEREGISTERED).await;

@@ -1,23 +1,40 @@
 //! The instance's own keys: from the environment, else from a shared credentials file that is read again when they are
-//! refused, so that rotated keys need no restart.
+//! refused, so that rotated keys need no restart. An EC2 instance has those of its profile's role, from its metadata
+//! service, and fetches new ones before they stop working.
 
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
+use tokio::sync::Notify;
 use wire::sigv4::Keys;
+
+use crate::imds::Imds;
+
+/// How often a role's keys are fetched anew: they work for six hours.
+const REFRESH: Duration = Duration::from_secs(15 * 60);
+/// Between two attempts to fetch them.
+const PAUSE: Duration = Duration::from_secs(5);
+/// Where the metadata service has them.
+const ROLES: &str = "meta-data/iam/security-credentials/";
 
 /// Where the instance's keys come from.
 #[derive(Debug)]
 pub struct InstanceCredentials {
     source: Source,
     region: String,
-    cached: Mutex<Option<Pair>>,
+    cached: Arc<Mutex<Option<Pair>>>,
 }
 
 #[derive(Debug)]
 enum Source {
     Environment,
-    File { path: PathBuf, profile: String },
+    File {
+        path: PathBuf,
+        profile: String,
+    },
+    /// Fetched in the background; told when they are refused.
+    Metadata(Arc<Notify>),
 }
 
 #[derive(Clone)]
@@ -47,7 +64,24 @@ impl InstanceCredentials {
                         AWS_SHARED_CREDENTIALS_FILE"
                 .to_owned());
         };
-        Ok(InstanceCredentials { source, region: region.to_owned(), cached: Mutex::new(None) })
+        Ok(InstanceCredentials { source, region: region.to_owned(), cached: Arc::default() })
+    }
+
+    /// Those of the role of an EC2 instance: returns when there are some, and keeps them fresh from then on.
+    pub async fn from_metadata(imds: Arc<Imds>, region: &str) -> InstanceCredentials {
+        let (cached, refused) = (Arc::new(Mutex::new(None)), Arc::new(Notify::new()));
+        fetch_into(&cached, &imds).await;
+        let (kept, told) = (cached.clone(), refused.clone());
+        tokio::spawn(async move {
+            loop {
+                tokio::select! {
+                    () = tokio::time::sleep(REFRESH) => {}
+                    () = told.notified() => tokio::time::sleep(PAUSE).await,
+                }
+                fetch_into(&kept, &imds).await;
+            }
+        });
+        InstanceCredentials { source: Source::Metadata(refused), region: region.to_owned(), cached }
     }
 
     /// Keys for one of the platform's services.
@@ -68,6 +102,11 @@ impl InstanceCredentials {
 
     /// Reads them again at the next use.
     pub fn forget(&self) {
+        if let Source::Metadata(refused) = &self.source {
+            // The old ones stay until there are others: nobody waits for them.
+            refused.notify_one();
+            return;
+        }
         *self.cached.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 
@@ -82,7 +121,42 @@ impl InstanceCredentials {
                 })
             }
             Source::File { path, profile } => from_file(path, profile),
+            Source::Metadata(_) => Err("the metadata service has given no credentials yet".to_owned()),
         }
+    }
+}
+
+/// Fetches for as long as it takes.
+async fn fetch_into(cached: &Mutex<Option<Pair>>, imds: &Imds) {
+    let mut said = String::new();
+    loop {
+        match fetch(imds).await {
+            Ok(pair) => {
+                *cached.lock().unwrap_or_else(PoisonError::into_inner) = Some(pair);
+                return;
+            }
+            Err(why) if why != said => {
+                tracing::warn!(why, "no credentials from the instance metadata service");
+                said = why;
+            }
+            Err(_) => {}
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
+}
+
+async fn fetch(imds: &Imds) -> Result<Pair, String> {
+    let role = imds.text(ROLES).await.map_err(|error| error.to_string())?;
+    let role = role.and_then(|roles| roles.lines().next().map(str::to_owned));
+    let role = role.ok_or("this instance has no role: associate an IAM instance profile with it")?;
+    let body = imds.get(&format!("{ROLES}{role}")).await.map_err(|error| error.to_string())?;
+    let body: serde_json::Value =
+        serde_json::from_slice(&body.ok_or_else(|| format!("role {role} has no credentials"))?)
+            .map_err(|error| format!("the credentials of role {role} cannot be read: {error}"))?;
+    let field = |name: &str| body.get(name).and_then(|value| value.as_str()).map(str::to_owned);
+    match (field("AccessKeyId"), field("SecretAccessKey")) {
+        (Some(id), Some(secret)) => Ok(Pair { id, secret, token: field("Token") }),
+        _ => Err(format!("the credentials of role {role}: {}", field("Message").or(field("Code")).unwrap_or_default())),
     }
 }
 

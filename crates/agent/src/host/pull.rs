@@ -85,7 +85,7 @@ impl Host {
     /// The platform's registry: logged in as the execution role, or as an instance of the user's where the task has
     /// none; always reachable, so asked from the host itself.
     async fn own_registry(&self, task: &Task, data: &EcrAuthData, request: &mut PullRequest) -> Result<(), Failure> {
-        let keys = if self.settings.kind == Kind::External && !data.use_execution_role {
+        let keys = if self.settings.kind != Kind::Fargate && !data.use_execution_role {
             let keys = self.identity.credentials.keys("ecr").map_err(|_| reasons::no_execution_role())?;
             Keys { region: data.region.clone(), ..keys }
         } else {

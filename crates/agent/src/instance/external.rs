@@ -21,30 +21,7 @@ pub fn offer(
     directory: &Path,
     config: &Config,
 ) -> std::io::Result<Offer> {
-    let memory = match memory {
-        Some(memory) => memory,
-        None => {
-            let all = machine::usable_memory()?;
-            let left = all.saturating_sub(config.reserved_memory);
-            if left == 0 {
-                let reserved = config.reserved_memory;
-                return Err(std::io::Error::other(format!(
-                    "ECS_RESERVED_MEMORY {reserved} leaves nothing of {all} MiB"
-                )));
-            }
-            i32::try_from(left).unwrap_or(i32::MAX)
-        }
-    };
-    let text = |ports: &[u16]| ports.iter().map(u16::to_string).collect();
-    let mut offer = super::offer(CAPABILITIES, zone, &machine::place(directory));
-    offer.attributes.extend(config.attributes.iter().map(|(name, value)| (name.clone(), value.clone())));
-    Ok(Offer {
-        cpu: cpu.unwrap_or_else(machine::cpu_units),
-        memory,
-        ports: text(&config.reserved_ports),
-        ports_udp: text(&config.reserved_ports_udp),
-        ..offer
-    })
+    machine::offer(CAPABILITIES, cpu, memory, zone, &machine::place(directory), config)
 }
 
 #[cfg(test)]

@@ -3,6 +3,8 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use crate::config::Config;
+use crate::identity::Offer;
 use crate::state;
 
 /// As Amazon names it.
@@ -33,6 +35,39 @@ pub fn usable_memory() -> io::Result<u64> {
         .filter_map(|file| std::fs::read_to_string(file).ok()?.trim().parse::<u64>().ok())
         .min();
     Ok(limit.map_or(total, |bytes| total.min(bytes >> 20)))
+}
+
+/// What a machine whose operator has a say offers: numbers the operator gave go before the kernel's.
+pub(super) fn offer(
+    capabilities: &[&str],
+    cpu: Option<i32>,
+    memory: Option<i32>,
+    zone: &str,
+    place: &str,
+    config: &Config,
+) -> io::Result<Offer> {
+    let memory = match memory {
+        Some(memory) => memory,
+        None => {
+            let all = usable_memory()?;
+            let left = all.saturating_sub(config.reserved_memory);
+            if left == 0 {
+                let reserved = config.reserved_memory;
+                return Err(io::Error::other(format!("ECS_RESERVED_MEMORY {reserved} leaves nothing of {all} MiB")));
+            }
+            i32::try_from(left).unwrap_or(i32::MAX)
+        }
+    };
+    let text = |ports: &[u16]| ports.iter().map(u16::to_string).collect();
+    let mut offer = super::offer(capabilities, zone, place);
+    offer.attributes.extend(config.attributes.iter().map(|(name, value)| (name.clone(), value.clone())));
+    Ok(Offer {
+        cpu: cpu.unwrap_or_else(cpu_units),
+        memory,
+        ports: text(&config.reserved_ports),
+        ports_udp: text(&config.reserved_ports_udp),
+        ..offer
+    })
 }
 
 /// Files that may hold a limit of the memory, from the process's own groups up to the root, for both versions.

@@ -1,6 +1,7 @@
 //! The kind of container instance this agent is: what it advertises, what it says of itself to its tasks, and which
 //! networks they may have. How each of these networks is made is in [`crate::network`], by the task's network mode.
 
+pub mod ec2;
 pub mod external;
 pub mod fargate;
 pub mod machine;
@@ -16,6 +17,8 @@ use crate::network::Mode;
 pub enum Kind {
     /// A Fargate host: an instance of the platform's hidden cluster.
     Fargate,
+    /// An EC2 instance of a user's own cluster.
+    Ec2,
     /// An instance of a user's own cluster on a machine of the user's, as in ECS Anywhere.
     External,
 }
@@ -25,6 +28,7 @@ impl Kind {
     pub fn execution_environment(self) -> &'static str {
         match self {
             Kind::Fargate => fargate::EXECUTION_ENVIRONMENT,
+            Kind::Ec2 => ec2::EXECUTION_ENVIRONMENT,
             Kind::External => external::EXECUTION_ENVIRONMENT,
         }
     }
@@ -33,8 +37,9 @@ impl Kind {
     pub fn accepts(self, mode: Mode) -> Result<(), String> {
         match (self, mode) {
             (Kind::Fargate, Mode::Awsvpc) => Ok(()),
-            (Kind::External, Mode::Bridge | Mode::Host | Mode::None) => Ok(()),
+            (Kind::Ec2 | Kind::External, Mode::Bridge | Mode::Host | Mode::None) => Ok(()),
             (Kind::Fargate, other) => Err(format!("networkMode {} is not supported on Fargate", other.as_str())),
+            (Kind::Ec2, other) => Err(format!("networkMode {} is not supported by this EC2 instance", other.as_str())),
             (Kind::External, other) => {
                 Err(format!("networkMode {} is not supported by an EXTERNAL instance", other.as_str()))
             }
