@@ -108,7 +108,9 @@ impl Plan {
         // The Fargate host belongs to its platform, which tells it everything.
         let mut config = match kind {
             Kind::Fargate => Config::default(),
-            Kind::Ec2 => Config::load(Some(Path::new(ec2::DEFAULTS)), options.config.as_deref()).map_err(Error::Option)?,
+            Kind::Ec2 => {
+                Config::load(Some(Path::new(ec2::DEFAULTS)), options.config.as_deref()).map_err(Error::Option)?
+            }
             Kind::External => Config::load(None, options.config.as_deref()).map_err(Error::Option)?,
         };
         for name in &config.ignored {

@@ -175,7 +175,9 @@ async fn maybe(copying: Option<impl Future<Output = ()>>) {
 /// A boothook need not say what reads it: then it is the shell.
 fn script_of(content: &[u8]) -> Vec<u8> {
     let rest = match content.strip_prefix(b"#cloud-boothook") {
-        Some(rest) => rest.iter().position(|byte| *byte == b'\n').and_then(|end| rest.get(end + 1..)).unwrap_or_default(),
+        Some(rest) => {
+            rest.iter().position(|byte| *byte == b'\n').and_then(|end| rest.get(end + 1..)).unwrap_or_default()
+        }
         None => content,
     };
     if rest.starts_with(b"#!") { rest.to_vec() } else { [b"#!/bin/sh\n", rest].concat() }

@@ -135,7 +135,10 @@ mod tests {
     #[test]
     fn a_script_and_a_boothook_are_told_by_their_first_line() {
         assert_eq!(kinds("#!/bin/sh\necho a\n"), [(When::FirstBoot, "#!/bin/sh\necho a\n".to_owned())]);
-        assert_eq!(kinds("\n#cloud-boothook\n#!/bin/sh\nx"), [(When::EveryBoot, "#cloud-boothook\n#!/bin/sh\nx".to_owned())]);
+        assert_eq!(
+            kinds("\n#cloud-boothook\n#!/bin/sh\nx"),
+            [(When::EveryBoot, "#cloud-boothook\n#!/bin/sh\nx".to_owned())]
+        );
         assert_eq!(kinds(""), []);
     }
 

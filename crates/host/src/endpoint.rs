@@ -56,13 +56,14 @@ pub(crate) async fn serve(listener: std::net::TcpListener, server: PathBuf) -> i
 
 /// How many connections each address has.
 #[derive(Clone, Default)]
-struct Guests(Arc<Mutex<HashMap<IpAddr, usize>>>);
+pub(crate) struct Guests(Arc<Mutex<HashMap<IpAddr, usize>>>);
 
 /// One connection; it counts until this is dropped.
-struct Guest(Guests, IpAddr);
+pub(crate) struct Guest(Guests, IpAddr);
 
 impl Guests {
-    fn admit(&self, from: IpAddr) -> Option<Guest> {
+    /// One connection more from there, unless it has its share.
+    pub(crate) fn admit(&self, from: IpAddr) -> Option<Guest> {
         let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let count = counts.entry(from).or_default();
         (*count < MAX_OF_ONE).then(|| {

@@ -13,6 +13,7 @@ mod dns;
 mod doctor;
 mod endpoint;
 mod hosts;
+mod imds;
 mod interface;
 #[cfg(test)]
 mod kernel_tests;

@@ -9,9 +9,13 @@ use std::{
     path::PathBuf,
 };
 
-use domain::network::{Cidr, ENDPOINT_ADDRESS, RESOLVER_ADDRESS, host::VpcItem, names};
+use domain::{
+    instances::METADATA_ADDRESS,
+    network::{Cidr, ENDPOINT_ADDRESS, RESOLVER_ADDRESS, host::VpcItem, names},
+};
 
 use crate::{
+    imds,
     netlink::{End, Netlink, NewRoute},
     netns,
     ruleset::UPLINK,
@@ -43,6 +47,7 @@ impl Uplink {
 /// The sockets at which a router answers its interfaces.
 pub(crate) struct Listeners {
     pub(crate) endpoint: TcpListener,
+    pub(crate) metadata: TcpListener,
     pub(crate) names_udp: Vec<UdpSocket>,
     pub(crate) names_tcp: Vec<TcpListener>,
 }
@@ -103,7 +108,8 @@ fn set_parameters() -> io::Result<()> {
 
 fn ensure_addresses(router: &mut Netlink, vpc: &VpcItem) -> io::Result<()> {
     let present: BTreeSet<Ipv4Addr> = router.addresses()?.into_iter().map(|(_, address)| address).collect();
-    let wanted = vpc.gateways.iter().copied().chain([vpc.resolver, ENDPOINT_ADDRESS, RESOLVER_ADDRESS]);
+    let wanted =
+        vpc.gateways.iter().copied().chain([vpc.resolver, ENDPOINT_ADDRESS, RESOLVER_ADDRESS, METADATA_ADDRESS]);
     for address in wanted.filter(|address| !present.contains(address)) {
         router.add_address(LOOPBACK, address, 32)?;
     }
@@ -145,6 +151,8 @@ pub(crate) fn listen(platform: &str, vpc: &VpcItem, endpoint_port: u16) -> io::R
     netns::within(&path(platform, &vpc.vpc_id), || {
         let endpoint = TcpListener::bind((ENDPOINT_ADDRESS, endpoint_port))?;
         endpoint.set_nonblocking(true)?;
+        let metadata = TcpListener::bind((METADATA_ADDRESS, imds::PORT))?;
+        metadata.set_nonblocking(true)?;
         let (mut names_udp, mut names_tcp) = (Vec::new(), Vec::new());
         for address in [vpc.resolver, RESOLVER_ADDRESS] {
             let udp = UdpSocket::bind((address, 53))?;
@@ -154,7 +162,7 @@ pub(crate) fn listen(platform: &str, vpc: &VpcItem, endpoint_port: u16) -> io::R
             tcp.set_nonblocking(true)?;
             names_tcp.push(tcp);
         }
-        Ok(Listeners { endpoint, names_udp, names_tcp })
+        Ok(Listeners { endpoint, metadata, names_udp, names_tcp })
     })
 }
 

@@ -26,7 +26,7 @@ use crate::{
     balancers::Balancers,
     desired::{self, Desired},
     dns::{self, Knowledge},
-    endpoint, hosts, netns,
+    endpoint, hosts, imds, netns,
     reconcile::{Outcome, Reconciler},
     router::Listeners,
     sockets::{self, Ledger, Permit},
@@ -87,6 +87,7 @@ async fn run(config: Config) -> Result<(), Error> {
 /// What serves one router's sockets.
 struct Serving {
     knowledge: watch::Sender<Arc<Knowledge>>,
+    instances: watch::Sender<Arc<imds::Instances>>,
     tasks: Vec<JoinHandle<()>>,
 }
 
@@ -106,6 +107,7 @@ struct Host {
     serving: BTreeMap<String, Serving>,
     balancers: Balancers,
     ledger: Arc<Ledger>,
+    metadata: Arc<imds::Shared>,
     /// A load balancer's process asked for sockets: there may be something to report.
     asked: Arc<Notify>,
     /// When to look at everything again.
@@ -132,6 +134,7 @@ impl Host {
         })?;
         Ok(Self {
             reconciler: Some(Reconciler::new(config.platform.clone(), config.endpoint_port)),
+            metadata: Arc::new(imds::Shared::new(config.vpc_socket.clone())?),
             config,
             desired: Arc::default(),
             since: Instant::now(),
@@ -198,11 +201,12 @@ impl Host {
             self.serving.remove(vpc_id);
         }
         for (vpc_id, listeners) in outcome.listeners {
-            self.serving.insert(vpc_id, serve(listeners, &self.config));
+            self.serving.insert(vpc_id, serve(listeners, &self.config, self.metadata.clone()));
         }
         for (vpc_id, serving) in &self.serving {
             if let Some(vpc) = self.desired.vpcs.get(vpc_id) {
                 serving.knowledge.send_replace(Arc::new(Knowledge::of(vpc, &self.desired)));
+                serving.instances.send_replace(Arc::new(imds::instances_of(vpc, &self.desired)));
             }
         }
         self.due = Instant::now() + if outcome.problems.is_empty() { LOOK } else { RETRY };
@@ -263,8 +267,9 @@ impl Host {
     }
 }
 
-fn serve(listeners: Listeners, config: &Config) -> Serving {
+fn serve(listeners: Listeners, config: &Config, metadata: Arc<imds::Shared>) -> Serving {
     let (knowledge, receiver) = watch::channel(Arc::default());
+    let (instances, known_instances) = watch::channel(Arc::default());
     let server = config.vpc_socket.clone();
     let names = tokio::spawn(async move {
         if let Err(error) = dns::serve(listeners.names_udp, listeners.names_tcp, receiver).await {
@@ -276,7 +281,12 @@ fn serve(listeners: Listeners, config: &Config) -> Serving {
             tracing::error!(%error, "an endpoint cannot answer");
         }
     });
-    Serving { knowledge, tasks: vec![names, endpoint] }
+    let metadata = tokio::spawn(async move {
+        if let Err(error) = imds::serve(listeners.metadata, known_instances, metadata).await {
+            tracing::error!(%error, "an instance metadata service cannot answer");
+        }
+    });
+    Serving { knowledge, instances, tasks: vec![names, endpoint, metadata] }
 }
 
 async fn blocking<R: Send + 'static>(work: impl FnOnce() -> R + Send + 'static) -> Result<R, Error> {

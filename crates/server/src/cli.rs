@@ -40,6 +40,9 @@ enum Command {
     /// The machine's hypervisor (started by `up`).
     #[command(hide = true)]
     Host,
+    /// What an instance boots (started by its first process).
+    #[command(hide = true)]
+    GuestBoot,
     /// A container instance: registers with a cluster and runs its tasks.
     Agent(agent::Options),
     /// One load balancer's data plane (started by `host`).
@@ -134,6 +137,7 @@ pub fn run() -> ExitCode {
         Command::Doctor(args) => commands::doctor(&args),
         Command::Server => supervisor::children::server(),
         Command::Host => supervisor::children::host(),
+        Command::GuestBoot => guest::boot().map_err(Into::into),
         Command::Agent(options) => agent::main(options).map_err(Into::into),
         Command::Balancer(options) => balancer::main(options).map_err(Into::into),
     };

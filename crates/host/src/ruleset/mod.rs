@@ -12,11 +12,16 @@ use std::{
     net::Ipv4Addr,
 };
 
-use domain::network::{
-    Cidr, ENDPOINT_ADDRESS, Peer, Protocol, RESOLVER_ADDRESS,
-    host::{Egress, InterfaceItem, RuleItem, SecurityGroupItem, VpcItem},
-    names,
+use domain::{
+    instances::METADATA_ADDRESS,
+    network::{
+        Cidr, ENDPOINT_ADDRESS, Peer, Protocol, RESOLVER_ADDRESS,
+        host::{Egress, InterfaceItem, RuleItem, SecurityGroupItem, VpcItem},
+        names,
+    },
 };
+
+use crate::imds::PORT as METADATA_PORT;
 
 /// The router's end of the link to the host.
 pub(crate) const UPLINK: &str = "up0";
@@ -192,6 +197,7 @@ impl Ruleset {
 		iifname \"{UPLINK}\" drop
 		ip daddr {{ {resolver}{RESOLVER_ADDRESS} }} meta l4proto {{ tcp, udp }} th dport 53 accept
 		ip daddr {ENDPOINT_ADDRESS} tcp dport {port} accept
+		ip daddr {METADATA_ADDRESS} tcp dport {METADATA_PORT} accept
 	}}
 	chain leaving {{
 		type filter hook forward priority filter - 10; policy drop;

@@ -8,6 +8,7 @@ use std::{
     time::Duration,
 };
 
+use domain::instances::METADATA_ADDRESS;
 use hyper::{body::Incoming, service::service_fn};
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
@@ -22,6 +23,7 @@ use tokio::{
 use super::{
     FrontDoor, Peer,
     idle::{Activity, Watched},
+    metadata,
     tls::Tls,
 };
 
@@ -43,7 +45,8 @@ pub enum Listener {
     Plain(TcpListener),
     /// HTTPS.
     Tls(TcpListener, Tls),
-    /// Connections from inside VPCs, each beginning with a `PROXY TCP4 …` line.
+    /// Connections from inside VPCs, each beginning with a `PROXY TCP4 …` line; and `host`'s own questions on behalf of
+    /// the instance metadata service, whose line has that service's address as its destination.
     Vpc(UnixListener),
 }
 
@@ -81,9 +84,13 @@ pub async fn serve(front_door: Arc<FrontDoor>, listener: Listener, connections: 
             Listener::Vpc(listener) => listener.accept().await.map(|(mut stream, _)| {
                 tokio::spawn(async move {
                     let line = tokio::time::timeout(HEAD_TIMEOUT, proxy_line(&mut stream)).await;
-                    if let Ok(Ok(source)) = line {
-                        let peer = Peer { address: IpAddr::V4(source), on_host: false, secure: false };
-                        connection(front_door, stream, peer).await;
+                    match line {
+                        Ok(Ok((_, METADATA_ADDRESS))) => metadata::serve(front_door, stream).await,
+                        Ok(Ok((source, _))) => {
+                            let peer = Peer { address: IpAddr::V4(source), on_host: false, secure: false };
+                            connection(front_door, stream, peer).await;
+                        }
+                        _ => {}
                     }
                     drop(permit);
                 });
@@ -135,9 +142,9 @@ async fn connection(
     }
 }
 
-/// Reads `PROXY TCP4 {source} {destination} {port} {port}\r\n` and gives the source, byte by byte so that nothing of
+/// Reads `PROXY TCP4 {source} {destination} {port} {port}\r\n` and gives source and destination, byte by byte so that nothing of
 /// what follows is taken.
-async fn proxy_line(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<Ipv4Addr> {
+async fn proxy_line(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<(Ipv4Addr, Ipv4Addr)> {
     let mut line = Vec::with_capacity(MAX_PROXY_LINE);
     while !line.ends_with(b"\r\n") {
         if line.len() >= MAX_PROXY_LINE {
@@ -147,8 +154,10 @@ async fn proxy_line(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<Ipv4Add
     }
     let text = std::str::from_utf8(&line).unwrap_or_default();
     let mut words = text.split_ascii_whitespace();
-    match (words.next(), words.next(), words.next().and_then(|word| word.parse().ok())) {
-        (Some("PROXY"), Some("TCP4"), Some(source)) => Ok(source),
+    let prefix = (words.next(), words.next());
+    let mut address = || words.next().and_then(|word| word.parse().ok());
+    match (prefix, address(), address()) {
+        ((Some("PROXY"), Some("TCP4")), Some(source), Some(destination)) => Ok((source, destination)),
         _ => Err(io::Error::from(io::ErrorKind::InvalidData)),
     }
 }
@@ -184,9 +193,12 @@ mod tests {
     #[tokio::test]
     async fn the_proxy_line_names_the_source_and_takes_no_more() {
         let mut bytes: &[u8] = b"PROXY TCP4 172.31.0.9 169.254.169.252 4711 4580\r\nPOST / HTTP/1.1\r\n";
-        assert_eq!(proxy_line(&mut bytes).await.unwrap(), Ipv4Addr::new(172, 31, 0, 9));
+        let expected = (Ipv4Addr::new(172, 31, 0, 9), Ipv4Addr::new(169, 254, 169, 252));
+        assert_eq!(proxy_line(&mut bytes).await.unwrap(), expected);
         assert_eq!(bytes, b"POST / HTTP/1.1\r\n");
-        for wrong in [&b"GET / HTTP/1.1\r\n"[..], b"PROXY TCP4 x\r\n", b"PROXY", &[b'x'; 300]] {
+        for wrong in
+            [&b"GET / HTTP/1.1\r\n"[..], b"PROXY TCP4 x\r\n", b"PROXY TCP4 10.0.0.1\r\n", b"PROXY", &[b'x'; 300]]
+        {
             assert!(proxy_line(&mut &*wrong).await.is_err());
         }
     }

@@ -10,6 +10,7 @@ mod body;
 mod hosts;
 mod idle;
 mod listeners;
+mod metadata;
 mod operator;
 mod signature;
 mod tls;

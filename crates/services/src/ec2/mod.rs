@@ -5,6 +5,7 @@
 
 mod allocation;
 mod common;
+mod credentials;
 mod default_vpc;
 mod facts;
 mod gateways;
@@ -26,6 +27,7 @@ use domain::network::{
 };
 
 pub use allocation::{NetworkError, NewInterface, allocate_network_interface, configure, release_network_interface};
+pub use credentials::instance_credentials;
 pub use default_vpc::ensure_region;
 pub use host_slice::host_slice;
 
