@@ -20,7 +20,7 @@ use crate::{
     events::{self, Edit},
     queue::Queue,
     service::{Census, INCONSISTENT, STARTED_WELL, pause},
-    task::{Draining, draining, host_is_lost, is_absent, patience_ends, target_keys},
+    task::{Draining, draining, is_absent, patience_ends, target_keys, why_host_is_lost},
 };
 
 /// Why a task was not made, with the reason as Amazon gives it in service events.
@@ -125,7 +125,7 @@ fn commit_task(
             }
             task.deprovisioned(now)
         }
-        TaskStep::Lose => host_is_lost(tx, &task) && task.lost(now),
+        TaskStep::Lose => why_host_is_lost(tx, &task, now).is_some_and(|why| task.lost(&why, now)),
         TaskStep::GiveUp if task.is_waiting() && patience_ends(tx, &task).is_some_and(|until| until <= now) => {
             let absent = task.container_instance_arn.as_ref().is_some_and(|host| is_absent(tx, host.as_str()));
             task.not_begun(absent, now)

@@ -6,7 +6,8 @@ use std::{net::IpAddr, sync::Arc, time::Duration};
 use domain::{
     Timestamp,
     balancing::TargetRegistration,
-    ecs::{AgentAbsence, AgentConnection, ContainerInstance, ContainerInstanceStatus, Task, TaskStatus},
+    ecs::{AgentAbsence, AgentConnection, ContainerInstance, ContainerInstanceStatus, Task, TaskStatus, status::reason},
+    instances::Instance,
 };
 use store::Snapshot;
 
@@ -38,18 +39,21 @@ pub enum TaskStep {
 pub fn reconcile(view: &Snapshot, arn: &str, now: Timestamp) -> Plan {
     let Some(task) = view.get::<Task>(arn) else { return Plan::default() };
     let step = |step: TaskStep| Plan { step: Some(Step::Task { arn: arn.to_owned(), step }), again_at: None };
-    let wait = |at: Timestamp| Plan { step: None, again_at: Some(at) };
+    // Looked at again at the latest when its host would be given up.
+    let given_up_at = given_up_at(view, &task);
+    let wait = |at: Timestamp| Plan { step: None, again_at: Some(given_up_at.map_or(at, |other| other.min(at))) };
+    let nothing = || Plan { step: None, again_at: given_up_at };
     match task.last_status {
         TaskStatus::Stopped => {
             let until = task.stopped_at.unwrap_or(task.created_at) + REMEMBERED;
             if now >= until { step(TaskStep::Forget) } else { wait(until) }
         }
         TaskStatus::Deprovisioning => step(TaskStep::Deprovision),
-        _ if host_is_lost(view, &task) => step(TaskStep::Lose),
+        _ if why_host_is_lost(view, &task, now).is_some() => step(TaskStep::Lose),
         _ if task.is_waiting() => match patience_ends(view, &task) {
             Some(until) if until <= now => step(TaskStep::GiveUp),
             Some(until) => wait(until),
-            None => Plan::default(),
+            None => nothing(),
         },
         TaskStatus::Activating => step(TaskStep::Activate),
         TaskStatus::Deactivating => match draining(view, &task) {
@@ -57,7 +61,7 @@ pub fn reconcile(view: &Snapshot, arn: &str, now: Timestamp) -> Plan {
             Draining::Until(until) if until > now => wait(until),
             Draining::Until(_) | Draining::Done => step(TaskStep::Deactivate),
         },
-        _ => Plan::default(),
+        _ => nothing(),
     }
 }
 
@@ -121,10 +125,25 @@ fn agent(view: &Snapshot, instance: &str) -> Agent {
     view.get::<AgentAbsence>(instance).map_or(Agent::Unknown, Agent::Absent)
 }
 
-/// Whether the host that the task was placed on has been deregistered. An agent that is not connected may come back.
-pub(crate) fn host_is_lost(view: &Snapshot, task: &Task) -> bool {
-    task.container_instance_arn.as_ref().is_some_and(|arn| {
-        view.get::<ContainerInstance>(arn.as_str())
-            .is_none_or(|instance| instance.status == ContainerInstanceStatus::Inactive)
-    })
+/// Why the host that the task was placed on is lost: it was deregistered, its EC2 instance is off, or its agent has been
+/// away for longer than the operator lets it. Otherwise an agent that is not connected may come back.
+pub(crate) fn why_host_is_lost(view: &Snapshot, task: &Task, now: Timestamp) -> Option<String> {
+    let arn = task.container_instance_arn.as_ref()?;
+    let Some(instance) = view.get::<ContainerInstance>(arn.as_str()) else { return Some(reason::HOST_LOST.to_owned()) };
+    if let Some(id) = &instance.ec2_instance_id
+        && view.find::<Instance>(Instance::BY_ID, id.as_str()).next().is_none_or(|machine| machine.is_off())
+    {
+        return Some(reason::ec2_instance_ended(id));
+    }
+    if instance.status == ContainerInstanceStatus::Inactive {
+        return Some(reason::HOST_LOST.to_owned());
+    }
+    given_up_at(view, task).filter(|at| *at <= now).map(|_| reason::HOST_SILENT.to_owned())
+}
+
+/// When a task is given up whose host's agent is away.
+fn given_up_at(view: &Snapshot, task: &Task) -> Option<Timestamp> {
+    let alive = task.last_status < TaskStatus::Deprovisioning;
+    let host = task.container_instance_arn.as_ref().filter(|_| alive)?;
+    view.get::<AgentAbsence>(host.as_str())?.lost_at
 }

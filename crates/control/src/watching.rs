@@ -6,6 +6,7 @@ use domain::{
     Resource,
     balancing::ObservedHealth,
     ecs::{AgentAbsence, AgentConnection, ContainerInstance, ContainerInstanceStatus, Service, Task},
+    instances::Instance,
 };
 use store::{Change, Snapshot};
 
@@ -41,7 +42,17 @@ pub fn concerned(view: &Snapshot, change: &Change) -> Vec<Key> {
         }
         AgentConnection::KIND => waiting(view).collect(),
         AgentAbsence::KIND => {
-            let tasks = view.find::<Task>(Task::ON_INSTANCE, &change.key).filter(|task| task.is_waiting());
+            let will_be_lost = view.get::<AgentAbsence>(&change.key).is_some_and(|absence| absence.lost_at.is_some());
+            let tasks = view.find::<Task>(Task::ON_INSTANCE, &change.key);
+            let tasks = tasks.filter(|task| will_be_lost || task.is_waiting());
+            tasks.map(|task| Key::Task(task.arn.to_string())).collect()
+        }
+        Instance::KIND => {
+            let id = view.get::<Instance>(&change.key).filter(|instance| instance.is_off());
+            let hosts = id.iter().flat_map(|instance| {
+                view.find::<ContainerInstance>(ContainerInstance::BY_EC2_INSTANCE, instance.instance_id.as_str())
+            });
+            let tasks = hosts.flat_map(|host| view.find::<Task>(Task::ON_INSTANCE, host.arn.to_string()));
             tasks.map(|task| Key::Task(task.arn.to_string())).collect()
         }
         ObservedHealth::KIND => {

@@ -86,6 +86,10 @@ pub struct UpArgs {
     /// Let UpdateService add a load balancer to an existing service, as Amazon does today.
     #[arg(long)]
     pub allow_load_balancer_updates: bool,
+    /// Give up the tasks of a container instance whose agent has been away for so many seconds; services replace them. By
+    /// default never, as on Amazon: an instance that is only cut off still runs them.
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..))]
+    pub lost_instance_after: Option<u64>,
     /// Leave /etc/hosts alone.
     #[arg(long)]
     pub no_hosts: bool,

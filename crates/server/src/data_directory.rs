@@ -71,6 +71,9 @@ pub struct Settings {
     pub allow_reset: bool,
     /// Whether UpdateService may add a load balancer.
     pub allow_load_balancer_updates: bool,
+    /// Seconds after which tasks of an instance whose agent is away are given up.
+    #[serde(default)]
+    pub lost_instance_after: Option<u64>,
     /// Whether /etc/hosts is kept.
     pub hosts: bool,
     /// Mirrors of other registries, `REGISTRY=URL`.
@@ -87,6 +90,11 @@ pub struct Settings {
 }
 
 impl Settings {
+    /// How long an agent may be away before its tasks are given up, in platform time.
+    pub fn lost_instance_after(&self) -> Option<std::time::Duration> {
+        self.lost_instance_after.map(std::time::Duration::from_secs)
+    }
+
     /// The platform's clock.
     pub fn clock(&self) -> Clock {
         Clock::accelerated(self.clock, self.clock_system, self.clock_rate)

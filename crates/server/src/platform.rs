@@ -71,7 +71,7 @@ impl ControlPlane {
         let store = Store::open(store::embedded::open(Path::new("state"))?, kinds())?;
         // Before the reconcilers look for the first time.
         let waiting = store.transact(|tx| {
-            services::ecs::await_agents(tx, &clock);
+            services::ecs::await_agents(tx, &clock, settings.lost_instance_after());
             Ok::<(), std::convert::Infallible>(())
         });
         waiting.await?;
@@ -83,6 +83,7 @@ impl ControlPlane {
             listen: settings.listen,
             instance_id: data.instance_id()?,
             allow_load_balancer_updates: settings.allow_load_balancer_updates,
+            lost_instance_after: settings.lost_instance_after(),
         };
         let logs = Arc::new(telemetry::logs::LogStore::open(Path::new("logs"))?);
         let registry = registry::Registry::open(Path::new("registry"), store.clone(), clock)?;

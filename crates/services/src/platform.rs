@@ -3,6 +3,7 @@
 use std::{
     net::SocketAddr,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use domain::{AccountId, Clock, IdSource, Region};
@@ -24,6 +25,8 @@ pub struct Options {
     pub instance_id: String,
     /// Today's Amazon behaviour: a load balancer may be added to an existing service.
     pub allow_load_balancer_updates: bool,
+    /// How long an agent of a user's cluster may be away before its tasks are given up; `None`: for ever, as on Amazon.
+    pub lost_instance_after: Option<Duration>,
 }
 
 /// The platform behind the services' faces.

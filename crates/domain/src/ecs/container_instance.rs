@@ -88,6 +88,8 @@ impl ContainerInstance {
     pub const BY_CLUSTER: &str = "cluster";
     /// The index that finds the ACTIVE Fargate hosts; its only value is `yes`.
     pub const FARGATE: &str = "fargate";
+    /// The index that finds the instances on an EC2 instance that are not INACTIVE, by its id.
+    pub const BY_EC2_INSTANCE: &str = "ec2-instance";
 
     /// Which machine it is, if its agent says so.
     pub fn machine(&self) -> Option<&str> {
@@ -125,6 +127,7 @@ impl Resource for ContainerInstance {
         let mut entries = Vec::new();
         if self.status != ContainerInstanceStatus::Inactive {
             entries.push((Self::BY_CLUSTER, self.cluster_arn.to_string()));
+            entries.extend(self.ec2_instance_id.iter().map(|id| (Self::BY_EC2_INSTANCE, id.clone())));
         }
         if self.is_fargate() && self.status == ContainerInstanceStatus::Active {
             entries.push((Self::FARGATE, "yes".into()));
@@ -172,6 +175,8 @@ pub struct AgentAbsence {
     pub since: Timestamp,
     /// See [`host_patience`].
     pub patience: Duration,
+    /// When what runs there is given up; `None`: never, as on Amazon.
+    pub lost_at: Option<Timestamp>,
 }
 
 /// How long a task may wait for its network interface, and for the first word of a host whose agent is not connected,

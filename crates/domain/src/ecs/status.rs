@@ -125,6 +125,12 @@ pub mod reason {
     pub const USER: &str = "Task stopped by user";
     /// The host is gone.
     pub const HOST_LOST: &str = "ECS is performing maintenance on the underlying infrastructure hosting the task.";
+    /// The host's agent was away for longer than the operator lets it.
+    pub const HOST_SILENT: &str = "The container instance's agent has not been connected for too long.";
+    /// The EC2 instance is stopped, terminated or dead.
+    pub fn ec2_instance_ended(instance_id: &str) -> String {
+        format!("Host EC2 (instance {instance_id}) terminated.")
+    }
     /// Its network interface was not there in time.
     pub const NETWORK_TIMEOUT: &str = "Timeout waiting for network interface provisioning to complete.";
     /// The agent said nothing more precise.

@@ -206,6 +206,9 @@ pub struct Instance {
 }
 
 impl Instance {
+    /// The index that finds an instance by its id alone.
+    pub const BY_ID: &str = "id";
+
     /// The state that DescribeInstances shows.
     pub fn state(&self) -> InstanceState {
         let seen = self.observed.as_ref();
@@ -225,6 +228,12 @@ impl Instance {
         }
     }
 
+    /// Whether nothing runs on it any more, and nothing will before it is started again.
+    pub fn is_off(&self) -> bool {
+        let ended = |seen: &Observed| seen.boot == self.boot && seen.machine != Machine::Running;
+        self.observed.as_ref().is_some_and(ended) && self.state() != InstanceState::Pending
+    }
+
     /// Whether `host` must know of it: it is on, or not yet known to be off.
     pub fn is_on_host(&self) -> bool {
         !matches!(self.state(), InstanceState::Stopped | InstanceState::Terminated)
@@ -240,7 +249,7 @@ impl Resource for Instance {
         let mut entries = vec![
             ("reservation", self.reservation_id.clone()),
             ("interface", self.interface_id.clone()),
-            ("id", self.instance_id.clone()),
+            (Self::BY_ID, self.instance_id.clone()),
         ];
         entries.extend(self.client_token.iter().map(|token| ("client-token", token.clone())));
         entries.extend(self.profile.iter().map(|profile| ("profile", profile.profile.to_string())));
@@ -302,6 +311,15 @@ mod tests {
             assert_eq!(instance(power, boot, observed).state(), state, "{power:?} {boot} {observed:?}");
         }
         assert!(!instance(Power::Off, 1, Some((1, Machine::Off))).is_on_host());
+        for (power, boot, observed, off) in [
+            (Power::On, 1, Some((1, Machine::Ended)), true),
+            (Power::Off, 1, Some((1, Machine::Off)), true),
+            (Power::Off, 1, Some((1, Machine::Running)), false),
+            (Power::On, 2, Some((1, Machine::Ended)), false),
+            (Power::On, 1, None, false),
+        ] {
+            assert_eq!(instance(power, boot, observed).is_off(), off, "{power:?} {boot} {observed:?}");
+        }
         assert!(instance(Power::Terminated, 1, Some((1, Machine::Running))).is_on_host());
     }
 }

@@ -113,6 +113,7 @@ fn settle(data: &DataDirectory, args: &UpArgs) -> Result<Settings, Error> {
         account: args.account.clone(),
         allow_reset: args.allow_reset,
         allow_load_balancer_updates: args.allow_load_balancer_updates,
+        lost_instance_after: args.lost_instance_after,
         hosts: !args.no_hosts,
         registry_mirrors: args.registry_mirror.clone(),
         image_cache: args.image_cache,

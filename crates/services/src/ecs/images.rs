@@ -33,6 +33,7 @@ mod tests {
             listen: "127.0.0.1:4580".parse().unwrap(),
             instance_id: "a1b2c3".into(),
             allow_load_balancer_updates: false,
+            lost_instance_after: None,
         };
         let check = |image: &str, expect: Option<&str>| {
             let found = ecr_registry(image, &options).map(|(account, region)| format!("{account} {region}"));

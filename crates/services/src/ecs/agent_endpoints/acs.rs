@@ -126,9 +126,10 @@ impl Session {
         let outcome = self.begun.platform.store.transact(|tx| {
             if tx.get::<AgentConnection>(key).is_some_and(|connection| connection.connection_id == id) {
                 tx.delete::<AgentConnection>(key);
-                if tx.get::<ContainerInstance>(key).is_some_and(|one| one.status != ContainerInstanceStatus::Inactive) {
-                    let container_instance_arn = self.begun.instance.clone();
-                    tx.put(AgentAbsence { container_instance_arn, since: now, patience: host_patience(&self.clock) });
+                let instance = tx.get::<ContainerInstance>(key);
+                if let Some(instance) = instance.filter(|one| one.status != ContainerInstanceStatus::Inactive) {
+                    let lost_after = self.begun.platform.options.lost_instance_after;
+                    tx.put(super::absence(&instance, now, host_patience(&self.clock), lost_after));
                 }
             }
             Ok::<(), ()>(())

@@ -13,10 +13,12 @@ mod socket;
 pub mod tcs;
 mod work;
 
+use std::time::Duration;
+
 use domain::agent_protocol::FARGATE_CLUSTER;
 use domain::ecs::container_instance::host_patience;
 use domain::ecs::{AgentAbsence, AgentConnection, ContainerInstance, ContainerInstanceStatus, names};
-use domain::{Arn, Clock, Scope};
+use domain::{Arn, Clock, Scope, Timestamp};
 use iam::Principal;
 use store::{Snapshot, Transaction};
 use wire::ServiceError;
@@ -32,14 +34,23 @@ pub fn fargate_hosts_connected(view: &Snapshot) -> usize {
 }
 
 /// At the start of the control plane nobody is connected yet.
-pub fn await_agents(tx: &mut Transaction, clock: &Clock) {
+pub fn await_agents(tx: &mut Transaction, clock: &Clock, lost_after: Option<Duration>) {
     let (since, patience) = (clock.now(), host_patience(clock));
     let instances = tx.list::<ContainerInstance>("");
     let there = instances.filter(|instance| instance.status != ContainerInstanceStatus::Inactive);
-    let arns: Vec<Arn> = there.map(|instance| instance.arn.clone()).collect();
-    for container_instance_arn in arns {
-        tx.put(AgentAbsence { container_instance_arn, since, patience });
-    }
+    let absences: Vec<AgentAbsence> = there.map(|instance| absence(&instance, since, patience, lost_after)).collect();
+    absences.into_iter().for_each(|absence| tx.put(absence));
+}
+
+/// That an instance's agent is away. The platform's own host is never given up: it is where the platform is.
+fn absence(
+    instance: &ContainerInstance,
+    since: Timestamp,
+    patience: Duration,
+    lost_after: Option<Duration>,
+) -> AgentAbsence {
+    let lost_at = lost_after.filter(|_| !instance.is_fargate()).map(|after| since + after);
+    AgentAbsence { container_instance_arn: instance.arn.clone(), since, patience, lost_at }
 }
 
 /// Whether this is the platform's own Fargate host, the only one that may name the hidden cluster.

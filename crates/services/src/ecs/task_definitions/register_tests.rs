@@ -11,6 +11,7 @@ fn options() -> Options {
         listen: "127.0.0.1:4580".parse().unwrap(),
         instance_id: "a1b2c3".into(),
         allow_load_balancer_updates: false,
+        lost_instance_after: None,
     }
 }
 

@@ -77,8 +77,8 @@ impl Task {
     }
 
     /// Its host is gone, and its containers with it.
-    pub fn lost(&mut self, now: Timestamp) -> bool {
-        self.request_stop(StopCode::TerminationNotice, reason::HOST_LOST, now);
+    pub fn lost(&mut self, why: &str, now: Timestamp) -> bool {
+        self.request_stop(StopCode::TerminationNotice, why, now);
         self.ended(now) && self.changed()
     }
 

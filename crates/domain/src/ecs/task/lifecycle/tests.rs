@@ -212,7 +212,7 @@ proptest! {
                 Step::Activated => drop(task.activated(NOW)),
                 Step::Deactivated => drop(task.deactivated(NOW)),
                 Step::Deprovisioned => drop(task.deprovisioned(NOW)),
-                Step::Lost => drop(task.lost(NOW)),
+                Step::Lost => drop(task.lost(reason::HOST_LOST, NOW)),
             }
             prop_assert!(task.last_status >= before.last_status);
             prop_assert!(task.desired_status >= before.desired_status);
