@@ -4,15 +4,14 @@ import json
 import os
 import pathlib
 import shutil
-import signal
 import socket
 import subprocess
-import tarfile
 import tempfile
 
 import pytest
 
 from conftest import Platform, eventually
+from docker_engine import Docker
 
 
 @pytest.fixture(scope="module")
@@ -27,48 +26,6 @@ def named():
         assert platform.stop() == 0, platform.log()[-4000:]
     finally:
         platform.purge()
-
-
-class Docker:
-    """A Docker Engine of our own: it shares nothing with one that may run on this host."""
-
-    def __init__(self):
-        self.directory = tempfile.mkdtemp(prefix="longshore-docker-")
-        at = lambda name: os.path.join(self.directory, name)
-        self.log = open(at("log"), "wb")
-        self.socket = f"unix://{at('docker.sock')}"
-        self.environment = {"DOCKER_HOST": self.socket, "DOCKER_CONFIG": at("config"), "HOME": self.directory}
-        self.process = subprocess.Popen(
-            [
-                shutil.which("dockerd", path=os.environ["PATH"] + ":/usr/sbin"),
-                "--data-root", at("data"), "--exec-root", at("exec"), "--pidfile", at("pid"), "--host", self.socket,
-                "--iptables=false", "--bridge=none",
-            ],
-            stdout=self.log,
-            stderr=self.log,
-        )
-        eventually(lambda: self.run("version", check=False).returncode == 0)
-
-    def run(self, *arguments, check=True, **more):
-        environment = {**os.environ, **self.environment}
-        done = subprocess.run(["docker", *arguments], env=environment, capture_output=True, text=True, timeout=300, **more)
-        if check:
-            assert done.returncode == 0, f"docker {' '.join(arguments)}: {done.stdout}{done.stderr}"
-        return done
-
-    def build(self, name, size):
-        """An image of one layer with random bytes, made without a base image and without running anything."""
-        with tempfile.TemporaryDirectory() as directory:
-            content, archive = os.path.join(directory, "content"), os.path.join(directory, "archive.tar")
-            pathlib.Path(content).write_bytes(os.urandom(size))
-            with tarfile.open(archive, "w") as tar:
-                tar.add(content, "content")
-            return self.run("import", archive, name).stdout.strip()
-
-    def stop(self):
-        self.process.send_signal(signal.SIGTERM)
-        self.process.wait(timeout=60)
-        shutil.rmtree(self.directory, ignore_errors=True)
 
 
 @pytest.fixture(scope="module")
