@@ -29,6 +29,7 @@ use crate::identity::Identity;
 use crate::instance::Kind;
 use crate::metadata::Endpoint;
 use crate::metadata::stats::Readings;
+use crate::network::awsvpc::Interfaces;
 use crate::network::bridge::Bridge;
 use crate::roles::Roles;
 use crate::session::Backoff;
@@ -42,6 +43,8 @@ pub struct Settings {
     pub kind: Kind,
     /// Six hexadecimal digits that mark this platform's kernel objects.
     pub platform: String,
+    /// Where interfaces' network namespaces are.
+    pub interfaces: Interfaces,
     /// The agent's directory.
     pub directory: PathBuf,
     /// `AWS_ENDPOINT_URL` inside tasks.

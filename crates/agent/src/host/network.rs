@@ -116,7 +116,7 @@ impl Host {
 
     /// The task's network namespace, once the network host has completed it.
     pub(super) async fn wait_for_network(&self, task: &Task) -> Result<PathBuf, Failure> {
-        let Some(netns) = awsvpc::netns(&self.settings.platform, task) else {
+        let Some(netns) = self.settings.interfaces.netns(task) else {
             return Err(reasons::resource("failed to configure ENI", &"the task has no network interface"));
         };
         let deadline = Instant::now() + PATIENCE;
@@ -234,7 +234,7 @@ impl Host {
     fn namespaces(&self, task: &Task) -> metadata::Namespaces {
         match (Mode::of(task), &self.bridge) {
             (Ok(Mode::Awsvpc), _) => {
-                let netns = awsvpc::netns(&self.settings.platform, task);
+                let netns = self.settings.interfaces.netns(task);
                 Arc::new(move |_| netns.clone())
             }
             (Ok(Mode::Bridge), Some(bridge)) => {

@@ -12,7 +12,6 @@ use super::{Host, Settings, lock, reasons};
 use crate::engine::machine::Failure;
 use crate::engine::record::{TaskRecord, task_id};
 use crate::logs::{LogDriver, Sink, Source};
-use crate::network::awsvpc;
 
 /// How long the last lines of an ended task may take before it is removed.
 const LINES_PATIENCE: Duration = Duration::from_secs(600);
@@ -106,7 +105,7 @@ impl Host {
         if tokio::time::timeout(LINES_PATIENCE, lines).await.is_err() {
             tracing::warn!(task = record.id(), "the last lines of a task could not be delivered and are lost");
         }
-        if let Some(netns) = awsvpc::netns(&self.settings.platform, &record.task) {
+        if let Some(netns) = self.settings.interfaces.netns(&record.task) {
             lock(&self.endpoints).remove(&netns);
         }
         lock(&self.readings).remove(arn);

@@ -224,6 +224,7 @@ mod tests {
             kind: Kind::Fargate,
             stop_timeout: std::time::Duration::from_secs(30),
             platform: "a1b2c3".into(),
+            interfaces: awsvpc::Interfaces::OfPlatform("a1b2c3".into()),
             directory: "/data".into(),
             task_endpoint: "http://169.254.169.252:4580".into(),
             authorities: None,
@@ -255,7 +256,7 @@ mod tests {
 
     fn build_joined(order: StartOrder, image: &Image) -> Result<ContainerSpec, Failure> {
         let names = awsvpc::names(&order.task, &HostConfig::default());
-        let namespace = awsvpc::netns("a1b2c3", &order.task).expect("an interface");
+        let namespace = awsvpc::Interfaces::OfPlatform("a1b2c3".into()).netns(&order.task).expect("an interface");
         build(&settings(), &order, image, &Joined { namespace, names, ..Joined::default() })
     }
 

@@ -16,5 +16,9 @@ pub use volume::{Volume, VolumeAttachment};
 
 use std::net::Ipv4Addr;
 
+/// Where an instance finds the network namespaces of the interfaces that its tasks have in awsvpc mode, each by its
+/// interface's id.
+pub const INTERFACES_DIRECTORY: &str = "/run/longshore/interfaces";
+
 /// Where an instance finds what is known of it (IMDS).
 pub const METADATA_ADDRESS: Ipv4Addr = Ipv4Addr::new(169, 254, 169, 254);

@@ -3,10 +3,10 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use domain::{
-    ecs::Task,
+    ecs::{ContainerInstance, Task},
     network::{
-        NatGateway, NatGatewayState, NetworkInterface, NetworkSettings, Peer, RouteTable, RouteTarget, SecurityGroup,
-        Subnet, Vpc,
+        NatGateway, NatGatewayState, NetworkInterface, NetworkInterfaceOwner, NetworkSettings, Peer, RouteTable,
+        RouteTarget, SecurityGroup, Subnet, Vpc,
         host::{Egress, HostItem, InterfaceItem, PlatformItem, RuleItem, SecurityGroupItem, VpcItem},
     },
 };
@@ -91,7 +91,15 @@ fn interface_item(view: &Snapshot, interface: &NetworkInterface, subnet: &Subnet
         security_groups,
         egress: egress(view, interface, subnet),
         source_dest_check: interface.source_dest_check,
+        task_of_instance: task_of_instance(view, interface),
     }
+}
+
+/// The EC2 instance on which the interface's task runs, if it runs on one.
+fn task_of_instance(view: &Snapshot, interface: &NetworkInterface) -> Option<String> {
+    let NetworkInterfaceOwner::Task { arn } = &interface.owner else { return None };
+    let host = view.get::<Task>(arn)?.container_instance_arn.clone()?;
+    view.get::<ContainerInstance>(host.as_str())?.ec2_instance_id.clone()
 }
 
 /// The route table a subnet uses: its own, else the VPC's main one.
