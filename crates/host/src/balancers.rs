@@ -14,13 +14,10 @@ use std::{
 
 use domain::network::host::{HostReport, LoadBalancerItem, LoadBalancerState};
 use nix::sys::prctl;
-use rustix::{
-    event::{PollFd, PollFlags, Timespec, poll},
-    process::{Pid, PidfdFlags, Signal, getpriority_process, pidfd_open, pidfd_send_signal, setpriority_process},
-};
+use rustix::process::{Signal, getpriority_process, setpriority_process};
 use serde::{Deserialize, Serialize};
 
-use crate::{Config, interface, netns};
+use crate::{Config, interface, netns, process::Process};
 
 /// Pauses before a process that ended is started again: doubling from the first to the last.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(10));
@@ -32,20 +29,17 @@ const PRECEDENCE: i32 = -2;
 /// Between the polite signal and the last one.
 const GRACE: Duration = Duration::from_secs(5);
 
-/// A process that is told apart from a later one with the same id by the time it started, and by the boot that counts from.
+/// A load balancer's process, as it is written down.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-struct Process {
+struct Record {
     arn: String,
-    pid: i32,
-    /// In clock ticks since the machine started, as in `/proc/{pid}/stat`.
-    started: u64,
-    /// The kernel's id of that boot.
-    boot_id: String,
+    #[serde(flatten)]
+    process: Process,
 }
 
 /// A process that runs, and what is needed to watch and end it.
 struct Running {
-    process: Process,
+    record: Record,
     /// Only for our own children, which must be waited for.
     child: Option<Child>,
     since: Instant,
@@ -73,10 +67,10 @@ impl Balancers {
         let directory = directory(data_dir);
         fs::create_dir_all(&directory)?;
         let mut balancers = BTreeMap::new();
-        for (path, process) in recorded(&directory) {
-            if is_alive(&process) {
-                let arn = process.arn.clone();
-                let running = Some(Running { process, child: None, since: Instant::now() });
+        for (path, record) in recorded(&directory) {
+            if record.process.is_alive() {
+                let arn = record.arn.clone();
+                let running = Some(Running { record, child: None, since: Instant::now() });
                 balancers.insert(arn, Balancer { running, ..Balancer::default() });
             } else {
                 fs::remove_file(path)?;
@@ -87,7 +81,7 @@ impl Balancers {
 
     /// The process of a load balancer, if it runs.
     pub(crate) fn process_of(&self, arn: &str) -> Option<i32> {
-        Some(self.balancers.get(arn)?.running.as_ref()?.process.pid)
+        Some(self.balancers.get(arn)?.running.as_ref()?.record.process.pid)
     }
 
     /// Whether there is something new to report on a load balancer; asked once, it is no longer new.
@@ -140,10 +134,10 @@ impl Balancer {
                 Ok(None) => None,
                 Err(error) => Some(error.to_string()),
             },
-            None => (!is_alive(&running.process)).then(|| "it ended".to_owned()),
+            None => (!running.record.process.is_alive()).then(|| "it ended".to_owned()),
         };
         if let Some(how) = ended {
-            let (pid, steady) = (running.process.pid, running.since.elapsed() > STEADY);
+            let (pid, steady) = (running.record.process.pid, running.since.elapsed() > STEADY);
             self.pause = if steady { BACKOFF.0 } else { self.pause };
             self.fail(format!("the process {pid} ended: {how}"));
         }
@@ -181,7 +175,7 @@ impl Balancer {
     }
 
     fn report(&self, arn: &str) -> HostReport {
-        let pid = self.running.as_ref().map(|running| running.process.pid);
+        let pid = self.running.as_ref().map(|running| running.record.process.pid);
         HostReport::LoadBalancer {
             arn: arn.to_owned(),
             state: if pid.is_some() { LoadBalancerState::Running } else { LoadBalancerState::Restarting },
@@ -194,8 +188,9 @@ impl Balancer {
 
 fn start(arn: &str, namespace: &Path, config: &Config, directory: &Path) -> io::Result<Running> {
     if let Some(process) = unrecorded(arn, namespace) {
-        record(&process, directory)?;
-        return Ok(Running { process, child: None, since: Instant::now() });
+        let record = Record { arn: arn.to_owned(), process };
+        write_down(&record, directory)?;
+        return Ok(Running { record, child: None, since: Instant::now() });
     }
     let child = netns::within(namespace, || {
         // This thread's flag, inherited by what it starts: nothing in there can ever gain privileges.
@@ -221,16 +216,16 @@ fn start(arn: &str, namespace: &Path, config: &Config, directory: &Path) -> io::
         command.spawn()
     })?;
     let pid = i32::try_from(child.id()).map_err(io::Error::other)?;
-    let started = start_time(pid).ok_or_else(|| io::Error::other("it ended at once"))?;
-    let process = Process { arn: arn.to_owned(), pid, started, boot_id: boot_id() };
-    record(&process, directory)?;
-    Ok(Running { process, child: Some(child), since: Instant::now() })
+    let process = Process::of(pid).ok_or_else(|| io::Error::other("it ended at once"))?;
+    let record = Record { arn: arn.to_owned(), process };
+    write_down(&record, directory)?;
+    Ok(Running { record, child: Some(child), since: Instant::now() })
 }
 
-fn record(process: &Process, directory: &Path) -> io::Result<()> {
+fn write_down(record: &Record, directory: &Path) -> io::Result<()> {
     let temporary = directory.join("new.tmp");
-    fs::write(&temporary, serde_json::to_vec(process)?)?;
-    fs::rename(&temporary, file(directory, &process.arn))
+    fs::write(&temporary, serde_json::to_vec(record)?)?;
+    fs::rename(&temporary, file(directory, &record.arn))
 }
 
 /// A process of this load balancer that runs in its namespace and is in no file: an earlier `host` was killed between
@@ -243,29 +238,13 @@ fn unrecorded(arn: &str, namespace: &Path) -> Option<Process> {
         let command = fs::read(entry.path().join("cmdline")).ok()?;
         let is_it = command.ends_with(arguments.as_bytes())
             && fs::metadata(entry.path().join("ns/net")).is_ok_and(|own| own.ino() == home);
-        is_it
-            .then(|| Some(Process { arn: arn.to_owned(), pid, started: start_time(pid)?, boot_id: boot_id() }))
-            .flatten()
+        is_it.then(|| Process::of(pid)).flatten()
     })
 }
 
 /// Asks a process to end, then makes it.
 fn end(mut running: Running) {
-    if is_alive(&running.process)
-        && let Some(pid) = Pid::from_raw(running.process.pid)
-        && let Ok(pidfd) = pidfd_open(pid, PidfdFlags::empty())
-    {
-        // The descriptor was opened while the process was the right one, or it is still: check again.
-        if is_alive(&running.process) {
-            let _ = pidfd_send_signal(&pidfd, Signal::TERM);
-            let grace = Timespec { tv_sec: i64::try_from(GRACE.as_secs()).unwrap_or(5), tv_nsec: 0 };
-            let ended = poll(&mut [PollFd::new(&pidfd, PollFlags::IN)], Some(&grace));
-            if !matches!(ended, Ok(1..)) {
-                let _ = pidfd_send_signal(&pidfd, Signal::KILL);
-                let _ = poll(&mut [PollFd::new(&pidfd, PollFlags::IN)], Some(&grace));
-            }
-        }
-    }
+    running.record.process.end(Signal::TERM, GRACE);
     if let Some(child) = &mut running.child {
         let _ = child.wait();
     }
@@ -276,12 +255,12 @@ pub(crate) fn stop_all(data_dir: &Path) -> Vec<String> {
     let mut removed = Vec::new();
     let ending: Vec<_> = recorded(&directory(data_dir))
         .into_iter()
-        .map(|(path, process)| {
-            if is_alive(&process) {
-                removed.push(format!("load balancer process {} of {}", process.pid, process.arn));
+        .map(|(path, record)| {
+            if record.process.is_alive() {
+                removed.push(format!("load balancer process {} of {}", record.process.pid, record.arn));
             }
             thread::spawn(move || {
-                end(Running { process, child: None, since: Instant::now() });
+                end(Running { record, child: None, since: Instant::now() });
                 let _ = fs::remove_file(path);
             })
         })
@@ -304,35 +283,17 @@ fn file(directory: &Path, arn: &str) -> PathBuf {
     directory.join(format!("{hash:016x}.json"))
 }
 
-fn recorded(directory: &Path) -> Vec<(PathBuf, Process)> {
+fn recorded(directory: &Path) -> Vec<(PathBuf, Record)> {
     let Ok(entries) = fs::read_dir(directory) else { return Vec::new() };
     entries
         .flatten()
         .map(|entry| entry.path())
         .filter(|path| path.extension().is_some_and(|extension| extension == "json"))
         .filter_map(|path| {
-            let process = serde_json::from_slice(&fs::read(&path).ok()?).ok()?;
-            Some((path, process))
+            let record = serde_json::from_slice(&fs::read(&path).ok()?).ok()?;
+            Some((path, record))
         })
         .collect()
-}
-
-fn is_alive(process: &Process) -> bool {
-    start_time(process.pid) == Some(process.started) && process.boot_id == boot_id()
-}
-
-fn boot_id() -> String {
-    fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_owned()
-}
-
-/// When a process started; `None` when there is none, or only its exit status is left.
-fn start_time(pid: i32) -> Option<u64> {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // The name, in parentheses, may contain anything: the fields are counted after it.
-    let mut fields = stat.rsplit_once(')')?.1.split_whitespace();
-    let state = fields.next()?;
-    let started = fields.nth(18)?.parse().ok()?;
-    (state != "Z" && state != "X").then_some(started)
 }
 
 #[cfg(test)]
@@ -340,30 +301,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_process_is_known_by_its_start() {
-        let own = i32::try_from(std::process::id()).unwrap();
-        let started = start_time(own).unwrap();
-        let process = Process { arn: "arn".into(), pid: own, started, boot_id: boot_id() };
-        assert!(is_alive(&process));
-        assert!(!is_alive(&Process { started: started + 1, ..process.clone() }));
-        assert!(!is_alive(&Process { boot_id: "another".into(), ..process }));
-        let mut child = Command::new("true").spawn().unwrap();
-        let pid = i32::try_from(child.id()).unwrap();
-        while start_time(pid).is_some() {
-            thread::sleep(Duration::from_millis(1));
-        }
-        child.wait().unwrap();
-    }
-
-    #[test]
     fn a_process_that_ignores_the_signal_is_ended_all_the_same() {
         let directory = tempfile::tempdir().unwrap();
         let mut child = Command::new("sh").args(["-c", "trap '' TERM; while :; do sleep 0.1; done"]).spawn().unwrap();
         let pid = i32::try_from(child.id()).unwrap();
-        let process = Process { arn: "arn:x".into(), pid, started: start_time(pid).unwrap(), boot_id: boot_id() };
+        let record = Record { arn: "arn:x".into(), process: Process::of(pid).unwrap() };
         let place = super::directory(directory.path());
         fs::create_dir_all(&place).unwrap();
-        fs::write(file(&place, "arn:x"), serde_json::to_vec(&process).unwrap()).unwrap();
+        fs::write(file(&place, "arn:x"), serde_json::to_vec(&record).unwrap()).unwrap();
         thread::sleep(Duration::from_millis(100));
         assert_eq!(stop_all(directory.path()).len(), 1);
         assert!(!child.wait().unwrap().success());

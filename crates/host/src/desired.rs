@@ -107,9 +107,15 @@ impl Desired {
             }
             HostItem::Name(name) => self.names.push(name.clone()),
             HostItem::Instance(instance) => {
+                if !is_well_formed(instance) {
+                    return false;
+                }
                 self.instances.insert(instance.instance_id.clone(), instance.as_ref().clone());
             }
             HostItem::Volume(volume) => {
+                if !is_id(&volume.volume_id, "vol-") || !(1..=MOST_GIB).contains(&volume.size_gib) {
+                    return false;
+                }
                 self.volumes.insert(volume.volume_id.clone(), volume.clone());
             }
             HostItem::LoadBalancer(balancer) => {
@@ -121,4 +127,28 @@ impl Desired {
         }
         true
     }
+}
+
+/// No volume is larger: Amazon's largest.
+const MOST_GIB: u64 = 64 << 10;
+
+/// Whether an instance can be what it says: its names become paths, control groups and device nodes.
+fn is_well_formed(instance: &InstanceItem) -> bool {
+    let is_device = |name: &str| {
+        name.strip_prefix("/dev/").is_some_and(|rest| {
+            (1..=32).contains(&rest.len())
+                && rest.bytes().all(|byte| byte.is_ascii_digit() || byte.is_ascii_lowercase())
+        })
+    };
+    let is_hostname = |name: &str| {
+        (1..=255).contains(&name.len())
+            && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-.".contains(&byte))
+    };
+    is_id(&instance.instance_id, "i-")
+        && is_id(&instance.interface_id, "eni-")
+        && is_id(&instance.root_volume_id, "vol-")
+        && instance.volumes.iter().all(|volume| is_id(&volume.volume_id, "vol-") && is_device(&volume.device_name))
+        && is_hostname(&instance.hostname)
+        && (1..=1024).contains(&instance.vcpus)
+        && (1..=1 << 24).contains(&instance.memory_mib)
 }

@@ -14,6 +14,7 @@ mod doctor;
 mod endpoint;
 mod hosts;
 mod imds;
+mod instances;
 mod interface;
 #[cfg(test)]
 mod kernel_tests;
@@ -21,6 +22,7 @@ mod netlink;
 mod netns;
 mod nft;
 mod outside;
+mod process;
 #[cfg(test)]
 mod process_tests;
 mod reconcile;
@@ -35,6 +37,7 @@ mod testing;
 use std::{io, path::PathBuf};
 
 pub use doctor::{Check, doctor};
+pub use instances::dispatch;
 pub use run::main;
 pub use teardown::teardown;
 

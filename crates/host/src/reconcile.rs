@@ -86,6 +86,13 @@ impl Reconciler {
         }
     }
 
+    /// Forgets interfaces that were taken away, so that they are made anew.
+    pub(crate) fn forget(&mut self, interface_ids: &[String]) {
+        for known in self.known.values_mut() {
+            interface_ids.iter().for_each(|id| drop(known.interfaces.remove(id)));
+        }
+    }
+
     /// Makes the kernel agree. Blocks; must run in the host's network namespace.
     pub(crate) fn reconcile(&mut self, desired: &Desired, since: Instant) -> Outcome {
         let mut outcome = Outcome::default();

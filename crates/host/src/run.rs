@@ -26,7 +26,9 @@ use crate::{
     balancers::Balancers,
     desired::{self, Desired},
     dns::{self, Knowledge},
-    endpoint, hosts, imds, netns,
+    endpoint, hosts, imds,
+    instances::Instances,
+    netns,
     reconcile::{Outcome, Reconciler},
     router::Listeners,
     sockets::{self, Ledger, Permit},
@@ -77,7 +79,10 @@ async fn run(config: Config) -> Result<(), Error> {
                 host.look(&follower).await?;
             }
             () = host.asked.notified() => host.watch_balancers(&follower),
-            () = sleep(WATCH), if host.has_balancers() => host.watch_balancers(&follower),
+            () = sleep(WATCH), if host.has_processes() => {
+                host.watch_balancers(&follower);
+                host.watch_instances(&follower);
+            }
             _ = terminate.recv() => return Ok(()),
             _ = interrupt.recv() => return Ok(()),
         }
@@ -106,6 +111,7 @@ struct Host {
     since: Instant,
     serving: BTreeMap<String, Serving>,
     balancers: Balancers,
+    instances: Instances,
     ledger: Arc<Ledger>,
     metadata: Arc<imds::Shared>,
     /// A load balancer's process asked for sockets: there may be something to report.
@@ -123,6 +129,7 @@ struct Host {
 impl Host {
     fn new(config: Config) -> Result<Self, Error> {
         let balancers = Balancers::adopt(&config.data_dir)?;
+        let instances = Instances::adopt(&config)?;
         let (ledger, asked) = (Arc::new(Ledger::default()), Arc::new(Notify::new()));
         let (path, platform) = (config.control_socket.clone(), config.platform.clone());
         let (provider_ledger, provider_asked) = (ledger.clone(), asked.clone());
@@ -140,6 +147,7 @@ impl Host {
             since: Instant::now(),
             serving: BTreeMap::new(),
             balancers,
+            instances,
             ledger,
             asked,
             due: Instant::now() + LOOK,
@@ -150,8 +158,8 @@ impl Host {
         })
     }
 
-    fn has_balancers(&self) -> bool {
-        !self.desired.load_balancers.is_empty()
+    fn has_processes(&self) -> bool {
+        !self.desired.load_balancers.is_empty() || !self.desired.instances.is_empty() || !self.instances.is_empty()
     }
 
     /// Looks at everything again, because time has passed or something failed.
@@ -187,6 +195,7 @@ impl Host {
         self.reconciler = Some(reconciler);
         self.take(outcome, follower);
         self.watch_balancers(follower);
+        self.watch_instances(follower);
         Ok(())
     }
 
@@ -227,6 +236,22 @@ impl Host {
             self.hosts = Some(names);
         }
         Ok(())
+    }
+
+    fn watch_instances(&mut self, follower: &Follower<HostItem>) {
+        if !self.started {
+            return;
+        }
+        for (key, report) in self.instances.reconcile(&self.desired) {
+            follower.report(&key, &report);
+        }
+        if let Some(reconciler) = &mut self.reconciler {
+            let renewed = self.instances.take_renewed();
+            if !renewed.is_empty() {
+                reconciler.forget(&renewed);
+                self.due = Instant::now();
+            }
+        }
     }
 
     fn watch_balancers(&mut self, follower: &Follower<HostItem>) {

@@ -8,6 +8,7 @@
 //! caller's process: layer unpacking (`runtime-unpack`), pulling inside another network namespace (`runtime-pull`), and one small
 //! single-threaded owner per container (`shim`). A binary that uses this crate calls [`dispatch`] first thing in `main`.
 
+mod block;
 pub mod cgroup;
 mod clock;
 pub mod container;
@@ -20,7 +21,8 @@ pub mod rootfs;
 
 use std::ffi::OsString;
 
-pub use cgroup::{CgroupError, Group, Limits, Stats};
+pub use block::LoopDevice;
+pub use cgroup::{CgroupError, DeviceRule, Group, Limits, Stats};
 pub use clock::{ClockAccuracy, clock_accuracy};
 pub use container::{
     Container, ContainerError, ContainerSpec, DestroyReport, Device, ExecOutcome, ExecSpec, Exit, File, LogLimits,

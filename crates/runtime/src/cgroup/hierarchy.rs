@@ -81,6 +81,23 @@ impl Hierarchy {
         Ok(())
     }
 
+    /// Moves a process into the group in every tree; makes the group where it is missing.
+    pub(crate) fn join(&self, path: &str, process: i32) -> Result<(), CgroupError> {
+        if self.unified {
+            self.make(path)?;
+        }
+        for mount in self.mounts() {
+            let directory = mount.join(path);
+            fs::create_dir_all(&directory).map_err(CgroupError::at(&directory))?;
+            if mount.ends_with("cpuset") {
+                inherit_cpuset(&mount, path)?;
+            }
+            let file = directory.join("cgroup.procs");
+            fs::write(&file, process.to_string()).map_err(CgroupError::at(&file))?;
+        }
+        Ok(())
+    }
+
     fn delegate(&self, directory: &Path) -> Result<(), CgroupError> {
         let available = fs::read_to_string(directory.join("cgroup.controllers")).unwrap_or_default();
         let file = directory.join("cgroup.subtree_control");
@@ -140,6 +157,24 @@ impl Hierarchy {
         }
         Ok(())
     }
+}
+
+/// A new cpuset is empty, and takes no process before it says which processors and memory it has: all of its parent's.
+fn inherit_cpuset(mount: &Path, path: &str) -> Result<(), CgroupError> {
+    let mut directory = mount.to_path_buf();
+    for part in path.split('/') {
+        let parent = directory.clone();
+        directory.push(part);
+        for name in ["cpuset.cpus", "cpuset.mems"] {
+            let (from, to) = (parent.join(name), directory.join(name));
+            let own = fs::read_to_string(&to).unwrap_or_default();
+            if own.trim().is_empty() {
+                let inherited = fs::read_to_string(&from).map_err(CgroupError::at(&from))?;
+                fs::write(&to, inherited.trim()).map_err(CgroupError::at(&to))?;
+            }
+        }
+    }
+    Ok(())
 }
 
 /// How deep a tree of ours can be; more would be somebody else's.

@@ -64,6 +64,28 @@ pub struct Limits {
     pub pids: Option<u64>,
 }
 
+/// Devices that may be used.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeviceRule {
+    /// Whether it is about block devices; else character devices.
+    pub block: bool,
+    /// All of them when absent.
+    pub major: Option<u64>,
+    /// All of that major number when absent.
+    pub minor: Option<u64>,
+    /// Some of `r`, `w`, `m`.
+    pub access: &'static str,
+}
+
+impl std::fmt::Display for DeviceRule {
+    /// As cgroup v1 writes it.
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let number = |number: Option<u64>| number.map_or_else(|| "*".to_owned(), |number| number.to_string());
+        let kind = if self.block { 'b' } else { 'c' };
+        write!(formatter, "{kind} {}:{} {}", number(self.major), number(self.minor), self.access)
+    }
+}
+
 /// What a group and everything below it uses.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Stats {
@@ -192,6 +214,30 @@ impl Group {
     /// Every process of the group and of those below.
     pub fn processes(&self) -> Vec<i32> {
         self.hierarchy.processes(&self.path)
+    }
+
+    /// Moves a process into the group, for every controller there is. Those it starts afterwards begin there.
+    ///
+    /// # Errors
+    /// What the kernel refuses.
+    pub fn join(&self, process: i32) -> Result<(), CgroupError> {
+        self.hierarchy.join(&self.path, process)
+    }
+
+    /// Whether there is one tree for all controllers (cgroup v2).
+    pub fn is_unified(&self) -> bool {
+        self.hierarchy.unified()
+    }
+
+    /// Lets processes of the group and below use these devices only.
+    ///
+    /// # Errors
+    /// [`CgroupError::Unsupported`] with cgroup v2, where devices are ruled by programs; what the kernel refuses.
+    pub fn allow_devices(&self, rules: &[DeviceRule]) -> Result<(), CgroupError> {
+        if self.hierarchy.unified() {
+            return Err(CgroupError::Unsupported("device rules (cgroup v2)"));
+        }
+        v1::allow_devices(self, rules)
     }
 
     /// Kills every process of the group and below with SIGKILL, several rounds against forking; says how many it saw.
