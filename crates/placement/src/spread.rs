@@ -41,7 +41,7 @@ impl<'a> Field<'a> {
 
     /// The field's value on an instance; none where the instance lacks the attribute. An attribute without a value has
     /// the empty one.
-    pub(crate) fn value<'b>(self, instance: &'b Instance) -> Option<&'b str> {
+    pub(crate) fn value(self, instance: &Instance) -> Option<&str> {
         match self {
             Self::Instance => Some(instance.arn().as_str()),
             Self::Attribute(name) => Some(instance.attribute(name)?.value.as_deref().unwrap_or_default()),

@@ -92,7 +92,7 @@ impl<'a> Spreading<'a> {
     fn values(&self, column: &'a Column<String>) -> impl Iterator<Item = (Cow<'a, SlotSet>, bool)> + use<'a> {
         let mut lacking = self.index.all.clone();
         lacking.subtract_few(column.present());
-        let lacking = std::iter::once((Cow::Owned(lacking.iter().collect()), true));
+        let lacking = std::iter::once((Cow::Owned(SlotSet::from(&lacking)), true));
         column.values().map(|(_, slots)| (Cow::Borrowed(slots), false)).chain(lacking)
     }
 

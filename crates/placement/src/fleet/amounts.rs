@@ -1,50 +1,66 @@
-//! A number for each slot, kept as its binary digits: all slots' lowest digits together, then the next ones. So 64
+//! A number for each slot, kept as its binary digits: all slots' lowest digits together, then the next ones. So many
 //! instances are compared with a bound, or with each other, by one operation for each digit.
 
 use super::slots::{Bits, Slot};
 
 const DIGITS: usize = u32::BITS as usize;
 const WORD: usize = u64::BITS as usize;
+/// How many words are worked on together: what the processor's wide registers are for.
+const LANES: usize = 4;
+
+/// A digit of 256 numbers.
+type Digit = [u64; LANES];
 
 /// Numbers by slot; 0 where none was set.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Amounts {
-    /// For each 64 slots the digits of their numbers, the lowest first.
-    blocks: Vec<[u64; DIGITS]>,
+    /// For each 256 slots the digits of their numbers, the lowest first.
+    blocks: Vec<[Digit; DIGITS]>,
     /// How many digits the greatest number ever set has.
     width: usize,
 }
 
+const ZEROS: [Digit; DIGITS] = [[0; LANES]; DIGITS];
+
+fn width(amount: u32) -> usize {
+    DIGITS - amount.leading_zeros() as usize
+}
+
 impl Amounts {
     pub(crate) fn set(&mut self, slot: Slot, amount: u32) {
-        let at = slot / WORD;
+        let at = slot / (LANES * WORD);
         if at >= self.blocks.len() {
-            self.blocks.resize(at + 1, [0; DIGITS]);
+            self.blocks.resize(at + 1, ZEROS);
         }
-        self.width = self.width.max(DIGITS - amount.leading_zeros() as usize);
-        let bit = 1 << (slot % WORD);
-        for (digit, word) in self.blocks[at].iter_mut().enumerate() {
-            if amount >> digit & 1 == 1 { *word |= bit } else { *word &= !bit }
+        self.width = self.width.max(width(amount));
+        let (lane, bit) = (slot / WORD % LANES, 1 << (slot % WORD));
+        for (digit, words) in self.blocks[at].iter_mut().enumerate().take(self.width) {
+            if amount >> digit & 1 == 1 { words[lane] |= bit } else { words[lane] &= !bit }
         }
     }
 
     /// Keeps those that have at least that much.
     pub(crate) fn keep_at_least(&self, bound: u32, among: &mut Bits) {
-        let bound_width = DIGITS - bound.leading_zeros() as usize;
         // Below the bound's lowest digit that is 1, whoever is equal so far has enough.
         let lowest = bound.trailing_zeros() as usize;
-        for (at, word) in among.words_mut().iter_mut().enumerate().filter(|(_, word)| **word != 0) {
-            let (mut equal, mut more) = (*word, 0);
-            let block = self.blocks.get(at).unwrap_or(&[0; DIGITS]);
-            for digit in (lowest..self.width.max(bound_width)).rev() {
+        let highest = self.width.max(width(bound));
+        for (at, words) in among.words_mut().chunks_mut(LANES).enumerate() {
+            let mut equal = load(words);
+            if equal == [0; LANES] {
+                continue;
+            }
+            let mut more = [0; LANES];
+            let block = self.blocks.get(at).unwrap_or(&ZEROS);
+            for digit in (lowest..highest).rev() {
+                let ones = &block[digit];
                 if bound >> digit & 1 == 1 {
-                    equal &= block[digit];
+                    (0..LANES).for_each(|lane| equal[lane] &= ones[lane]);
                 } else {
-                    more |= equal & block[digit];
-                    equal &= !block[digit];
+                    (0..LANES).for_each(|lane| more[lane] |= equal[lane] & ones[lane]);
+                    (0..LANES).for_each(|lane| equal[lane] &= !ones[lane]);
                 }
             }
-            *word = more | equal;
+            words.iter_mut().enumerate().for_each(|(lane, word)| *word = more[lane] | equal[lane]);
         }
     }
 
@@ -52,30 +68,41 @@ impl Amounts {
     pub(crate) fn keep_least(&self, among: &mut Bits) {
         let words = among.words_mut();
         let mut best = u32::MAX;
-        for at in 0..words.len() {
-            if words[at] == 0 {
+        for from in (0..words.len()).step_by(LANES) {
+            let to = words.len().min(from + LANES);
+            let mut least = load(&words[from..to]);
+            if least == [0; LANES] {
                 continue;
             }
-            let block = self.blocks.get(at).unwrap_or(&[0; DIGITS]);
-            let (mut least, mut amount) = (words[at], 0);
+            let block = self.blocks.get(from / LANES).unwrap_or(&ZEROS);
+            let mut amount = 0;
             for digit in (0..self.width).rev() {
-                let lower = least & !block[digit];
-                if lower != 0 {
-                    least = lower;
+                let ones = &block[digit];
+                let mut fewer = least;
+                (0..LANES).for_each(|lane| fewer[lane] &= !ones[lane]);
+                if fewer.iter().any(|word| *word != 0) {
+                    least = fewer;
                 } else {
                     amount |= 1 << digit;
                     if amount > best {
+                        least = [0; LANES];
                         break;
                     }
                 }
             }
             if amount < best {
-                words[..at].fill(0);
                 best = amount;
+                words[..from].fill(0);
             }
-            words[at] = if amount == best { least } else { 0 };
+            words[from..to].copy_from_slice(&least[..to - from]);
         }
     }
+}
+
+fn load(words: &[u64]) -> Digit {
+    let mut lanes = [0; LANES];
+    lanes[..words.len()].copy_from_slice(words);
+    lanes
 }
 
 #[cfg(test)]
@@ -91,7 +118,7 @@ mod tests {
     proptest! {
         #[test]
         fn comparing_by_digits_is_comparing(
-            rows in vec((any_amount(), any_amount(), any::<bool>()), 0..200), bound in any_amount(),
+            rows in vec((any_amount(), any_amount(), any::<bool>()), 0..700), bound in any_amount(),
         ) {
             let mut amounts = Amounts::default();
             let mut among = Bits::default();

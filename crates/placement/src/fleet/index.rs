@@ -145,17 +145,15 @@ impl Index {
     }
 
     fn change_groups(&mut self, slot: Slot, old: Option<&Instance>, new: Option<&Instance>) {
-        let wanted = |instance: Option<&Instance>, group: &str| instance.and_then(|instance| instance.group(group));
-        for (name, _) in old.iter().flat_map(|old| old.groups()).filter(|(name, _)| wanted(new, name).is_none()) {
-            if let Some(group) = self.groups.get_mut(name) {
-                group.set(slot, None);
-                if group.is_empty() {
-                    self.groups.remove(name);
-                }
+        let mut before = old.iter().flat_map(|old| old.groups()).peekable();
+        // Both are in the order of the groups' names.
+        for (name, now) in new.iter().flat_map(|new| new.groups()) {
+            while let Some((gone, _)) = before.next_if(|(old, _)| *old < name) {
+                self.leave_group(slot, gone);
             }
-        }
-        for (name, now) in new.iter().flat_map(|new| new.groups()).filter(|(name, now)| wanted(old, name) != Some(*now))
-        {
+            if before.next_if(|(old, _)| *old == name).is_some_and(|(_, was)| was == now) {
+                continue;
+            }
             match self.groups.get_mut(name) {
                 Some(group) => group.set(slot, Some(now)),
                 None => {
@@ -164,6 +162,15 @@ impl Index {
                     self.groups.insert(name.to_owned(), group);
                 }
             }
+        }
+        before.for_each(|(gone, _)| self.leave_group(slot, gone));
+    }
+
+    fn leave_group(&mut self, slot: Slot, name: &str) {
+        let Some(group) = self.groups.get_mut(name) else { return };
+        group.set(slot, None);
+        if group.is_empty() {
+            self.groups.remove(name);
         }
     }
 }

@@ -16,6 +16,8 @@ pub(crate) mod groups;
 pub(crate) mod index;
 pub(crate) mod slots;
 
+use std::collections::HashMap;
+
 use domain::{Arn, IdSource, ecs::PlacementStrategy};
 
 use crate::{
@@ -30,8 +32,9 @@ use crate::{
 /// The instances of one cluster with an index of what placement asks of them.
 #[derive(Clone, Debug, Default)]
 pub struct Fleet {
-    /// The instance in each slot.
+    /// The instance in each slot, and the slot of each.
     instances: Vec<Option<Instance>>,
+    slots: HashMap<Arn, Slot>,
     /// The slots in the order of their instances' ARNs, and where each slot stands in it: what is chosen by chance must
     /// not depend on the order in which instances came.
     order: Vec<Slot>,
@@ -54,23 +57,22 @@ impl Fleet {
 
     /// The instance of that ARN.
     pub fn get(&self, arn: &Arn) -> Option<&Instance> {
-        self.at(*self.order.get(self.find(arn).ok()?)?)
+        self.at(*self.slots.get(arn)?)
     }
 
     /// Takes an instance in, or says what has become of one.
     pub fn put(&mut self, instance: Instance) {
-        let slot = match self.find(instance.arn()) {
-            Ok(at) => self.order[at],
-            Err(at) => self.open(at),
-        };
+        let known = self.slots.get(instance.arn()).copied();
+        let slot = known.unwrap_or_else(|| self.open(instance.arn()));
         self.index.change(slot, self.instances[slot].as_ref(), Some(&instance));
         self.instances[slot] = Some(instance);
     }
 
     /// Lets an instance go, if it is there.
     pub fn remove(&mut self, arn: &Arn) {
-        let Ok(at) = self.find(arn) else { return };
-        let slot = self.order.remove(at);
+        let Some(slot) = self.slots.remove(arn) else { return };
+        let at = self.rank[slot];
+        self.order.remove(at);
         self.number(at);
         self.index.change(slot, self.instances[slot].as_ref(), None);
         self.instances[slot] = None;
@@ -103,8 +105,8 @@ impl Fleet {
     /// When it cannot, with the reason, or when it is not there, without one.
     pub fn place_on(&self, arn: &Arn, demand: &Demand) -> Result<&Instance, Refusal> {
         let mut only = Bits::none_of(&self.index.all);
-        if let Ok(at) = self.find(arn) {
-            only.set(self.order[at], true);
+        if let Some(slot) = self.slots.get(arn) {
+            only.set(*slot, true);
         }
         let mut candidates = only.clone();
         filter::keep(&self.index, demand, &mut candidates);
@@ -131,13 +133,9 @@ impl Fleet {
         Refusal::new(self.order.iter().filter_map(|slot| Some((self.at(*slot)?, reasons[*slot]?))))
     }
 
-    /// Where an instance stands in the order, or would stand.
-    fn find(&self, arn: &Arn) -> Result<usize, usize> {
-        self.order.binary_search_by(|slot| self.at(*slot).map(Instance::arn).cmp(&Some(arn)))
-    }
-
-    /// A slot for an instance that will stand there in the order.
-    fn open(&mut self, at: usize) -> Slot {
+    /// A slot for a new instance.
+    fn open(&mut self, arn: &Arn) -> Slot {
+        let at = self.order.partition_point(|slot| self.at(*slot).is_some_and(|instance| instance.arn() < arn));
         let last = at == self.order.len();
         let vacant = self.instances.len() > self.order.len();
         let slot = vacant.then(|| self.instances.iter().position(Option::is_none)).flatten();
@@ -147,6 +145,7 @@ impl Fleet {
             self.rank.push(0);
             self.instances.len() - 1
         });
+        self.slots.insert(arn.clone(), slot);
         self.order.insert(at, slot);
         self.number(at);
         slot

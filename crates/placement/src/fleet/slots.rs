@@ -35,9 +35,7 @@ impl Bits {
 
     pub(crate) fn set(&mut self, slot: Slot, is_in: bool) {
         let at = slot / WORD;
-        if at >= self.0.len() {
-            self.0.resize(at + 1, 0);
-        }
+        self.make_room(at + 1);
         if is_in { self.0[at] |= bit(slot) } else { self.0[at] &= !bit(slot) }
     }
 
@@ -78,26 +76,24 @@ impl Bits {
     }
 
     pub(crate) fn intersect(&mut self, other: &Self) {
-        let common = self.0.len().min(other.0.len());
-        self.0[common..].fill(0);
-        self.0.iter_mut().zip(&other.0).for_each(|(word, other)| *word &= other);
+        self.intersect_words(&other.0);
     }
 
     pub(crate) fn subtract(&mut self, other: &Self) {
-        self.0.iter_mut().zip(&other.0).for_each(|(word, other)| *word &= !other);
+        self.subtract_words(&other.0);
     }
 
     pub(crate) fn unite(&mut self, other: &Self) {
-        if self.0.len() < other.0.len() {
-            self.0.resize(other.0.len(), 0);
-        }
-        self.0.iter_mut().zip(&other.0).for_each(|(word, other)| *word |= other);
+        self.unite_words(&other.0);
     }
 
     pub(crate) fn intersect_few(&mut self, few: &SlotSet) {
+        if let Some(words) = few.all_words() {
+            return self.intersect_words(words);
+        }
         let mut next = 0;
-        for (at, word) in &few.0 {
-            let at = (*at as usize).min(self.0.len());
+        for (at, word) in few.words() {
+            let at = at.min(self.0.len());
             self.0[next..at].fill(0);
             next = self.0.len().min(at + 1);
             self.0[at..next].iter_mut().for_each(|own| *own &= word);
@@ -106,6 +102,9 @@ impl Bits {
     }
 
     pub(crate) fn subtract_few(&mut self, few: &SlotSet) {
+        if let Some(words) = few.all_words() {
+            return self.subtract_words(words);
+        }
         for (at, word) in few.words() {
             if let Some(own) = self.0.get_mut(at) {
                 *own &= !word;
@@ -114,13 +113,35 @@ impl Bits {
     }
 
     pub(crate) fn unite_few(&mut self, few: &SlotSet) {
-        if let Some((last, _)) = few.0.last()
-            && self.0.len() <= *last as usize
-        {
-            self.0.resize(*last as usize + 1, 0);
+        if let Some(words) = few.all_words() {
+            return self.unite_words(words);
+        }
+        if let Some(last) = few.numbers.last() {
+            self.make_room(*last as usize + 1);
         }
         for (at, word) in few.words() {
             self.0[at] |= word;
+        }
+    }
+
+    fn intersect_words(&mut self, words: &[u64]) {
+        let common = self.0.len().min(words.len());
+        self.0[common..].fill(0);
+        self.0.iter_mut().zip(words).for_each(|(own, word)| *own &= word);
+    }
+
+    fn subtract_words(&mut self, words: &[u64]) {
+        self.0.iter_mut().zip(words).for_each(|(own, word)| *own &= !word);
+    }
+
+    fn unite_words(&mut self, words: &[u64]) {
+        self.make_room(words.len());
+        self.0.iter_mut().zip(words).for_each(|(own, word)| *own |= word);
+    }
+
+    fn make_room(&mut self, words: usize) {
+        if self.0.len() < words {
+            self.0.resize(words, 0);
         }
     }
 }
@@ -136,19 +157,24 @@ impl From<&SlotSet> for Bits {
 /// A set that keeps only the words that have something in them: what is stored, since most are small. A fleet has one
 /// for each value of each attribute, and a value of its own for each instance must not take a bit of every other.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct SlotSet(Vec<(u32, u64)>);
+pub(crate) struct SlotSet {
+    /// Which words there are, in order, and beside it what is in them.
+    numbers: Vec<u32>,
+    words: Vec<u64>,
+}
 
 impl SlotSet {
     /// Returns whether it was not there yet.
     pub(crate) fn insert(&mut self, slot: Slot) -> bool {
         match self.find(slot) {
             Ok(at) => {
-                let before = self.0[at].1;
-                self.0[at].1 |= bit(slot);
+                let before = self.words[at];
+                self.words[at] |= bit(slot);
                 before & bit(slot) == 0
             }
             Err(at) => {
-                self.0.insert(at, (word_number(slot), bit(slot)));
+                self.numbers.insert(at, word_number(slot));
+                self.words.insert(at, bit(slot));
                 true
             }
         }
@@ -157,21 +183,28 @@ impl SlotSet {
     /// Returns whether it was there.
     pub(crate) fn remove(&mut self, slot: Slot) -> bool {
         let Ok(at) = self.find(slot) else { return false };
-        let before = self.0[at].1;
-        self.0[at].1 &= !bit(slot);
-        if self.0[at].1 == 0 {
-            self.0.remove(at);
+        let before = self.words[at];
+        self.words[at] &= !bit(slot);
+        if self.words[at] == 0 {
+            self.numbers.remove(at);
+            self.words.remove(at);
         }
         before & bit(slot) != 0
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.numbers.is_empty()
     }
 
     /// The words that are not empty, each with its number.
     pub(crate) fn words(&self) -> impl Iterator<Item = (usize, u64)> + '_ {
-        self.0.iter().map(|(at, word)| (*at as usize, *word))
+        self.numbers.iter().map(|at| *at as usize).zip(self.words.iter().copied())
+    }
+
+    /// The words from the first on, if none is left out up to the last: then they are worked with as they are.
+    fn all_words(&self) -> Option<&[u64]> {
+        let last = self.numbers.last().map_or(0, |last| *last as usize + 1);
+        (last == self.words.len()).then_some(&self.words)
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = Slot> + '_ {
@@ -179,7 +212,22 @@ impl SlotSet {
     }
 
     fn find(&self, slot: Slot) -> Result<usize, usize> {
-        self.0.binary_search_by_key(&word_number(slot), |(at, _)| *at)
+        let number = word_number(slot);
+        // Where no word is left out before it, a word stands at its number.
+        match self.numbers.get(number as usize) {
+            Some(there) if *there == number => Ok(number as usize),
+            _ => self.numbers.binary_search(&number),
+        }
+    }
+}
+
+impl From<&Bits> for SlotSet {
+    fn from(bits: &Bits) -> Self {
+        let filled = || bits.0.iter().enumerate().filter(|(_, word)| **word != 0);
+        Self {
+            numbers: filled().map(|(at, _)| word_number(at * WORD)).collect(),
+            words: filled().map(|(_, word)| *word).collect(),
+        }
     }
 }
 
@@ -212,9 +260,14 @@ mod tests {
         bits
     }
 
+    /// Few or many, with words left out or without.
+    fn any_slots() -> impl Strategy<Value = BTreeSet<Slot>> {
+        prop_oneof![btree_set(0usize..300, 0..80), btree_set(0usize..1000, 0..9), btree_set(0usize..130, 60..120)]
+    }
+
     proptest! {
         #[test]
-        fn sets_are_sets(one in btree_set(0usize..300, 0..80), other in btree_set(0usize..300, 0..80)) {
+        fn sets_are_sets(one in any_slots(), other in any_slots()) {
             let (few, many) = (other.iter().copied().collect::<SlotSet>(), bits(&other));
             let check = |change: &dyn Fn(&mut Bits), expected: BTreeSet<Slot>| {
                 let mut own = bits(&one);
@@ -235,6 +288,7 @@ mod tests {
             check(&|own| own.subtract_few(&few), &one - &other);
             check(&|own| own.unite_few(&few), &one | &other);
             check(&|own| *own = Bits::from(&few), other.clone());
+            prop_assert_eq!(&SlotSet::from(&many), &few);
             check(&|own| one.iter().for_each(|slot| own.set(*slot, false)), BTreeSet::new());
 
             let mut set = few.clone();
