@@ -37,15 +37,23 @@ pub struct World {
     fleet: Fleet,
     random: IdSource,
     step: usize,
+    /// How long the fleet took to change, in this [`Self::run`].
+    changing: Duration,
     /// How many placements of [`Self::run`] found no place.
     pub refused: usize,
 }
 
+/// What a run took.
+pub struct Spent {
+    pub choosing: Duration,
+    /// Telling the fleet what became of its instances.
+    pub changing: Duration,
+    pub whole: Duration,
+}
+
 impl World {
     pub fn new(instances: usize) -> Self {
-        let mut random = seed(instances as u64);
-        let mut stored: Vec<_> = (0..instances).map(|number| registered(number, &mut random)).collect();
-        stored.sort_by(|one, other| one.arn.cmp(&other.arn));
+        let stored = registered_instances(instances);
         Self {
             at: stored.iter().enumerate().map(|(at, stored)| (stored.arn.clone(), at)).collect(),
             on: vec![Vec::new(); instances],
@@ -57,8 +65,9 @@ impl World {
                 PlacementStrategy::Binpack(BinpackField::Memory),
             ],
             fleet: Fleet::default(),
-            random,
+            random: seed(instances as u64),
             step: 0,
+            changing: Duration::ZERO,
             refused: 0,
         }
     }
@@ -80,9 +89,11 @@ impl World {
         self.running.len()
     }
 
-    /// Places that many tasks, one after the other. Returns how long choosing took, and how long all of it.
-    pub fn run(&mut self, placements: usize) -> (Duration, Duration) {
+    /// Places that many tasks, one after the other. Returns how long choosing took, and how long all of it, which
+    /// beside the fleet's changes is the counting of what is on an instance.
+    pub fn run(&mut self, placements: usize) -> Spent {
         let (mut choosing, start) = (Duration::ZERO, Instant::now());
+        self.changing = Duration::ZERO;
         for _ in 0..placements {
             let shape = self.step % SHAPES;
             let chosen = Instant::now();
@@ -94,7 +105,7 @@ impl World {
             }
             self.go_on();
         }
-        (choosing, start.elapsed())
+        Spent { choosing, changing: self.changing, whole: start.elapsed() }
     }
 
     /// Compares that many answers with the reference's. Returns how long the reference took.
@@ -135,7 +146,7 @@ impl World {
         self.running.push(at);
         let mut instance = self.fleet.get(arn).unwrap().clone();
         instance.take(&self.shapes[shape]);
-        self.fleet.put(instance);
+        self.put(instance);
     }
 
     /// A task ends somewhere, and now and then something becomes of an instance.
@@ -145,7 +156,7 @@ impl World {
             let at = self.running.swap_remove(self.random.below(self.running.len()));
             let ended = self.random.below(self.on[at].len());
             self.on[at].swap_remove(ended);
-            self.fleet.put(self.instance(at));
+            self.put(self.instance(at));
         }
         if self.step.is_multiple_of(CHANGE_EVERY) {
             let at = self.random.below(self.stored.len());
@@ -162,8 +173,14 @@ impl World {
             if self.step.is_multiple_of(CHANGE_EVERY * 4) {
                 stored.status = ContainerInstanceStatus::Active;
             }
-            self.fleet.put(self.instance(at));
+            self.put(self.instance(at));
         }
+    }
+
+    fn put(&mut self, instance: Instance) {
+        let start = Instant::now();
+        self.fleet.put(instance);
+        self.changing += start.elapsed();
     }
 
     /// An instance as it is now, counted anew as it would be from the store.
@@ -172,6 +189,14 @@ impl World {
         self.on[at].iter().for_each(|shape| instance.take(&self.shapes[*shape]));
         instance
     }
+}
+
+/// So many instances, in the order of their ARNs.
+pub fn registered_instances(instances: usize) -> Vec<ContainerInstance> {
+    let mut random = seed(instances as u64);
+    let mut stored: Vec<_> = (0..instances).map(|number| registered(number, &mut random)).collect();
+    stored.sort_by(|one, other| one.arn.cmp(&other.arn));
+    stored
 }
 
 /// An instance with 32 attributes. Sizes differ, and are nobody's multiple.
