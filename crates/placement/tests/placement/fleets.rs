@@ -219,4 +219,21 @@ proptest! {
         }
         same_selection(&fleet, &instances.into_values().collect::<Vec<_>>());
     }
+
+    /// Small clusters where everything fits, so that nothing but spreading decides, and much is equal.
+    #[test]
+    fn spreads_divide_further_as_they_do_one_by_one(
+        rows in vec((select(&["a", "b", ""][..]), select(&["1", "2", ""][..]), 0usize..3), 1..12),
+        fields in vec(select(&["attribute:ecs.availability-zone", "attribute:rack", "attribute:nobody"][..]), 1..4),
+        number: u64,
+    ) {
+        let build = |(at, (zone, rack, tasks)): (usize, &(&str, &str, usize))| {
+            let attributes = [("ecs.availability-zone", *zone), ("rack", *rack)];
+            let given: Vec<_> = attributes.into_iter().filter(|(_, value)| !value.is_empty()).collect();
+            with_tasks(instance(&format!("{at:02}"), 1024, 1024, &given), *tasks)
+        };
+        let instances: Vec<Instance> = rows.iter().enumerate().map(build).collect();
+        let strategy: Vec<_> = fields.iter().map(|field| spread(field)).collect();
+        same(&fleet(&instances), &instances, &demand(1, 1), &strategy, number);
+    }
 }
