@@ -1,4 +1,5 @@
-//! `cargo xtask bench [name …]`: the comparisons of `tests/bench`, each of which measures both sides in one run and prints a table.
+//! `cargo xtask bench [name …]`: comparisons, each of which measures both sides in one run and prints a table. Most are
+//! programs in `tests/bench`; what is compared within one crate is an example of that crate.
 
 use crate::{
     ci::release_binary,
@@ -6,28 +7,48 @@ use crate::{
     shell::{python, run, run_with},
 };
 
-/// Name of the program in `tests/bench`, and what it compares. Add a benchmark here and nowhere else.
-const BENCHMARKS: &[(&str, &str)] = &[
-    ("run_task", "RunTask to the process's first instruction, against `docker run`"),
-    ("registry", "pushes and pulls, against Debian's docker-registry"),
-    ("balancer", "HTTP through a load balancer, against nginx and haproxy"),
-    ("footprint", "start to ready, and resident memory as the platform fills"),
+/// What a benchmark is, by name, and what it compares. Add one here and nowhere else.
+const BENCHMARKS: &[(&str, Program, &str)] = &[
+    ("run_task", Program::Platform, "RunTask to the process's first instruction, against `docker run`"),
+    ("registry", Program::Platform, "pushes and pulls, against Debian's docker-registry"),
+    ("balancer", Program::Platform, "HTTP through a load balancer, against nginx and haproxy"),
+    ("footprint", Program::Platform, "start to ready, and resident memory as the platform fills"),
+    ("placement", Program::Example, "placement alone, against asking every instance, from 50 to 5,000 instances"),
 ];
+
+/// How a benchmark is run.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Program {
+    /// `tests/bench/{name}.py`, which starts the whole platform and the programs that it is compared with.
+    Platform,
+    /// The example `{name}_bench` of the crate of that name, which needs nothing else.
+    Example,
+}
 
 /// Runs the named benchmarks, or all of them.
 pub fn run_bench(arguments: &[String]) -> Result<(), String> {
-    let known = |name: &String| BENCHMARKS.iter().any(|(known, _)| known == name);
+    let known = |name: &String| BENCHMARKS.iter().any(|(known, ..)| known == name);
     if let Some(unknown) = arguments.iter().find(|name| !known(name)) {
-        let list: Vec<String> = BENCHMARKS.iter().map(|(name, what)| format!("  {name:10} {what}")).collect();
+        let list: Vec<String> = BENCHMARKS.iter().map(|(name, _, what)| format!("  {name:10} {what}")).collect();
         return Err(format!("there is no benchmark `{unknown}`; there are\n{}", list.join("\n")));
     }
-    setup::run_setup(&["--bench".to_owned()])?;
-    run("cargo", &["build", "--release", "--locked"])?;
-    let python = python().display().to_string();
-    for (name, what) in BENCHMARKS {
-        if arguments.is_empty() || arguments.iter().any(|wanted| wanted == name) {
-            println!("\n{name}: {what}");
-            run_with(&python, &[&format!("tests/bench/{name}.py")], &[("LONGSHORE", &release_binary())])?;
+    let wanted = |name: &str| arguments.is_empty() || arguments.iter().any(|wanted| wanted == name);
+    let wanted: Vec<_> = BENCHMARKS.iter().filter(|(name, ..)| wanted(name)).collect();
+    if wanted.iter().any(|(_, program, _)| *program == Program::Platform) {
+        setup::run_setup(&["--bench".to_owned()])?;
+        run("cargo", &["build", "--release", "--locked"])?;
+    }
+    for (name, program, what) in wanted {
+        println!("\n{name}: {what}");
+        match program {
+            Program::Platform => {
+                let script = format!("tests/bench/{name}.py");
+                run_with(&python().display().to_string(), &[&script], &[("LONGSHORE", &release_binary())])?;
+            }
+            Program::Example => {
+                let example = format!("{name}_bench");
+                run("cargo", &["run", "--quiet", "--release", "--locked", "-p", name, "--example", &example])?;
+            }
         }
     }
     Ok(())

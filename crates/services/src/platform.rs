@@ -8,6 +8,7 @@ use std::{
 
 use domain::{AccountId, Clock, IdSource, Region};
 use iam::Authority;
+use placement::Fleets;
 use registry::Registry;
 use store::Store;
 use telemetry::LogStore;
@@ -43,6 +44,8 @@ pub struct Platform {
     pub logs: Arc<LogStore>,
     /// The content of repositories.
     pub registry: Arc<Registry>,
+    /// What placement knows of the clusters' instances: only ever asked within a transaction, of what that sees.
+    pub fleets: Arc<Fleets>,
     ids: Mutex<IdSource>,
 }
 
@@ -57,7 +60,7 @@ impl Platform {
         logs: Arc<LogStore>,
         registry: Arc<Registry>,
     ) -> Self {
-        Self { store, clock, authority, options, logs, registry, ids: Mutex::new(ids) }
+        Self { store, clock, authority, options, logs, registry, fleets: Arc::default(), ids: Mutex::new(ids) }
     }
 
     /// The source of identifiers. Hold it briefly: never across an await.

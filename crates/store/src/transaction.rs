@@ -1,13 +1,13 @@
 //! The view a writer works on: a snapshot that it may change, and the batch that comes of it.
 
-use std::{ops::Deref, sync::Arc};
+use std::ops::Deref;
 
 use domain::Resource;
 
 use crate::{
     Batch, Change, Snapshot, Write,
-    kinds::Entries,
-    snapshot::{Table, typed},
+    kinds::{Entries, Value},
+    snapshot::Table,
 };
 
 /// The newest state, with this transaction's own writes already in it. Reads are those of [`Snapshot`].
@@ -37,10 +37,10 @@ impl Transaction {
         if durable {
             // A resource is plain data with string keys: turning it into JSON cannot fail.
             let value = serde_json::to_vec(&resource).unwrap_or_default();
-            table.insert(&key, Arc::new(resource), old, new);
+            table.insert(&key, Value::new(resource), old, new);
             self.batch.push(Write::Put { kind: T::KIND, key: key.clone(), value });
         } else {
-            table.insert(&key, Arc::new(resource), old, new);
+            table.insert(&key, Value::new(resource), old, new);
         }
         self.changes.push(Change { kind: T::KIND, key });
     }
@@ -90,7 +90,7 @@ impl Transaction {
         let index = index?;
         let durable = self.view.kinds.list.get(index)?.durable;
         let table = self.view.tables.get_mut(index)?;
-        let old = table.get(key).and_then(typed::<T>).map(|value| value.indexes()).unwrap_or_default();
+        let old = table.get(key).and_then(Value::typed::<T>).map(|value| value.indexes()).unwrap_or_default();
         Some((durable, old, table))
     }
 }
