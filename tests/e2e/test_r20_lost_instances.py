@@ -8,7 +8,7 @@ import urllib.request
 
 import pytest
 
-from conftest import Image, Platform, eventually, wait_for
+from conftest import EXECUTION_ROLE, Image, Platform, eventually, wait_for
 from machine import Network, run
 
 CLUSTER = "away"
@@ -38,7 +38,7 @@ def fast(lan):
             "name": "app", "image": Image(platform, "busybox").uri, "memory": 64, "entryPoint": ["/bin/sh", "-c"],
             "command": [SERVE], "portMappings": [{"containerPort": 80}], "stopTimeout": 2,
         }
-        platform.client("ecs").register_task_definition(family="web", networkMode="bridge", containerDefinitions=[container], requiresCompatibilities=["EXTERNAL"])
+        platform.client("ecs").register_task_definition(family="web", networkMode="bridge", executionRoleArn=EXECUTION_ROLE, containerDefinitions=[container], requiresCompatibilities=["EXTERNAL"])
         return platform
 
     yield make

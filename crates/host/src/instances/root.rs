@@ -4,16 +4,19 @@ use std::{
     convert::Infallible,
     fs::{self, OpenOptions},
     io,
-    os::unix::process::CommandExt,
+    os::{fd::OwnedFd, unix::process::CommandExt},
     path::{Path, PathBuf},
     process::Command,
 };
 
 use nix::{
     mount::{MntFlags, MsFlags, mount, umount2},
+    sched::{CloneFlags, unshare},
     sys::stat::{Mode, SFlag, makedev, mknod},
 };
 use rustix::{
+    fs::CWD,
+    mount::{MoveMountFlags, move_mount},
     process::{Signal, set_parent_process_death_signal},
     thread::{CapabilitySet, remove_capability_from_bounding_set},
 };
@@ -59,6 +62,10 @@ fn mounted(source: Option<&Path>, target: &Path, kind: &str, flags: MsFlags, dat
 /// Shows a directory or a file of the machine, for reading only.
 fn shown(source: &Path, target: &Path) -> io::Result<()> {
     mount(Some(source), target, None::<&str>, MsFlags::MS_BIND, None::<&str>).map_err(at(target))?;
+    read_only(target)
+}
+
+fn read_only(target: &Path) -> io::Result<()> {
     let flags = MsFlags::MS_BIND | MsFlags::MS_REMOUNT | MsFlags::MS_RDONLY | MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
     mount(None::<&str>, target, None::<&str>, flags, None::<&str>).map_err(at(target))
 }
@@ -67,6 +74,8 @@ fn shown(source: &Path, target: &Path) -> io::Result<()> {
 pub(super) struct Plan<'a> {
     pub(super) spec: &'a Spec,
     pub(super) disk: &'a Path,
+    /// This program, as a mount that is nowhere yet.
+    pub(super) program: &'a OwnedFd,
     /// Devices and what the instance calls them.
     pub(super) volumes: Vec<(&'a Path, &'a str)>,
 }
@@ -86,7 +95,8 @@ impl Plan<'_> {
         }
         let program = root.join(PROGRAM);
         touch(&program)?;
-        shown(Path::new("/proc/self/exe"), &program)?;
+        move_mount(self.program, "", CWD, &program, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH).map_err(at(&program))?;
+        read_only(&program)?;
         let quiet = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
         mounted(None, &root.join("sys"), "sysfs", quiet, None)?;
         self.control_groups(&root.join("sys/fs/cgroup"))?;
@@ -202,6 +212,8 @@ pub(super) fn enter(directory: &Path) -> io::Result<Infallible> {
     let spec: Spec = spec::read(directory, spec::SPEC).ok_or_else(|| io::Error::other("there is no boot to do"))?;
     let (command, arguments) = spec.command.split_first().ok_or_else(|| io::Error::other("there is nothing to run"))?;
     nix::unistd::sethostname(spec.hostname.split('.').next().unwrap_or(&spec.hostname))?;
+    // The shim keeps the machine's root: stepping into another takes along all of a mount namespace.
+    unshare(CloneFlags::CLONE_NEWNS)?;
     let root = directory.join(spec::ROOT);
     proc(&root.join("proc"))?;
     step_into(&root)?;

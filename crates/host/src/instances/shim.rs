@@ -15,6 +15,10 @@ use nix::{
     sched::{CloneFlags, setns, unshare},
 };
 use runtime::{DeviceRule, Group, Limits, LoopDevice};
+use rustix::{
+    fs::CWD,
+    mount::{OpenTreeFlags, open_tree},
+};
 
 use super::{
     console::Console,
@@ -90,6 +94,7 @@ fn run(directory: &Path) -> io::Result<ExitStatus> {
     let volumes = spec.volumes.iter().map(|(file, _)| LoopDevice::attach(file)).collect::<io::Result<Vec<_>>>()?;
     let group = Group::create(&spec.group, &limits(&spec)).map_err(io::Error::other)?;
     let devices = [&disk].into_iter().chain(&volumes).map(|device| Ok(fs::metadata(device.path())?.rdev()));
+    group.join(own).map_err(io::Error::other)?;
     let rules = rules(&devices.collect::<io::Result<Vec<_>>>()?);
     if group.is_unified() {
         console
@@ -97,8 +102,9 @@ fn run(directory: &Path) -> io::Result<ExitStatus> {
     } else {
         group.allow_devices(&rules).map_err(io::Error::other)?;
     }
-    group.join(own).map_err(io::Error::other)?;
 
+    // A mount of its own of this very program, whatever is at its path by now; of the machine's no other can be taken along.
+    let program = open_tree(CWD, "/proc/self/exe", OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC)?;
     setns(fs::File::open(&spec.namespace)?, CloneFlags::CLONE_NEWNET)?;
     unshare(
         CloneFlags::CLONE_NEWNS
@@ -112,6 +118,7 @@ fn run(directory: &Path) -> io::Result<ExitStatus> {
     let plan = root::Plan {
         spec: &spec,
         disk: disk.path(),
+        program: &program,
         volumes: volumes.iter().zip(&spec.volumes).map(|(device, (_, name))| (device.path(), name.as_str())).collect(),
     };
     plan.mount(directory)?;
