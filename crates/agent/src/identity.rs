@@ -125,7 +125,9 @@ impl Identity {
                 Ok(instance) => break instance,
                 Err(error) => error,
             };
-            if request.container_instance_arn.is_some() && error.to_string().contains("container instance") {
+            if request.container_instance_arn.is_some()
+                && error.to_string().to_lowercase().contains("container instance")
+            {
                 // What we remember is gone there, as after a reset: this is a new instance then.
                 tracing::warn!(%error, "registering as a new instance");
                 request.container_instance_arn = None;

@@ -1,7 +1,8 @@
 //! `cargo xtask codegen`: Amazon's models in, `crates/api` and the coverage table out.
 //!
 //! The output is committed, so that building needs no models; `--check` fails when it is not what the
-//! models and this generator say. The operations are those of `crates/api/operations.json`.
+//! models and this generator say. The operations are those of `crates/api/operations.json`; `crates/api/additions.json` has
+//! what Amazon's own clients say beyond the models.
 
 mod coverage;
 mod model;
@@ -33,17 +34,18 @@ pub fn run(arguments: &[String]) -> Result<(), String> {
 /// Every generated file with its content.
 fn generate(root: &Path) -> Result<BTreeMap<PathBuf, String>, String> {
     let models = model::models_folder(root)?;
-    let list = root.join("crates/api/operations.json");
-    let text = std::fs::read_to_string(&list).map_err(|e| format!("{}: {e}", list.display()))?;
+    let (list, more) = (root.join("crates/api/operations.json"), root.join("crates/api/additions.json"));
     let services: BTreeMap<String, Vec<String>> =
-        serde_json::from_str(&text).map_err(|e| format!("{}: {e}", list.display()))?;
+        serde_json::from_str(&read(&list)?).map_err(|e| format!("{}: {e}", list.display()))?;
+    let additions: model::Additions =
+        serde_json::from_str(&read(&more)?).map_err(|e| format!("{}: {e}", more.display()))?;
     let mut files = BTreeMap::new();
     let mut modules = String::new();
     let mut names_list = String::new();
     let mut each = String::new();
     let mut rows = Vec::new();
     for (name, operations) in &services {
-        let model = model::load(&models, name, operations)?;
+        let model = model::load(&models, name, operations, &additions)?;
         let module = names::snake(name);
         let folder = root.join("crates/api/src/services").join(&module);
         for (file, source) in service_files(&model)? {
@@ -64,6 +66,10 @@ fn generate(root: &Path) -> Result<BTreeMap<PathBuf, String>, String> {
     files.insert(root.join("docs/coverage.md"), coverage::page(&rows));
     files.insert(root.join("crates/api/src/services/mod.rs"), format_source(root, &index)?);
     Ok(files)
+}
+
+fn read(file: &Path) -> Result<String, String> {
+    std::fs::read_to_string(file).map_err(|e| format!("{}: {e}", file.display()))
 }
 
 fn service_files(model: &model::Model) -> Result<Vec<(&'static str, String)>, String> {

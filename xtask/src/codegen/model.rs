@@ -44,8 +44,11 @@ pub fn models_folder(root: &Path) -> Result<PathBuf, String> {
     })
 }
 
+/// Members that Amazon's own clients send though the public models lack them: the shape of each, by service and structure.
+pub type Additions = BTreeMap<String, BTreeMap<String, BTreeMap<String, String>>>;
+
 /// Loads one service.
-pub fn load(models: &Path, name: &str, wanted: &[String]) -> Result<Model, String> {
+pub fn load(models: &Path, name: &str, wanted: &[String], additions: &Additions) -> Result<Model, String> {
     let folder = newest(&models.join(name))?;
     let mut model =
         read_json(&folder, "service-2.json")?.ok_or_else(|| format!("{} has no service-2.json", folder.display()))?;
@@ -59,7 +62,16 @@ pub fn load(models: &Path, name: &str, wanted: &[String]) -> Result<Model, Strin
         operations.push((operation.clone(), found));
     }
     operations.sort_by(|a, b| a.0.cmp(&b.0));
-    let all = model["shapes"].take();
+    let mut all = model["shapes"].take();
+    for (structure, members) in additions.get(name).into_iter().flatten() {
+        let known = all[structure]["members"].as_object_mut();
+        let known = known.ok_or_else(|| format!("{name} has no structure {structure} to add to"))?;
+        for (member, shape) in members {
+            if known.insert(member.clone(), serde_json::json!({ "shape": shape })).is_some() {
+                return Err(format!("{name}: {structure}.{member} need not be added any more"));
+            }
+        }
+    }
     let mut shapes = BTreeMap::new();
     let mut errors = BTreeMap::new();
     for (_, operation) in &operations {

@@ -142,6 +142,7 @@ impl World {
             registered_at: self.now,
             agent_version: String::new(),
             runtime_version: String::new(),
+            agent_hash: String::new(),
             client_token: None,
         };
         let definitions: Vec<TaskDefinition> = (1..=3).map(|revision| definition(&self.scope, revision)).collect();

@@ -31,6 +31,8 @@ messages! {
         AckPublishInstanceStatus(AckPublish) = "AckPublishInstanceStatus",
         /// Keeps the connection alive; no answer.
         Heartbeat(Heartbeat) = "HeartbeatMessage",
+        /// A message was not understood; only logged.
+        BadRequest(AckPublish) = "BadRequestException",
         /// Stop sending.
         StopTelemetrySession(AckPublish) = "StopTelemetrySessionMessage",
     }

@@ -75,10 +75,13 @@ pub struct ContainerInstance {
     /// The agent's version, from its last connection.
     #[serde(default)]
     pub agent_version: String,
-    /// Its container runtime's version, from its last connection.
+    /// The commit that the agent was built from, from its last connection.
+    #[serde(default)]
+    pub agent_hash: String,
+    /// Its container runtime's version in the agent's words, `DockerVersion: 20.10.24`, from its last connection.
     #[serde(default)]
     pub runtime_version: String,
-    /// The idempotency token it registered with.
+    /// The token it registered with: the same in each attempt, so that a lost answer makes no second instance.
     #[serde(default)]
     pub client_token: Option<String>,
 }

@@ -12,6 +12,7 @@ pub mod compute;
 pub mod container_definition;
 pub mod container_instance;
 pub mod fargate;
+pub mod instance_health;
 pub mod names;
 pub mod report;
 pub mod service;
@@ -28,6 +29,7 @@ pub use container_definition::{
     RestartPolicy, TransportProtocol, Ulimit,
 };
 pub use container_instance::{AgentAbsence, AgentConnection, Attribute, ContainerInstance, ContainerInstanceStatus};
+pub use instance_health::{InstanceHealthStatus, RuntimeHealth};
 pub use report::{ContainerReport, NetworkBinding, ReportedStatus, TaskReport};
 pub use service::{Deployment, DeploymentStatus, RolloutState, Service, ServiceEvent, ServiceStatus};
 pub use status::{DesiredStatus, HealthStatus, StopCode, TaskStatus};

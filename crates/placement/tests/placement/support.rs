@@ -54,6 +54,7 @@ pub fn stored(name: &str, cpu: u32, memory: u32, attributes: &[(&str, &str)]) ->
         registered_at: Timestamp(0),
         agent_version: "1.92.0".into(),
         runtime_version: String::new(),
+        agent_hash: String::new(),
         client_token: None,
     }
 }

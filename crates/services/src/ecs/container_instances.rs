@@ -6,8 +6,8 @@ use api::ecs::*;
 use domain::{
     Scope,
     ecs::{
-        AgentAbsence, AgentConnection, Cluster, ContainerInstanceStatus, HostPort, Task, TaskStatus, TransportProtocol,
-        names,
+        AgentAbsence, AgentConnection, Cluster, ContainerInstanceStatus, HostPort, InstanceHealthStatus, RuntimeHealth,
+        Task, TaskStatus, TransportProtocol, names,
     },
 };
 use store::{Snapshot, Transaction};
@@ -54,14 +54,21 @@ pub(super) async fn describe(
     if asked.len() > 100 {
         return Err(invalid("Container instances cannot be more than 100."));
     }
-    let with_tags = input.include.is_some_and(|include| include.iter().any(|part| part == "TAGS"));
+    let include = input.include.unwrap_or_default();
+    if let Some(other) = include.iter().find(|part| !["TAGS", "CONTAINER_INSTANCE_HEALTH"].contains(&part.as_str())) {
+        return Err(invalid(format!("Unknown value of include: {other}.")));
+    }
+    let included = |part: &str| include.iter().any(|one| one == part);
     let view = auth.snapshot();
     let cluster = cluster(&view, &auth.scope, input.cluster.as_deref())?;
     let (mut found, mut failures) = (Vec::new(), Vec::new());
     for text in asked {
         let arn = names::in_cluster(&auth.scope, &cluster.name, "container-instance", &text);
         match arn.as_ref().and_then(|arn| view.get::<Stored>(arn)) {
-            Some(stored) => found.push(shape(&view, &stored, with_tags)),
+            Some(stored) => found.push(ContainerInstance {
+                health_status: included("CONTAINER_INSTANCE_HEALTH").then(|| health(&view, &stored)),
+                ..shape(&view, &stored, included("TAGS"))
+            }),
             None => failures.push(missing(arn.unwrap_or(text))),
         }
     }
@@ -96,6 +103,7 @@ pub(super) fn retire(tx: &mut Transaction, instance: &Stored) -> Stored {
     let retired = Stored { status: ContainerInstanceStatus::Inactive, ..instance.clone() };
     tx.put(retired.clone());
     tx.delete::<AgentAbsence>(instance.arn.as_str());
+    tx.delete::<RuntimeHealth>(instance.arn.as_str());
     retired
 }
 
@@ -144,6 +152,23 @@ pub(super) async fn update_state(
 pub(super) fn find(view: &Snapshot, scope: &Scope, cluster: &Cluster, text: &str) -> Option<Stored> {
     let arn = names::in_cluster(scope, &cluster.name, "container-instance", text)?;
     view.get::<Stored>(&arn).map(|instance| Stored::clone(&instance))
+}
+
+/// How well an instance is. What its agent has not said is not known.
+fn health(view: &Snapshot, stored: &Stored) -> ContainerInstanceHealthStatus {
+    let runtime = view.get::<RuntimeHealth>(stored.arn.as_str());
+    let overall = runtime.as_ref().map_or(InstanceHealthStatus::InsufficientData, |runtime| runtime.status);
+    let detail = |runtime: &RuntimeHealth| InstanceHealthCheckResult {
+        r#type: Some("CONTAINER_RUNTIME".to_owned()),
+        status: Some(runtime.status.as_str().to_owned()),
+        status_reason: runtime.reason.clone(),
+        last_updated: Some(time(runtime.last_updated)),
+        last_status_change: Some(time(runtime.last_status_change)),
+    };
+    ContainerInstanceHealthStatus {
+        overall_status: Some(overall.as_str().to_owned()),
+        details: Some(runtime.iter().map(|runtime| detail(runtime)).collect()),
+    }
 }
 
 /// A container instance, as RegisterContainerInstance answers it too.
@@ -199,7 +224,7 @@ pub(super) fn shape(view: &Snapshot, stored: &Stored, with_tags: bool) -> Contai
         version: Some(1),
         version_info: Some(VersionInfo {
             agent_version: Some(stored.agent_version.clone()),
-            agent_hash: None,
+            agent_hash: Some(stored.agent_hash.clone()).filter(|hash| !hash.is_empty()),
             docker_version: Some(stored.runtime_version.clone()),
         }),
         remaining_resources: Some(resources(

@@ -22,7 +22,7 @@ mod tasks;
 pub use agent_endpoints::{await_agents, fargate_hosts_connected};
 use api::ecs::*;
 use domain::ecs::{
-    AgentAbsence, AgentConnection, Cluster as StoredCluster, ContainerInstance as StoredInstance,
+    AgentAbsence, AgentConnection, Cluster as StoredCluster, ContainerInstance as StoredInstance, RuntimeHealth,
     Service as StoredService, ServiceEvent as StoredEvent, Task as StoredTask, TaskDefinition as StoredDefinition,
     TaskDefinitionFamily,
 };
@@ -45,6 +45,7 @@ pub fn kinds(kinds: store::Kinds) -> store::Kinds {
         .durable::<StoredInstance>()
         .volatile::<AgentConnection>()
         .volatile::<AgentAbsence>()
+        .volatile::<RuntimeHealth>()
 }
 
 /// The operations, each in the file of its resource.
@@ -92,6 +93,7 @@ operations! {
     discover_poll_endpoint(DiscoverPollEndpointRequest) -> DiscoverPollEndpointResponse = agent_endpoints::discover_poll_endpoint;
     submit_task_state_change(SubmitTaskStateChangeRequest) -> SubmitTaskStateChangeResponse = agent_endpoints::submit_task;
     submit_container_state_change(SubmitContainerStateChangeRequest) -> SubmitContainerStateChangeResponse = agent_endpoints::submit_container;
+    submit_attachment_state_changes(SubmitAttachmentStateChangesRequest) -> SubmitAttachmentStateChangesResponse = agent_endpoints::submit_attachments;
     list_container_instances(ListContainerInstancesRequest) -> ListContainerInstancesResponse = container_instances::list;
     describe_container_instances(DescribeContainerInstancesRequest) -> DescribeContainerInstancesResponse = container_instances::describe;
     update_container_instances_state(UpdateContainerInstancesStateRequest) -> UpdateContainerInstancesStateResponse = container_instances::update_state;

@@ -56,7 +56,7 @@ fn interface(view: &Snapshot, task: &Task) -> Option<payload::ElasticNetworkInte
     Some(payload::ElasticNetworkInterface {
         ec2_id: interface.network_interface_id.clone(),
         mac_address: interface.mac_address.clone(),
-        attachment_arn: task.scope.arn("ecs", &format!("attachment/{}", interface.attachment_id)).to_string(),
+        attachment_arn: task.attachment_arn()?.to_string(),
         ipv4_addresses: vec![payload::Ipv4Address {
             private_address: interface.private_address.to_string(),
             primary: true,
@@ -117,7 +117,9 @@ fn container(task: &Task, known: &TaskContainer, of: &TaskDefinition, options: &
                     registry_id: account.to_string(),
                     region: region.to_string(),
                     endpoint_override: None,
-                    use_execution_role: true,
+                    // Without one, an instance of the user's logs in as itself.
+                    use_execution_role: task.launch_type == LaunchType::Fargate
+                        || task.execution_role_arn(of).is_some(),
                 }),
             }
         }),

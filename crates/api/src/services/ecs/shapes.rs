@@ -2378,6 +2378,7 @@ pub struct RegisterContainerInstanceRequest {
     pub attributes: Option<Vec<Attribute>>,
     pub platform_devices: Option<Vec<PlatformDevice>>,
     pub tags: Option<Vec<Tag>>,
+    pub client_token: Option<String>,
 }
 
 #[derive(Clone, Default)]
@@ -3699,7 +3700,7 @@ wire::reflect! {
     PutAttributesResponse tables::PUT_ATTRIBUTES_RESPONSE { 0 attributes }
     PutClusterCapacityProvidersRequest tables::PUT_CLUSTER_CAPACITY_PROVIDERS_REQUEST { 0 cluster, 1 capacity_providers, 2 default_capacity_provider_strategy }
     PutClusterCapacityProvidersResponse tables::PUT_CLUSTER_CAPACITY_PROVIDERS_RESPONSE { 0 cluster }
-    RegisterContainerInstanceRequest tables::REGISTER_CONTAINER_INSTANCE_REQUEST { 0 cluster, 1 instance_identity_document, 2 instance_identity_document_signature, 3 total_resources, 4 version_info, 5 container_instance_arn, 6 attributes, 7 platform_devices, 8 tags }
+    RegisterContainerInstanceRequest tables::REGISTER_CONTAINER_INSTANCE_REQUEST { 0 cluster, 1 instance_identity_document, 2 instance_identity_document_signature, 3 total_resources, 4 version_info, 5 container_instance_arn, 6 attributes, 7 platform_devices, 8 tags, 9 client_token }
     RegisterContainerInstanceResponse tables::REGISTER_CONTAINER_INSTANCE_RESPONSE { 0 container_instance }
     RegisterDaemonTaskDefinitionRequest tables::REGISTER_DAEMON_TASK_DEFINITION_REQUEST { 0 family, 1 task_role_arn, 2 execution_role_arn, 3 container_definitions, 4 cpu, 5 memory, 6 volumes, 7 tags, 8 pid_mode, 9 ipc_mode }
     RegisterDaemonTaskDefinitionResponse tables::REGISTER_DAEMON_TASK_DEFINITION_RESPONSE { 0 daemon_task_definition_arn }

@@ -2634,6 +2634,7 @@ pub static REGISTER_CONTAINER_INSTANCE_REQUEST: Structure = Structure::new(
         Member::new("attributes", &S_ATTRIBUTES),
         Member::new("platformDevices", &S_PLATFORM_DEVICES),
         Member::new("tags", &S_TAGS),
+        Member::new("clientToken", &STRING),
     ],
 );
 pub static REGISTER_CONTAINER_INSTANCE_RESPONSE: Structure =

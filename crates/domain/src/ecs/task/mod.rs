@@ -450,6 +450,12 @@ impl Task {
         self.overrides.task_role_arn.as_deref().or(definition.task_role_arn.as_deref())
     }
 
+    /// The attachment of its network interface, as agents name it.
+    pub fn attachment_arn(&self) -> Option<Arn> {
+        let interface = self.interface.as_ref()?;
+        Some(self.scope.arn("ecs", &format!("attachment/{}", interface.attachment_id)))
+    }
+
     /// The role with which its host pulls images and sends lines, after overrides.
     pub fn execution_role_arn<'a>(&'a self, definition: &'a TaskDefinition) -> Option<&'a str> {
         self.overrides.execution_role_arn.as_deref().or(definition.execution_role_arn.as_deref())

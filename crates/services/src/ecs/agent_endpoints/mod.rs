@@ -24,7 +24,7 @@ use store::{Snapshot, Transaction};
 use wire::ServiceError;
 
 pub(super) use register::{discover_poll_endpoint, register};
-pub(super) use reports::{submit_container, submit_task};
+pub(super) use reports::{submit_attachments, submit_container, submit_task};
 
 /// How many Fargate hosts are connected and take tasks.
 pub fn fargate_hosts_connected(view: &Snapshot) -> usize {
@@ -85,4 +85,28 @@ fn agents_instance(
     instance.filter(|instance| instance.status != ContainerInstanceStatus::Inactive).ok_or_else(|| {
         ServiceError::new("InactiveInstanceException", "The container instance is not registered with this cluster.")
     })
+}
+
+/// The instance that opens a session. What names no instance of this account and region, or not this cluster's, is a
+/// mistake that the agent tries again after a while; InactiveInstanceException tells it that it was deregistered.
+fn sessions_instance(
+    view: &Snapshot,
+    principal: &Principal,
+    scope: &Scope,
+    cluster: &str,
+    arn: &str,
+) -> Result<std::sync::Arc<ContainerInstance>, ServiceError> {
+    let is_ours = arn.starts_with("arn:") && names::name_after(scope, arn, "container-instance").is_some();
+    if !is_ours {
+        let text = "The container instance is not one of this account and region.";
+        return Err(ServiceError::new("InvalidInstanceException", text));
+    }
+    let instance = agents_instance(view, principal, arn)?;
+    let named = agents_cluster(view, principal, scope, Some(cluster).filter(|cluster| !cluster.is_empty()));
+    let wrong = |text: &str| ServiceError::new("InvalidClusterException", text);
+    match named {
+        Ok(cluster) if cluster == instance.cluster_arn => Ok(instance),
+        Ok(_) => Err(wrong("The container instance is not in this cluster.")),
+        Err(_) => Err(wrong("Cluster not found.")),
+    }
 }

@@ -2,11 +2,11 @@
 //!
 //! An agent checks that every attribute it sent comes back unchanged, and adds its availability zone from the answer.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use api::ecs::{
     Attribute as SentAttribute, DiscoverPollEndpointRequest, DiscoverPollEndpointResponse,
-    RegisterContainerInstanceRequest, RegisterContainerInstanceResponse, Resource,
+    RegisterContainerInstanceRequest, RegisterContainerInstanceResponse, Resource, VersionInfo,
 };
 use domain::ecs::container_instance::ZONE_ATTRIBUTE;
 use domain::ecs::{Attribute, ContainerInstance, ContainerInstanceStatus, names};
@@ -16,11 +16,14 @@ use wire::ServiceError;
 
 use super::super::common::{Given, client, invalid, refuse, tags};
 use super::super::container_instances::{retire, shape};
+use super::socket::short;
 use super::{agents_cluster, agents_instance};
 use crate::{Authorised, Call};
 
 /// An agent sends some fifty.
 const MOST_ATTRIBUTES: usize = 200;
+/// An agent sends a UUID.
+const LONGEST_TOKEN: usize = 64;
 
 pub(in crate::ecs) async fn register(
     call: Call,
@@ -34,6 +37,10 @@ pub(in crate::ecs) async fn register(
     ])?;
     let offer = Offer::read(&input, auth.scope.region.as_str())?;
     let tags = tags(input.tags.clone())?;
+    let token = input.client_token.clone().filter(|token| !token.is_empty());
+    if token.as_ref().is_some_and(|token| token.len() > LONGEST_TOKEN) {
+        return Err(invalid(format!("The client token cannot be longer than {LONGEST_TOKEN}.")));
+    }
     let new_arn = |cluster: &Arn| {
         let name = cluster.resource_name();
         names::new_container_instance(&auth.scope, name, &mut auth.platform().ids())
@@ -46,15 +53,27 @@ pub(in crate::ecs) async fn register(
             Some(arn) => {
                 let known = tx
                     .get::<ContainerInstance>(arn)
-                    .filter(|known| known.cluster_arn == cluster && known.status != ContainerInstanceStatus::Inactive)
-                    .ok_or_else(|| client(format!("There is no active container instance {arn} in this cluster.")))?;
-                offer.apply(ContainerInstance::clone(&known))
+                    .filter(|known| known.cluster_arn == cluster)
+                    .ok_or_else(|| client(format!("There is no container instance {arn} in this cluster.")))?;
+                if known.status == ContainerInstanceStatus::Inactive {
+                    return Err(client(format!("Container instance {} is inactive.", known.arn.resource_name())));
+                }
+                let mut known = ContainerInstance::clone(&known);
+                for tag in tags.iter() {
+                    let set = known.tags.set(tag.key.clone(), tag.value.clone());
+                    set.map_err(|error| invalid(error.to_string()))?;
+                }
+                offer.apply(known)
             }
-            None => {
-                let instance = offer.apply(ContainerInstance { tags, ..blank(&auth, fresh, cluster, now) });
-                supersede(tx, &instance);
-                instance
-            }
+            None => match registered_before(tx, &cluster, token.as_deref()) {
+                Some(known) => offer.apply(known),
+                None => {
+                    let blank = blank(&auth, fresh, cluster, now);
+                    let instance = offer.apply(ContainerInstance { tags, client_token: token, ..blank });
+                    supersede(tx, &instance);
+                    instance
+                }
+            },
         };
         let arn = instance.arn.clone();
         if tx.get::<ContainerInstance>(arn.as_str()).as_deref() != Some(&instance) {
@@ -67,6 +86,14 @@ pub(in crate::ecs) async fn register(
     let stored = view.get::<ContainerInstance>(arn.as_str());
     let stored = stored.ok_or_else(|| ServiceError::internal("The container instance was removed meanwhile."))?;
     Ok(RegisterContainerInstanceResponse { container_instance: Some(shape(&view, &stored, true)) })
+}
+
+/// The instance that the same attempt of an agent has made, whose answer it has not got.
+fn registered_before(tx: &Transaction, cluster: &Arn, token: Option<&str>) -> Option<ContainerInstance> {
+    let token = token?;
+    let mut known = tx.find::<ContainerInstance>(ContainerInstance::BY_CLUSTER, cluster.as_str());
+    let found = known.find(|known| known.client_token.as_deref() == Some(token))?;
+    Some(ContainerInstance::clone(&found))
 }
 
 /// A machine that registers anew has lost what it knew: what it was before, with its tasks, will not come back.
@@ -96,6 +123,7 @@ fn blank(auth: &Authorised, arn: Arn, cluster_arn: Arn, now: Timestamp) -> Conta
         registered_at: now,
         agent_version: String::new(),
         runtime_version: String::new(),
+        agent_hash: String::new(),
         client_token: None,
     }
 }
@@ -107,18 +135,29 @@ struct Offer {
     ports: Vec<u16>,
     udp_ports: Vec<u16>,
     attributes: Vec<Attribute>,
+    /// Amazon's agent tells it only when it connects.
+    version: Option<VersionInfo>,
 }
 
 impl Offer {
     fn read(input: &RegisterContainerInstanceRequest, region: &str) -> Result<Offer, ServiceError> {
-        let mut offer = Offer { cpu: 0, memory: 0, ports: Vec::new(), udp_ports: Vec::new(), attributes: Vec::new() };
+        let mut offer = Offer {
+            cpu: 0,
+            memory: 0,
+            ports: Vec::new(),
+            udp_ports: Vec::new(),
+            attributes: Vec::new(),
+            version: input.version_info.clone(),
+        };
         for resource in input.total_resources.iter().flatten() {
             match resource.name.as_deref().unwrap_or_default() {
                 "CPU" => offer.cpu = integer(resource)?,
                 "MEMORY" => offer.memory = integer(resource)?,
                 "PORTS" => offer.ports = ports(resource)?,
                 "PORTS_UDP" => offer.udp_ports = ports(resource)?,
-                other => return Err(invalid(format!("The resource {other} is not supported by Longshore."))),
+                other => {
+                    return Err(invalid(format!("The resource {} is not supported by Longshore.", short(other))));
+                }
             }
         }
         if offer.cpu == 0 || offer.memory == 0 {
@@ -128,6 +167,9 @@ impl Offer {
         for SentAttribute { name, value, .. } in input.attributes.iter().flatten() {
             let name = name.clone().filter(|name| !name.is_empty() && name.len() <= 128);
             let name = name.ok_or_else(|| invalid("The name of an attribute must have 1 to 128 characters."))?;
+            if value.as_ref().is_some_and(|value| value.len() > 128) {
+                return Err(invalid(format!("The value of the attribute {name} has more than 128 characters.")));
+            }
             attributes.insert(name, value.clone());
         }
         if attributes.len() > MOST_ATTRIBUTES {
@@ -147,6 +189,12 @@ impl Offer {
         instance.attributes.retain(|known| !self.attributes.iter().any(|sent| sent.name == known.name));
         instance.attributes.extend(self.attributes.iter().cloned());
         instance.attributes.sort_by(|one, other| one.name.cmp(&other.name));
+        if let Some(version) = &self.version {
+            let text = |text: &Option<String>| short(text.as_deref().unwrap_or_default());
+            instance.agent_version = text(&version.agent_version);
+            instance.agent_hash = text(&version.agent_hash);
+            instance.runtime_version = text(&version.docker_version);
+        }
         instance
     }
 }
@@ -159,7 +207,9 @@ fn integer(resource: &Resource) -> Result<u32, ServiceError> {
 
 fn ports(resource: &Resource) -> Result<Vec<u16>, ServiceError> {
     let values = resource.string_set_value.as_deref().unwrap_or_default();
-    values.iter().map(|text| text.parse().map_err(|_| invalid(format!("{text} is not a port.")))).collect()
+    let port = |text: &String| text.parse().map_err(|_| invalid(format!("{} is not a port.", short(text))));
+    let ports: BTreeSet<u16> = values.iter().map(port).collect::<Result<_, _>>()?;
+    Ok(ports.into_iter().collect())
 }
 
 pub(in crate::ecs) async fn discover_poll_endpoint(
@@ -169,8 +219,13 @@ pub(in crate::ecs) async fn discover_poll_endpoint(
     let arn = input.container_instance.clone().unwrap_or_else(|| "*".to_owned());
     let auth = call.authorise(&[arn])?;
     if let Some(instance) = input.container_instance.as_deref().filter(|arn| !arn.is_empty()) {
-        agents_instance(&auth.snapshot(), &auth.principal, instance)
-            .map_err(|_| client("The container instance is not registered with this cluster."))?;
+        let unknown = || client("The container instance is not registered with this cluster.");
+        let view = auth.snapshot();
+        let instance = agents_instance(&view, &auth.principal, instance).map_err(|_| unknown())?;
+        let named = input.cluster.as_deref().filter(|cluster| !cluster.is_empty());
+        if agents_cluster(&view, &auth.principal, &auth.scope, named)? != instance.cluster_arn {
+            return Err(unknown());
+        }
     }
     // Where the agent has reached the API it also reaches its sessions.
     let endpoint = &auth.origin.endpoint;

@@ -1,20 +1,24 @@
-//! The server of a TCS session: acknowledges everything, keeps container health, and lets the metrics go (what keeps
-//! them comes with the issue that shows them).
+//! The server of a TCS session: acknowledges everything, keeps the health of containers and of the instance, and lets the
+//! metrics go (what keeps them comes with the issue that shows them).
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use domain::agent_protocol::HEARTBEAT_SECONDS;
-use domain::agent_protocol::tcs::{AckPublish, Heartbeat, PublishHealth, ToAgent, ToServer, unframe};
-use domain::ecs::{HealthStatus, Task};
-use domain::{Arn, Scope};
+use domain::agent_protocol::tcs::{
+    AckPublish, Heartbeat, InstanceStatus, PublishHealth, PublishInstanceStatus, ToAgent, ToServer, unframe,
+};
+use domain::ecs::{
+    ContainerInstance, ContainerInstanceStatus, HealthStatus, InstanceHealthStatus, RuntimeHealth, Task,
+};
+use domain::{Arn, Scope, Timestamp};
 use iam::Principal;
 use tokio::io::{AsyncRead, AsyncWrite};
 use wire::ServiceError;
 
-use super::agents_instance;
 use super::query::parameter;
-use super::socket::Socket;
+use super::sessions_instance;
+use super::socket::{CloseCode, Socket, short};
 use crate::Platform;
 use crate::ecs::observe;
 
@@ -31,11 +35,12 @@ pub struct Begun {
 pub fn begin(
     platform: &Arc<Platform>,
     principal: &Principal,
-    _scope: &Scope,
+    scope: &Scope,
     query: &str,
 ) -> Result<Begun, ServiceError> {
-    let arn = parameter(query, "containerInstance").unwrap_or_default();
-    let instance = agents_instance(&platform.store.snapshot(), principal, &arn)?;
+    let text = |name: &str| parameter(query, name).unwrap_or_default();
+    let view = platform.store.snapshot();
+    let instance = sessions_instance(&view, principal, scope, &text("cluster"), &text("containerInstance"))?;
     Ok(Begun { platform: platform.clone(), instance: instance.arn.clone() })
 }
 
@@ -54,9 +59,15 @@ impl Begun {
                     }
                     Err(_) => return,
                 },
-                _ = heartbeat.tick() => Some(ToAgent::Heartbeat(Heartbeat { healthy: true })),
+                _ = heartbeat.tick() => {
+                    if self.is_over() {
+                        socket.close(CloseCode::Normal, "the container instance was deregistered").await;
+                        return;
+                    }
+                    Some(ToAgent::Heartbeat(Heartbeat { healthy: true }))
+                }
                 () = tokio::time::sleep_until(silence) => {
-                    socket.close("no telemetry").await;
+                    socket.close(CloseCode::Normal, "no telemetry").await;
                     return;
                 }
             };
@@ -68,23 +79,32 @@ impl Begun {
         }
     }
 
+    fn is_over(&self) -> bool {
+        let instance = self.platform.store.snapshot().get::<ContainerInstance>(self.instance.as_str());
+        instance.is_none_or(|instance| instance.status == ContainerInstanceStatus::Inactive)
+    }
+
     async fn answer(&self, text: &str) -> Option<ToAgent> {
         let message = unframe(text).and_then(|(_, body)| ToServer::decode(body));
         let acknowledged = || AckPublish { message: "ok".to_owned() };
         match message {
             Ok(Some(ToServer::PublishMetrics(_))) => Some(ToAgent::AckPublishMetric(acknowledged())),
-            Ok(Some(ToServer::PublishInstanceStatus(_))) => Some(ToAgent::AckPublishInstanceStatus(acknowledged())),
+            Ok(Some(ToServer::PublishInstanceStatus(status))) => {
+                self.keep_status(&status).await;
+                Some(ToAgent::AckPublishInstanceStatus(acknowledged()))
+            }
             Ok(Some(ToServer::PublishHealth(health))) => {
                 self.keep(&health).await;
                 Some(ToAgent::AckPublishHealth(acknowledged()))
             }
             Ok(None) => {
                 tracing::info!("telemetry of an unknown type was dropped");
-                None
+                Some(ToAgent::BadRequest(AckPublish { message: "The type of the message is unknown.".to_owned() }))
             }
             Err(error) => {
                 tracing::warn!(%error, "malformed telemetry was dropped");
-                None
+                let message = format!("The message is malformed: {}", short(&error.to_string()));
+                Some(ToAgent::BadRequest(AckPublish { message }))
             }
         }
     }
@@ -121,6 +141,44 @@ impl Begun {
         if outcome.await.is_err() {
             tracing::warn!("container health could not be saved");
         }
+    }
+}
+
+impl Begun {
+    /// Keeps what the agent says of its container runtime.
+    async fn keep_status(&self, published: &PublishInstanceStatus) {
+        let Some(health) = published.statuses.iter().find_map(|status| self.runtime_health(status)) else {
+            tracing::info!("an instance's status without that of its container runtime was dropped");
+            return;
+        };
+        let key = self.instance.as_str();
+        let outcome = self.platform.store.transact(|tx| {
+            let there = tx
+                .get::<ContainerInstance>(key)
+                .is_some_and(|instance| instance.status != ContainerInstanceStatus::Inactive);
+            if there && tx.get::<RuntimeHealth>(key).as_deref() != Some(&health) {
+                tx.put(health);
+            }
+            Ok::<(), ()>(())
+        });
+        if outcome.await.is_err() {
+            tracing::warn!("an instance's health could not be saved");
+        }
+    }
+
+    fn runtime_health(&self, status: &InstanceStatus) -> Option<RuntimeHealth> {
+        if status.kind != "ContainerRuntime" {
+            return None;
+        }
+        // Far from every number that an agent may write, so that nothing overflows.
+        let time = |seconds: f64| Timestamp((seconds.clamp(0.0, 1e11) * 1000.0) as i64);
+        Some(RuntimeHealth {
+            container_instance_arn: self.instance.clone(),
+            status: InstanceHealthStatus::parse(&status.status)?,
+            reason: status.status_reason.as_deref().filter(|text| !text.is_empty()).map(short),
+            last_updated: time(status.last_updated),
+            last_status_change: time(status.last_status_change),
+        })
     }
 }
 

@@ -11,6 +11,8 @@ use std::time::Duration;
 const TASKS_PER_PAYLOAD: usize = 10;
 /// How long an acknowledgement is waited for.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// How long after the acknowledgement of a stop an agent that knows the task would have spoken of it.
+const SILENCE: Duration = Duration::from_secs(30);
 /// How often one thing is sent on one connection. A payload with one bad task is never acknowledged, so this must end.
 const MOST_ATTEMPTS: u32 = 3;
 
@@ -20,7 +22,7 @@ struct Sent {
     message_id: String,
     at: Timestamp,
     attempts: u32,
-    acknowledged: bool,
+    acknowledged: Option<Timestamp>,
 }
 
 /// The state of one connection.
@@ -45,7 +47,9 @@ impl Work {
         match self.sent.get(task) {
             None => true,
             Some(sent) if sent.wanted != wanted => true,
-            Some(sent) => !sent.acknowledged && sent.attempts < MOST_ATTEMPTS && now.since(sent.at) >= PATIENCE,
+            Some(sent) => {
+                sent.acknowledged.is_none() && sent.attempts < MOST_ATTEMPTS && now.since(sent.at) >= PATIENCE
+            }
         }
     }
 
@@ -57,16 +61,24 @@ impl Work {
                 _ => 1,
             };
             let sent =
-                Sent { wanted: *wanted, message_id: message_id.to_owned(), at: now, attempts, acknowledged: false };
+                Sent { wanted: *wanted, message_id: message_id.to_owned(), at: now, attempts, acknowledged: None };
             self.sent.insert(task.clone(), sent);
         }
     }
 
     /// The agent took a message.
-    pub(super) fn acknowledged(&mut self, message_id: &str) {
+    pub(super) fn acknowledged(&mut self, message_id: &str, now: Timestamp) {
         for sent in self.sent.values_mut().filter(|sent| sent.message_id == message_id) {
-            sent.acknowledged = true;
+            sent.acknowledged.get_or_insert(now);
         }
+    }
+
+    /// The tasks whose stop the agent took a while ago. Of one that it did not know it will never say more.
+    pub(super) fn silent(&self, now: Timestamp) -> Vec<String> {
+        let is_silent = |sent: &Sent| {
+            sent.wanted == DesiredStatus::Stopped && sent.acknowledged.is_some_and(|at| now.since(at) >= SILENCE)
+        };
+        self.sent.iter().filter(|(_, sent)| is_silent(sent)).map(|(task, _)| task.clone()).collect()
     }
 }
 
@@ -92,7 +104,7 @@ mod tests {
         let mut work = Work::default();
         let running = wanted(&[("a", DesiredStatus::Running), ("b", DesiredStatus::Running)]);
         assert_eq!(send(&mut work, &running, "m1", 0), 2);
-        work.acknowledged("m1");
+        work.acknowledged("m1", Timestamp(1));
         assert_eq!(send(&mut work, &running, "m2", 60_000), 0);
         let stopping = wanted(&[("a", DesiredStatus::Stopped), ("b", DesiredStatus::Running)]);
         assert_eq!(work.due(&stopping, Timestamp(61_000)), [["a".to_owned()]]);
@@ -107,6 +119,18 @@ mod tests {
         assert_eq!(send(&mut work, &running, "m3", 10_000), 1);
         assert_eq!(send(&mut work, &running, "m4", 20_000), 1);
         assert_eq!(send(&mut work, &running, "m5", 900_000), 0);
+    }
+
+    #[test]
+    fn a_stop_that_was_taken_and_led_to_nothing_is_named() {
+        let mut work = Work::default();
+        let tasks = wanted(&[("a", DesiredStatus::Stopped), ("b", DesiredStatus::Running)]);
+        assert_eq!(send(&mut work, &tasks, "m1", 0), 2);
+        assert!(work.silent(Timestamp(90_000)).is_empty(), "nothing was taken");
+        work.acknowledged("m1", Timestamp(1_000));
+        work.acknowledged("m1", Timestamp(20_000));
+        assert!(work.silent(Timestamp(30_999)).is_empty());
+        assert_eq!(work.silent(Timestamp(31_000)), ["a"]);
     }
 
     #[test]

@@ -3,31 +3,33 @@
 //! Level-triggered: each change of the store, each answer and each tick leads to the same look at the tasks placed on
 //! the instance. The newest connection of an instance wins.
 
+mod messages;
+
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
 use domain::agent_protocol::HEARTBEAT_SECONDS;
 use domain::agent_protocol::acs::{
-    Credentials, FromAgent, Heartbeat, Manifest, Payload, StopVerification, StopVerificationAck, TASK_APPLICATION,
-    TaskIdentifier, ToAgent,
+    FromAgent, Heartbeat, Notice, Payload, StopVerification, StopVerificationAck, ToAgent,
 };
-use domain::agent_protocol::payload;
 use domain::ecs::container_instance::host_patience;
-use domain::ecs::{AgentAbsence, AgentConnection, ContainerInstance, ContainerInstanceStatus, DesiredStatus, Task};
+use domain::ecs::{
+    AgentAbsence, AgentConnection, ContainerInstance, ContainerInstanceStatus, DesiredStatus, ReportedStatus, Task,
+    TaskReport,
+};
 use domain::{Arn, Clock, Resource, Scope, Timestamp};
 use iam::Principal;
 use store::{Changes, Snapshot};
 use tokio::io::{AsyncRead, AsyncWrite};
 use wire::ServiceError;
 
-use super::agents_instance;
-use super::credentials::{self, RENEW_BEFORE};
 use super::query::parameter;
-use super::socket::{Over, Socket};
+use super::sessions_instance;
+use super::socket::{CloseCode, Over, Socket, short};
 use super::work::Work;
 use crate::Platform;
-use crate::ecs::payload as task_payload;
+use crate::ecs::observe;
 
 /// Heartbeats in a row that an agent may leave unanswered.
 const UNANSWERED: u32 = 3;
@@ -37,29 +39,30 @@ pub struct Begun {
     platform: Arc<Platform>,
     instance: Arn,
     agent_version: String,
+    agent_hash: String,
     runtime_version: String,
+    /// The agent has no credentials: it has not been connected since it started.
+    send_credentials: bool,
 }
 
 /// Checks who comes, and as which instance.
 pub fn begin(
     platform: &Arc<Platform>,
     principal: &Principal,
-    _scope: &Scope,
+    scope: &Scope,
     query: &str,
 ) -> Result<Begun, ServiceError> {
-    let arn = parameter(query, "containerInstanceArn").unwrap_or_default();
-    let instance = agents_instance(&platform.store.snapshot(), principal, &arn)?;
-    let runtime_version = parameter(query, "dockerVersion").unwrap_or_default();
+    let text = |name: &str| parameter(query, name).unwrap_or_default();
+    let view = platform.store.snapshot();
+    let instance = sessions_instance(&view, principal, scope, &text("clusterArn"), &text("containerInstanceArn"))?;
     Ok(Begun {
         platform: platform.clone(),
         instance: instance.arn.clone(),
-        agent_version: short(parameter(query, "agentVersion").unwrap_or_default()),
-        runtime_version: short(runtime_version.trim_start_matches("DockerVersion: ").to_owned()),
+        agent_version: short(&text("agentVersion")),
+        agent_hash: short(&text("agentHash")),
+        runtime_version: short(&text("dockerVersion")),
+        send_credentials: text("sendCredentials") == "true",
     })
-}
-
-fn short(text: String) -> String {
-    text.chars().take(64).collect()
 }
 
 impl Begun {
@@ -107,11 +110,14 @@ impl Session {
         };
         let outcome = begun.platform.store.transact(|tx| {
             let instance = tx.get::<ContainerInstance>(begun.instance.as_str()).ok_or(())?;
-            if instance.agent_version != begun.agent_version || instance.runtime_version != begun.runtime_version {
-                let mut instance = ContainerInstance::clone(&instance);
-                instance.agent_version.clone_from(&begun.agent_version);
-                instance.runtime_version.clone_from(&begun.runtime_version);
-                tx.put(instance);
+            let now = ContainerInstance {
+                agent_version: begun.agent_version.clone(),
+                agent_hash: begun.agent_hash.clone(),
+                runtime_version: begun.runtime_version.clone(),
+                ..ContainerInstance::clone(&instance)
+            };
+            if *instance != now {
+                tx.put(now);
             }
             tx.put(connection);
             tx.delete::<AgentAbsence>(begun.instance.as_str());
@@ -139,11 +145,20 @@ impl Session {
         }
     }
 
+    /// What an agent is told first. One that has just started gets the credentials of what it runs before anything else.
+    async fn greet<S: AsyncRead + AsyncWrite + Unpin>(&mut self, socket: &mut Socket<S>) -> Result<(), Over> {
+        if self.begun.send_credentials {
+            self.send_credentials(socket).await?;
+        }
+        self.catch_up(socket).await?;
+        self.send_manifest(socket).await
+    }
+
     async fn run<S: AsyncRead + AsyncWrite + Unpin>(&mut self, mut socket: Socket<S>) {
         let mut watch = self.begun.platform.store.watch();
         let mut heartbeat = tokio::time::interval(Duration::from_secs(HEARTBEAT_SECONDS));
         let mut again = tokio::time::interval(Duration::from_secs(5));
-        if self.catch_up(&mut socket).await.is_err() || self.send_manifest(&mut socket).await.is_err() {
+        if self.greet(&mut socket).await.is_err() {
             return;
         }
         loop {
@@ -155,30 +170,33 @@ impl Session {
                 changes = watch.next() => match changes {
                     Some(changes) if !self.concerns(&changes) => continue,
                     Some(_) => {
-                        if let Some(reason) = self.is_over() {
-                            socket.close(reason).await;
+                        if let Some((code, reason)) = self.is_over() {
+                            socket.close(code, reason).await;
                             return;
                         }
                         self.catch_up(&mut socket).await
                     }
                     None => {
-                        socket.close("the control plane stops").await;
+                        socket.close(CloseCode::Away, "the control plane stops").await;
                         return;
                     }
                 },
                 _ = heartbeat.tick() => {
                     if self.unanswered >= UNANSWERED {
-                        socket.close("no answer to heartbeats").await;
+                        socket.close(CloseCode::Normal, "no answer to heartbeats").await;
                         return;
                     }
                     self.unanswered += 1;
                     let heartbeat = Heartbeat { message_id: self.message_id(), healthy: true };
                     socket.send(ToAgent::Heartbeat(heartbeat).encode()).await
                 }
-                _ = again.tick() => match self.catch_up(&mut socket).await {
-                    Ok(()) => self.renew_credentials(&mut socket).await,
-                    over => over,
-                },
+                _ = again.tick() => {
+                    self.end_unknown().await;
+                    match self.catch_up(&mut socket).await {
+                        Ok(()) => self.renew_credentials(&mut socket).await,
+                        over => over,
+                    }
+                }
             };
             if outcome.is_err() {
                 return;
@@ -207,17 +225,18 @@ impl Session {
         }
     }
 
-    /// Why this connection is not to go on: deregistered, or replaced by a newer one.
-    fn is_over(&self) -> Option<&'static str> {
+    /// Why this connection is not to go on: deregistered, or replaced by a newer one. An agent that is replaced is not to
+    /// come back at once, as it would after a normal close: two of them would take turns for ever.
+    fn is_over(&self) -> Option<(CloseCode, &'static str)> {
         let view = self.begun.platform.store.snapshot();
         let key = self.begun.instance.as_str();
         let instance = view.get::<ContainerInstance>(key);
         if instance.is_none_or(|instance| instance.status == ContainerInstanceStatus::Inactive) {
-            return Some("the container instance was deregistered");
+            return Some((CloseCode::Normal, "the container instance was deregistered"));
         }
         let connection = view.get::<AgentConnection>(key);
         let replaced = connection.is_none_or(|connection| connection.connection_id != self.connection_id);
-        replaced.then_some("a newer connection of this agent")
+        replaced.then_some((CloseCode::Policy, "a newer connection of this agent"))
     }
 
     fn tasks(&self, view: &Snapshot) -> BTreeMap<String, (Arc<Task>, DesiredStatus)> {
@@ -262,86 +281,13 @@ impl Session {
         Ok(())
     }
 
-    fn task_body(&mut self, view: &Snapshot, task: &Task, wanted: DesiredStatus) -> Option<payload::Task> {
-        if wanted == DesiredStatus::Stopped {
-            return Some(payload::Task {
-                arn: task.arn.to_string(),
-                task_cluster_arn: Some(task.cluster_arn.to_string()),
-                desired_status: "STOPPED".to_owned(),
-                ..payload::Task::default()
-            });
-        }
-        let platform = self.begun.platform.clone();
-        let mut body = task_payload::task(view, task, &platform.options)?;
-        for (kind, credentials, expiration) in credentials::issue(&platform, view, task) {
-            self.expirations.insert(task.arn.to_string(), expiration);
-            if kind == TASK_APPLICATION {
-                body.role_credentials = Some(credentials);
-            } else {
-                body.execution_role_credentials = Some(credentials);
-            }
-        }
-        Some(body)
-    }
-
-    /// Tells the agent everything it should run, so that it offers to stop what it should not.
-    async fn send_manifest<S: AsyncRead + AsyncWrite + Unpin>(&mut self, socket: &mut Socket<S>) -> Result<(), Over> {
-        let tasks = self.tasks(&self.begun.platform.store.snapshot());
-        let manifest = Manifest {
-            message_id: self.message_id(),
-            cluster_arn: self.cluster(),
-            container_instance_arn: self.begun.instance.to_string(),
-            generated_at: Clock::system_now().millis(),
-            timeline: self.next_sequence(),
-            tasks: tasks
-                .values()
-                .map(|(task, wanted)| TaskIdentifier {
-                    task_arn: task.arn.to_string(),
-                    task_cluster_arn: Some(task.cluster_arn.to_string()),
-                    desired_status: wanted.as_str().to_owned(),
-                })
-                .collect(),
-        };
-        socket.send(ToAgent::Manifest(manifest).encode()).await
-    }
-
-    /// Sends new credentials of tasks whose old ones will soon not work any more.
-    async fn renew_credentials<S: AsyncRead + AsyncWrite + Unpin>(
-        &mut self,
-        socket: &mut Socket<S>,
-    ) -> Result<(), Over> {
-        let now = self.clock.now();
-        let due: Vec<String> = self
-            .expirations
-            .iter()
-            .filter(|(_, expiration)| now + RENEW_BEFORE >= **expiration)
-            .map(|(task, _)| task.clone())
-            .collect();
-        let view = self.begun.platform.store.snapshot();
-        for arn in due {
-            let Some(task) = view.get::<Task>(&arn) else { continue };
-            for (kind, role_credentials, expiration) in credentials::issue(&self.begun.platform, &view, &task) {
-                self.expirations.insert(arn.clone(), expiration);
-                let message = Credentials {
-                    message_id: self.message_id(),
-                    task_arn: arn.clone(),
-                    task_cluster_arn: Some(task.cluster_arn.to_string()),
-                    role_type: kind.to_owned(),
-                    role_credentials,
-                };
-                socket.send(ToAgent::Credentials(message).encode()).await?;
-            }
-        }
-        Ok(())
-    }
-
     async fn answer<S: AsyncRead + AsyncWrite + Unpin>(
         &mut self,
         text: &str,
         socket: &mut Socket<S>,
     ) -> Result<(), Over> {
         match FromAgent::decode(text) {
-            Ok(Some(FromAgent::Ack(ack))) => self.work.acknowledged(&ack.message_id),
+            Ok(Some(FromAgent::Ack(ack))) => self.work.acknowledged(&ack.message_id, Clock::system_now()),
             Ok(Some(FromAgent::HeartbeatAck(_))) => self.unanswered = 0,
             Ok(Some(FromAgent::CredentialsAck(_))) => {}
             Ok(Some(FromAgent::Nack(nack))) => {
@@ -355,10 +301,46 @@ impl Session {
                 let verified = self.verify(offered);
                 return socket.send(ToAgent::StopVerificationAck(verified).encode()).await;
             }
-            Ok(None) => tracing::info!("a message of an unknown type from an agent was dropped"),
-            Err(error) => tracing::warn!(%error, "a malformed message of an agent was dropped"),
+            Ok(None) => {
+                tracing::info!("a message of an unknown type from an agent was dropped");
+                return self.complain("The type of the message is unknown.".to_owned(), socket).await;
+            }
+            Err(error) => {
+                tracing::warn!(%error, "a malformed message of an agent was dropped");
+                return self.complain(format!("The message is malformed: {}", short(&error.to_string())), socket).await;
+            }
         }
         Ok(())
+    }
+
+    /// Tells the agent what it did wrong; it writes that to its log.
+    async fn complain<S: AsyncRead + AsyncWrite + Unpin>(
+        &self,
+        message: String,
+        socket: &mut Socket<S>,
+    ) -> Result<(), Over> {
+        socket.send(ToAgent::Error(Notice { message }).encode()).await
+    }
+
+    /// Ends tasks that were to stop before their agent had heard of them: it acknowledges that, and never speaks of them.
+    async fn end_unknown(&self) {
+        let silent = self.work.silent(Clock::system_now());
+        if silent.is_empty() {
+            return;
+        }
+        let report = TaskReport { status: Some(ReportedStatus::Stopped), ..TaskReport::default() };
+        let now = self.clock.now();
+        let outcome = self.begun.platform.store.transact(|tx| {
+            for arn in &silent {
+                if tx.get::<Task>(arn).is_some_and(|task| task.connected_at.is_none()) {
+                    observe::task(tx, arn, Some(&self.begun.instance), &report, now)?;
+                }
+            }
+            Ok::<(), ServiceError>(())
+        });
+        if let Err(error) = outcome.await {
+            tracing::warn!(%error, "tasks that their agent does not know could not be ended");
+        }
     }
 
     /// Of the tasks an agent offers to stop, those that really are not to run there.
