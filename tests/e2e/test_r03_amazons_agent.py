@@ -3,7 +3,9 @@ other side. See `amazons_agent.py` for the recording."""
 
 import datetime
 import json
+import os
 import re
+import signal
 import time
 import uuid
 
@@ -393,8 +395,6 @@ def test_r03_the_control_plane_restarts(own_platform):
     agent.payload(acs)
     running(agent, arn)
     server = platform.child("server")
-    import os, signal
-
     os.kill(server, signal.SIGKILL)
     # An end of stream, after which the agent comes back at once, to the addresses it has.
     assert (acs.ended(), tcs.ended()) == (None, None)
@@ -426,8 +426,9 @@ def test_r03_draining(platform, agent):
     answer = agent.right("UpdateContainerInstancesState", body)
     assert answer["failures"] == [] and answer["containerInstances"][0]["status"] == "DRAINING"
     # A task of no service stays; none is placed there any more.
-    refused = platform.client("ecs").run_task(cluster=CLUSTER, taskDefinition="drains", launchType="EXTERNAL")
-    assert refused["tasks"] == [] and refused["failures"], refused
+    ecs = platform.client("ecs")
+    with pytest.raises(ecs.exceptions.InvalidParameterException, match="No Container Instances were found"):
+        ecs.run_task(cluster=CLUSTER, taskDefinition="drains", launchType="EXTERNAL")
     assert task(platform, arn)["desiredStatus"] == "RUNNING" and instance(platform, agent)["status"] == "DRAINING"
     # The agent may come and go, and registers again: that changes nothing of it.
     acs.close()

@@ -43,7 +43,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
             let (code, reason) = match self.stream.next().await {
                 Some(Ok(Message::Text(text))) => return Ok(text.as_str().to_owned()),
                 Some(Ok(Message::Binary(_))) => (CloseCode::Unsupported, "only text is understood"),
-                Some(Ok(Message::Close(_))) | None => return Err(Over),
+                Some(Ok(Message::Close(_))) => {
+                    // The answer to it is written already, and has yet to be sent.
+                    let _ = tokio::time::timeout(FAREWELL, self.stream.flush()).await;
+                    return Err(Over);
+                }
+                None => return Err(Over),
                 Some(Ok(_)) => continue,
                 Some(Err(Error::Capacity(_))) => (CloseCode::Size, "the message is too long"),
                 Some(Err(Error::Protocol(error))) if error != ProtocolError::ResetWithoutClosingHandshake => {
