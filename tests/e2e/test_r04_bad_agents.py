@@ -8,7 +8,7 @@ import uuid
 
 import pytest
 
-from amazons_agent import AmazonsAgent, Refused, frame, now
+from amazons_agent import AmazonsAgent, Refused, Session, authorization, frame, now
 from conftest import ACCOUNT, eventually
 from test_r03_amazons_agent import define, instance, run, running, stopped, task
 
@@ -97,14 +97,11 @@ def test_r04_wrong_credentials(platform, make, bystander):
 
 def test_r04_a_signature_of_something_else(platform, make):
     """A handshake that was signed for one instance opens no session of another."""
-    from amazons_agent import authorization
-
     one, two = make(), make()
     query = [("cluster", one.cluster), ("containerInstance", one.arn)]
     signed = {"x-amz-date": now()}
     stolen = authorization(one.keys, "GET", f"127.0.0.1:{platform.port}", query, signed, b"")
     other = [("cluster", two.cluster), ("containerInstance", two.arn)]
-    from amazons_agent import Session
 
     headers = {"Authorization": stolen, "X-Amz-Date": signed["x-amz-date"]}
     assert refused(lambda: Session(two.keys, two.discover()[1], other, headers=headers))[0] == "AccessDeniedException"
@@ -145,8 +142,8 @@ def test_r04_a_foreign_cluster_and_a_stale_instance(platform, make, bystander):
         agent.arn = stale
         code, text = agent.wrong("RegisterContainerInstance", agent.registration())
         assert code == "ClientException" and "ontainer instance" in text
-    agent.arn, agent.cluster = None, f"arn:aws:ecs:us-east-1:210987654321:cluster/amazons"
-    assert agent.wrong("RegisterContainerInstance", agent.registration())[0] == "ClusterNotFoundException"
+    agent.arn, agent.cluster = None, "arn:aws:ecs:us-east-1:210987654321:cluster/amazons"
+    assert agent.wrong("RegisterContainerInstance", agent.registration())[0] == "AccessDeniedException"
     agent.cluster = "longshore.fargate"
     assert agent.wrong("RegisterContainerInstance", agent.registration())[0] == "ClusterNotFoundException"
     for body in ({"cluster": OTHER, "containerInstance": mine}, {"cluster": "amazons", "containerInstance": "nonsense"}):
@@ -353,7 +350,7 @@ def test_r04_reports_of_anothers_task(platform, make, bystander):
         tcs.next("AckPublishHealth")
     # The session says whose health it is, whatever the message does.
     statuses = [{"type": "ContainerRuntime", "status": "IMPAIRED", "lastUpdated": 1e300, "lastStatusChange": -1e300, "statusReason": "w" * 5000}]
-    for said in ([], [{"type": "Shoes", "status": "OK"}], [{"type": "ContainerRuntime", "status": "FINE"}], statuses * 1000):
+    for said in ([], [{"type": "Shoes", "status": "OK"}], [{"type": "ContainerRuntime", "status": "FINE"}], statuses * 200):
         tcs.publish("PublishInstanceStatusRequest", metadata={"cluster": OTHER, "containerInstance": other.arn, "requestId": "r"}, timestamp=1.0, statuses=said)
         tcs.next("AckPublishInstanceStatus")
     healths = [instance(platform, one, include=["CONTAINER_INSTANCE_HEALTH"])["healthStatus"] for one in (agent, other)]

@@ -36,7 +36,9 @@ pub fn split_envelope(text: &str) -> Result<(String, Value), ProtocolError> {
     };
     let message = match envelope.remove("message") {
         None | Some(Value::Null) => Value::Object(Map::new()),
-        Some(message) => message,
+        Some(Value::Object(message)) => Value::Object(message),
+        // A list would be read as the members in their order.
+        Some(_) => return Err(ProtocolError::Malformed { kind, reason: "not an object".to_owned() }),
     };
     Ok((kind, message))
 }

@@ -23,6 +23,8 @@ fn an_unknown_type_is_dropped_and_a_broken_frame_is_named() {
     assert!(matches!(ToAgent::decode("{"), Err(ProtocolError::Json(_))));
     assert!(matches!(ToAgent::decode("[]"), Err(ProtocolError::NoEnvelope)));
     assert!(matches!(ToAgent::decode(r#"{"message":{}}"#), Err(ProtocolError::NoEnvelope)));
+    let list = ToAgent::decode(r#"{"type":"HeartbeatMessage","message":["m1",true]}"#);
+    assert!(matches!(list, Err(ProtocolError::Malformed { .. })), "{list:?}");
     let missing = ToAgent::decode(r#"{"type":"PayloadMessage","message":{"tasks":[]}}"#);
     assert!(matches!(missing, Err(ProtocolError::Malformed { .. })), "{missing:?}");
     let wrong = ToAgent::decode(r#"{"type":"HeartbeatMessage","message":{"messageId":7}}"#);

@@ -51,6 +51,9 @@ pub async fn connect(front_door: &Arc<FrontDoor>, session: Session, mut request:
             "This is a WebSocket: the Upgrade header is missing.",
         );
     };
+    if headers.get(header::SEC_WEBSOCKET_VERSION).is_none_or(|version| version != "13") {
+        return refusal(StatusCode::BAD_REQUEST, "BadRequestException", "The Sec-WebSocket-Version must be 13.");
+    }
     let accept = derive_accept_key(key.as_bytes());
     let upgrade = hyper::upgrade::on(&mut request);
     let query = uri.query().unwrap_or_default().to_owned();

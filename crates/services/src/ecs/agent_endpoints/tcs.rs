@@ -102,8 +102,9 @@ impl Begun {
                 Some(ToAgent::BadRequest(AckPublish { message: "The type of the message is unknown.".to_owned() }))
             }
             Err(error) => {
-                tracing::warn!(%error, "malformed telemetry was dropped");
-                let message = format!("The message is malformed: {}", short(&error.to_string()));
+                let error = short(&error.to_string());
+                tracing::warn!(error, "malformed telemetry was dropped");
+                let message = format!("The message is malformed: {error}");
                 Some(ToAgent::BadRequest(AckPublish { message }))
             }
         }
@@ -133,7 +134,7 @@ impl Begun {
             for (task, container, status) in &changes {
                 // A task of another instance, or one that is over meanwhile, is not the agent's to speak of.
                 if let Err(error) = observe::container_health(tx, task, Some(&self.instance), container, *status) {
-                    tracing::debug!(task, container, %error, "a container's health was not taken");
+                    tracing::debug!(task = short(task), container = short(container), %error, "a container's health was not taken");
                 }
             }
             Ok::<(), ()>(())

@@ -293,7 +293,7 @@ impl Session {
             Ok(Some(FromAgent::Nack(nack))) => {
                 tracing::warn!(
                     instance = self.begun.instance.as_str(),
-                    reason = nack.reason,
+                    reason = short(&nack.reason),
                     "an agent refuses a message"
                 );
             }
@@ -306,8 +306,9 @@ impl Session {
                 return self.complain("The type of the message is unknown.".to_owned(), socket).await;
             }
             Err(error) => {
-                tracing::warn!(%error, "a malformed message of an agent was dropped");
-                return self.complain(format!("The message is malformed: {}", short(&error.to_string())), socket).await;
+                let error = short(&error.to_string());
+                tracing::warn!(error, "a malformed message of an agent was dropped");
+                return self.complain(format!("The message is malformed: {error}"), socket).await;
             }
         }
         Ok(())
