@@ -79,11 +79,11 @@ fn public_range() -> Check {
     let addresses = Netlink::open().and_then(|mut netlink| {
         let ours: Vec<u32> =
             netlink.links()?.into_iter().filter(|link| link.name.starts_with("ls")).map(|link| link.index).collect();
-        Ok(netlink.addresses()?.into_iter().filter(|(link, _)| !ours.contains(link)).collect::<Vec<_>>())
+        Ok(netlink.addresses()?.into_iter().filter(|(link, ..)| !ours.contains(link)).collect::<Vec<_>>())
     });
     let outcome = match addresses {
-        Ok(addresses) => match addresses.iter().find(|(_, address)| range.contains(*address)) {
-            Some((_, address)) => Err(format!("this machine has the address {address} within {range}")),
+        Ok(addresses) => match addresses.iter().find(|(_, address, _)| range.contains(*address)) {
+            Some((_, address, _)) => Err(format!("this machine has the address {address} within {range}")),
             None => Ok(format!("no other address of this machine is in {range}")),
         },
         Err(error) => Err(error.to_string()),

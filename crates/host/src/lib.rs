@@ -18,9 +18,6 @@ mod instances;
 mod interface;
 #[cfg(test)]
 mod kernel_tests;
-mod netlink;
-mod netns;
-mod nft;
 mod outside;
 mod process;
 #[cfg(test)]
@@ -35,6 +32,8 @@ mod teardown;
 mod testing;
 
 use std::{io, path::PathBuf};
+
+use plumbing::{netlink, netns, nft};
 
 pub use doctor::{Check, doctor};
 pub use instances::dispatch;
