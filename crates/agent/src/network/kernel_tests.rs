@@ -81,7 +81,7 @@ fn open(directory: &Path, known: &[&str]) -> Bridge {
 }
 
 fn mapping(container: i64, host: i64, protocol: &str) -> PortMapping {
-    PortMapping { container_port: container, host_port: host, protocol: protocol.into() }
+    PortMapping { container_port: container, host_port: host, protocol: protocol.into(), ..PortMapping::default() }
 }
 
 /// Tells everybody who connects at this port of a namespace who they are.

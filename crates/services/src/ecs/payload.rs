@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+use domain::ecs::container_definition::port_range;
 use domain::{
     agent_protocol::{docker, payload},
     ecs::{
@@ -145,8 +146,10 @@ fn container(task: &Task, known: &TaskContainer, of: &TaskDefinition, options: &
 
 fn port_mapping(mapping: &PortMapping) -> payload::PortMapping {
     payload::PortMapping {
-        container_port: mapping.container_port.into(),
-        host_port: mapping.host_port.into(),
+        // A range goes without single ports.
+        container_port: mapping.range.map_or(mapping.container_port.into(), |_| 0),
+        container_port_range: mapping.range.map(|count| port_range(mapping.container_port, count)).unwrap_or_default(),
+        host_port: mapping.range.map_or(mapping.host_port.into(), |_| 0),
         protocol: mapping.protocol.as_str().to_owned(),
     }
 }
