@@ -15,7 +15,10 @@ pub fn instance(
     reason: Option<String>,
     now: Timestamp,
 ) {
-    let Some(key) = tx.find::<Instance>("id", instance_id).next().map(|instance| domain::Resource::key(&*instance)) else { return };
+    let Some(key) = tx.find::<Instance>("id", instance_id).next().map(|instance| domain::Resource::key(&*instance))
+    else {
+        return;
+    };
     tx.update::<Instance>(&key, |instance| {
         instance.observed = Some(Observed { boot, machine, reason, at: now });
     });
