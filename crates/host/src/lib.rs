@@ -5,6 +5,8 @@
 //! Killed at any moment it leaves everything as it is in the kernel; started again it adopts what it finds. Names of
 //! kernel objects are `domain::network::names`'s.
 //!
+//! Local EC2 instances are system containers that it boots from their volumes, see `instances`.
+//!
 //! What runs in the network namespaces of tasks is the agent's; what the load balancers' processes do is `balancer`'s.
 
 mod balancers;
@@ -13,6 +15,7 @@ mod dns;
 mod doctor;
 mod endpoint;
 mod hosts;
+mod instances;
 mod interface;
 #[cfg(test)]
 mod kernel_tests;
@@ -20,6 +23,7 @@ mod netlink;
 mod netns;
 mod nft;
 mod outside;
+mod process;
 #[cfg(test)]
 mod process_tests;
 mod reconcile;
@@ -34,6 +38,7 @@ mod testing;
 use std::{io, path::PathBuf};
 
 pub use doctor::{Check, doctor};
+pub use instances::{dispatch, stop_instances};
 pub use run::main;
 pub use teardown::teardown;
 

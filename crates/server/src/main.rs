@@ -1,7 +1,7 @@
 //! The binary `longshore`: the command line, the supervisor and its children, and the composition of all crates.
 //!
-//! The same executable is every process of the platform: what it is to be is its first argument. The container shim,
-//! the layer unpacker and the image puller come first, because they must run single-threaded.
+//! The same executable is every process of the platform: what it is to be is its first argument. The shims of containers
+//! and of instances, the layer unpacker and the image puller come first, because they must run single-threaded.
 
 mod aws;
 mod cli;
@@ -19,6 +19,9 @@ use std::process::ExitCode;
 
 fn main() -> ExitCode {
     if let Some(code) = runtime::dispatch(std::env::args_os()) {
+        return ExitCode::from(u8::try_from(code).unwrap_or(1));
+    }
+    if let Some(code) = host::dispatch(std::env::args_os()) {
         return ExitCode::from(u8::try_from(code).unwrap_or(1));
     }
     cli::run()
