@@ -38,7 +38,7 @@ mod testing;
 use std::{io, path::PathBuf};
 
 pub use doctor::{Check, doctor};
-pub use instances::{dispatch, stop_instances};
+pub use instances::dispatch;
 pub use run::main;
 pub use teardown::teardown;
 

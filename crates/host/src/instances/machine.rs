@@ -74,6 +74,8 @@ impl Machine {
                 Ok(None) => {}
                 Ok(Some(status)) => {
                     self.child = None;
+                    // What it has written since.
+                    state = record::state(directory);
                     let spoken = matches!(&state, State::Ended(exit) if exit.boot >= self.started);
                     if !spoken && status.code() != Some(ANOTHER) && matches!(state, State::Off | State::Ended(_)) {
                         let reason = format!("The instance could not be booted: its process ended: {status}");

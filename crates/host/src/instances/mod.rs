@@ -31,7 +31,7 @@ use std::{
 
 use domain::network::{host::HostReport, names};
 
-pub use self::stop::stop_instances;
+pub(crate) use self::stop::stop_instances;
 use self::{machine::Machine, volumes::Volumes};
 use crate::{Config, desired::Desired, ruleset::is_id};
 
@@ -68,9 +68,15 @@ fn directory(data_dir: &Path) -> PathBuf {
     data_dir.join("instances")
 }
 
+/// The control group of all instances of a platform. Not below `longshore/{digits}`: that is the agent's, which ends
+/// whatever it finds there and does not know.
+fn all_groups(platform: &str) -> String {
+    format!("longshore/{}-instances", names::digits(platform))
+}
+
 /// The control group of an instance, which carries its limits.
 fn group(platform: &str, instance_id: &str) -> String {
-    format!("longshore/{}/instances/{instance_id}", names::digits(platform))
+    format!("{}/{instance_id}", all_groups(platform))
 }
 
 /// The one that is the root of what the instance sees.

@@ -158,6 +158,11 @@ fn make_group(group: &Group, spec: &Spec, devices: &Devices) -> Result<(), runti
         pids: Some(PROCESSES),
         ..Limits::default()
     };
+    if let Some((all, _)) = group.path().rsplit_once('/') {
+        // All instances together leave the machine processes to start.
+        let most = fs::read_to_string("/proc/sys/kernel/pid_max").ok().and_then(|most| most.trim().parse::<u64>().ok());
+        Group::create(all, &Limits { pids: most.map(|most| most / 4 * 3), ..Limits::default() })?;
+    }
     Group::create(group.path(), &limits)?;
     group.restrict_devices(&allowed(devices))?;
     // What it can see of its limits are those of its own group.

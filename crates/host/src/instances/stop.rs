@@ -17,7 +17,7 @@ const GRACE: Duration = Duration::from_secs(10);
 
 /// Ends every instance at once and removes its control group; its directory and its volumes stay. Says what was ended.
 /// `host` must not be running.
-pub fn stop_instances(platform: &str, data_dir: &Path) -> Vec<String> {
+pub(crate) fn stop_instances(platform: &str, data_dir: &Path) -> Vec<String> {
     let data_dir = fs::canonicalize(data_dir).unwrap_or_else(|_| data_dir.to_owned());
     let directory = super::directory(&data_dir);
     let mut ended = Vec::new();
@@ -48,8 +48,7 @@ pub fn stop_instances(platform: &str, data_dir: &Path) -> Vec<String> {
             tracing::warn!(%error, instance = id, "its control group is still there");
         }
     }
-    let parent = super::group(platform, "");
-    for path in [parent.as_str(), parent.trim_end_matches("/instances/")] {
+    for path in [super::all_groups(platform).as_str(), "longshore"] {
         if let Ok(group) = runtime::Group::open(path) {
             group.remove_if_empty();
         }

@@ -213,7 +213,7 @@ fn an_instance_boots_and_sees_itself_alone() {
         let script = "exec 2>&1; hostname; echo pid $$; cat /etc/os-release; id ec2-user; ls -d /root /home/* /var/lib/longshore; \
              echo processes $(ls /proc | grep -c '^[0-9]*$'); \
              echo memory $(cat /sys/fs/cgroup/memory/memory.limit_in_bytes /sys/fs/cgroup/memory.max 2>/dev/null); \
-             mkdir -p /tmp/x; mknod /tmp/x/disk b $DISK; dd if=/tmp/x/disk of=/dev/null count=1; \
+             echo 'a *:* rwm' > /sys/fs/cgroup/devices/devices.allow || echo no permission to permit; mkdir -p /tmp/x; mknod /tmp/x/disk b $DISK; dd if=/tmp/x/disk of=/dev/null count=1; \
              ls $HOST_DATA || echo no data; echo 1 > /proc/sys/kernel/panic || echo no parameter; \
              echo 1 > /proc/sys/net/ipv4/ip_forward && echo forwards; \
              touch /usr/x || echo usr is not ours; grep CapBnd /proc/self/status; \
@@ -242,6 +242,7 @@ fn an_instance_boots_and_sees_itself_alone() {
             "memory 536870912\n",
             "Operation not permitted",
             "no data\n",
+            "no permission to permit\n",
             "no parameter\n",
             "forwards\n",
             "usr is not ours\n",
@@ -312,7 +313,7 @@ fn one_that_ends_by_itself_is_reported_and_not_booted_again() {
         assert_eq!(world.reported(1, Machine::Ended).unwrap(), reason);
         world.change(|item| item.boot = 2);
         world.reported(2, Machine::Ended);
-        world.console("\n2\n");
+        world.console(" 2\n");
     });
 }
 
@@ -383,4 +384,36 @@ fn one_that_does_not_listen_is_killed_and_memory_is_limited() {
         world.until("the end", |_| (!place.exists()).then_some(()));
         assert_eq!(leftovers(&world), Vec::<String>::new());
     });
+}
+
+#[test]
+fn items_of_another_form_are_left_out() {
+    let left_out = |change: &dyn Fn(&mut InstanceItem)| {
+        let mut items = Items::new();
+        let mut item = instance("i-0aaaaaaaaaaaaaa08", 1);
+        change(&mut item);
+        items.add(HostItem::Instance(Box::new(item)));
+        !items.desired().malformed.is_empty()
+    };
+    let attach = |names: &'static [&'static str]| {
+        move |item: &mut InstanceItem| {
+            let volume = |name: &&str| AttachedVolume { volume_id: DATA.into(), device_name: (*name).to_owned() };
+            item.volumes = names.iter().map(volume).collect();
+        }
+    };
+    assert!(!left_out(&|_| {}));
+    assert!(!left_out(&attach(&["/dev/sdf", "/dev/xvdba"])));
+    assert!(left_out(&|item| item.instance_id = "i-../../etc".into()));
+    assert!(left_out(&|item| item.root_volume_id = "vol-/etc/passwd".into()));
+    assert!(left_out(&|item| item.interface_id = "vpc-1".into()));
+    assert!(left_out(&|item| item.hostname = "a b\n".into()));
+    assert!(left_out(&|item| item.vcpus = 0));
+    assert!(left_out(&|item| item.memory_mib = u64::MAX));
+    assert!(left_out(&attach(&["/dev/../etc/x"])));
+    assert!(left_out(&attach(&["/dev/null"])));
+    assert!(left_out(&attach(&["/dev/sdf", "/dev/sdf"])));
+    assert!(left_out(&attach(&["/dev/xvda"])));
+    let mut items = Items::new();
+    items.add(HostItem::Volume(VolumeItem { volume_id: ROOT.into(), size_gib: u64::MAX }));
+    assert!(!items.desired().malformed.is_empty());
 }

@@ -42,16 +42,22 @@ enum Known {
     },
 }
 
+/// A volume's id, and what is known of it now.
+type Finding = (String, Known);
+
 pub(super) struct Volumes {
     directory: PathBuf,
     known: BTreeMap<String, Known>,
-    results: (Sender<(String, Known)>, Receiver<(String, Known)>),
+    /// What the threads have come to.
+    results: Receiver<Finding>,
+    sender: Sender<Finding>,
 }
 
 impl Volumes {
     pub(super) fn open(directory: PathBuf) -> io::Result<Self> {
         fs::DirBuilder::new().recursive(true).mode(0o700).create(&directory)?;
-        Ok(Self { directory, known: BTreeMap::new(), results: channel() })
+        let (sender, results) = channel();
+        Ok(Self { directory, known: BTreeMap::new(), results, sender })
     }
 
     /// Whether there is nothing to make and nothing to delete.
@@ -83,7 +89,7 @@ impl Volumes {
 
     /// Makes and grows what is wanted, deletes what is not and is not `in_use`.
     pub(super) fn reconcile(&mut self, desired: &Desired, in_use: &BTreeSet<String>) -> Vec<(String, HostReport)> {
-        while let Ok((volume_id, known)) = self.results.1.try_recv() {
+        while let Ok((volume_id, known)) = self.results.try_recv() {
             self.known.insert(volume_id, known);
         }
         let roots: BTreeSet<&str> =
@@ -112,7 +118,7 @@ impl Volumes {
 
     fn work_on(&mut self, item: &VolumeItem, root: bool) {
         self.known.insert(item.volume_id.clone(), Known::Working);
-        let (file, item, sender) = (self.file(&item.volume_id), item.clone(), self.results.0.clone());
+        let (file, item, sender) = (self.file(&item.volume_id), item.clone(), self.sender.clone());
         thread::spawn(move || {
             let known = match ensure(&file, item.size_gib, root) {
                 Ok(()) => Known::Made { size_gib: item.size_gib, root },

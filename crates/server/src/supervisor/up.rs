@@ -253,13 +253,10 @@ pub async fn stop(data: &DataDirectory) {
     }
 }
 
-/// Removes everything of the platform from the kernel: instances, tasks, then networks. Gives what was removed, a line each.
+/// Removes everything of the platform from the kernel: tasks, then networks. Gives what was removed, a line each.
 pub fn take_down(data: &DataDirectory) -> Result<Vec<String>, Error> {
     let id = data.instance_id()?;
-    // Before the agent's: that ends whatever is in the platform's control groups, and what ends without being told to
-    // would not be booted again.
-    let mut removed = host::stop_instances(&id, data.path());
-    removed.extend(agent::teardown(&id, &data.file("agent"))?);
+    let mut removed = agent::teardown(&id, &data.file("agent"))?;
     removed.extend(host::teardown(&id, data.path())?);
     for role in ROLES {
         // A pid file without its process is only litter.
