@@ -105,7 +105,6 @@ fn boot(directory: &Path, devices: &str, status: &OwnedFd) -> io::Result<Infalli
     let place = directory.join(ROOT);
     mount(Some(root.node.as_str()), &place, Some("ext4"), MsFlags::MS_RELATIME, none)
         .map_err(|error| io::Error::other(format!("the root volume cannot be mounted: {error}")))?;
-    image::grow(root, &spec.root.image)?;
     let machine = File::open("/")?;
     chdir(&place)?;
     // One upon the other: `/` is the instance's from here on, and the working directory the machine's, so that a path

@@ -11,7 +11,7 @@ use std::{
 
 use nix::sys::stat::{Mode, umask};
 
-use super::{record::Spec, shim::Device};
+use super::record::Spec;
 
 /// Says that the volume has been laid out, and by which version.
 const MARKER: &str = "/var/lib/longshore/image";
@@ -161,17 +161,20 @@ fn replace(source: &Path, target: &Path) -> io::Result<()> {
     fs::rename(temporary, target)
 }
 
-/// Grows the file system of the root volume to the volume's size, if that has grown.
-pub(super) fn grow(device: &Device, image: &Path) -> io::Result<()> {
-    if !is_smaller(image)? {
+/// Grows the file system of the root volume to the volume's size, if that has grown. It must not be mounted. Says what
+/// went wrong; then the file system keeps the size it had.
+pub(super) fn grow(image: &Path) -> Result<(), String> {
+    if !is_smaller(image).map_err(|error| error.to_string())? {
         return Ok(());
     }
-    let output = Command::new("/usr/sbin/resize2fs").arg(&device.node).output();
-    match output {
-        Ok(output) if output.status.success() => {}
-        // It goes on with the size it had.
-        Ok(output) => eprintln!("the root volume was not grown: {}", String::from_utf8_lossy(&output.stderr).trim()),
-        Err(error) => eprintln!("the root volume was not grown: resize2fs: {error}"),
+    // The second refuses what the first has not looked at. The first ends with 1 when it has mended something.
+    for (program, arguments, last) in [("e2fsck", ["-f", "-p"].as_slice(), 1), ("resize2fs", &[], 0)] {
+        let mut command = Command::new(program);
+        let output = command.args(arguments).arg(image).env("PATH", "/usr/sbin:/sbin:/usr/bin:/bin").output();
+        let output = output.map_err(|error| format!("{program}: {error}"))?;
+        if output.status.code().is_none_or(|code| code > last) {
+            return Err(format!("{program}: {}", String::from_utf8_lossy(&output.stderr).trim()));
+        }
     }
     Ok(())
 }

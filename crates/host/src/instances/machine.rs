@@ -197,6 +197,7 @@ impl Machine {
             memory_mib: item.memory_mib,
             root: disk(&item.root_volume_id, root, root_name),
             disks,
+            interface_id: item.interface_id.clone(),
             namespace,
             namespace_inode,
             cgroup: group(request.platform, &item.instance_id),
@@ -244,22 +245,25 @@ impl Machine {
         }
     }
 
-    /// Ends it at once and removes what it has but its volumes.
-    pub(super) fn discard(&mut self, directory: &Path, cgroup: &str) {
+    /// Ends it at once and removes what it has but its volumes. Says which interface it had, once that is free.
+    pub(super) fn discard(&mut self, directory: &Path, cgroup: &str) -> Option<String> {
         self.end(Duration::ZERO);
         if self.child.is_some() || self.shim().is_some() || shim::is_at_work(directory) {
-            return;
+            return None;
         }
         if let Err(error) = remove_group(cgroup) {
             tracing::warn!(%error, cgroup, "an instance's control group is still there");
-            return;
+            return None;
         }
+        let spec: Option<Spec> = record::read(directory, SPEC);
         match fs::remove_dir_all(directory) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
                 tracing::warn!(%error, directory = %directory.display(), "an instance's directory is still there");
+                return None;
             }
             _ => self.discarded = true,
         }
+        spec.map(|spec| spec.interface_id)
     }
 
     /// What there is to say of it.

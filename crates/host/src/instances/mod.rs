@@ -153,7 +153,8 @@ impl Instances {
             let place = self.directory.join(id);
             let Some(item) = desired.instances.get(id) else {
                 if desired.confirmed {
-                    machine.discard(&place, &group(&self.platform, id));
+                    // Where the interface stays, what the instance has made in its namespace does not.
+                    outcome.renew.extend(machine.discard(&place, &group(&self.platform, id)));
                 }
                 continue;
             };

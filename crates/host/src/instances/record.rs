@@ -33,6 +33,7 @@ pub(crate) struct Spec {
     /// The root volume's file and its name inside, e.g. `/dev/xvda`.
     pub(crate) root: Disk,
     pub(crate) disks: Vec<Disk>,
+    pub(crate) interface_id: String,
     /// The network namespace of its interface, and its inode: an instance never boots twice in the same.
     pub(crate) namespace: PathBuf,
     pub(crate) namespace_inode: u64,

@@ -28,6 +28,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     GUEST,
     console::Console,
+    image,
     record::{self, Disk, EXIT, Exit, LOCK, SHIM, SPEC, Shim, Spec},
 };
 use crate::process::Process;
@@ -95,7 +96,7 @@ fn run(directory: &Path, spec: &Spec) -> io::Result<String> {
     // What a killed shim has left.
     group.kill();
     group.remove().map_err(io::Error::other)?;
-    let outcome = with_disks(&disks, |devices| {
+    let outcome = with_disks(&disks, &mut console, |devices, console| {
         make_group(&group, spec, devices).map_err(io::Error::other)?;
         let (console_out, console_in) = pipe2(OFlag::O_CLOEXEC)?;
         let (status_out, status_in) = pipe2(OFlag::O_CLOEXEC)?;
@@ -109,7 +110,7 @@ fn run(directory: &Path, spec: &Spec) -> io::Result<String> {
         drop(command);
         record.guest = i32::try_from(child.id()).ok().and_then(Process::of);
         record::write(directory, SHIM, &record)?;
-        let watched = watch(&mut child, console_out, status_out, &mut console, || {
+        let watched = watch(&mut child, console_out, status_out, console, || {
             record.booted = true;
             record::write(directory, SHIM, &record)
         });
@@ -127,8 +128,12 @@ fn run(directory: &Path, spec: &Spec) -> io::Result<String> {
 }
 
 /// Attaches the volumes for as long as `work` lasts.
-fn with_disks<R>(disks: &[&Disk], work: impl FnOnce(&Devices) -> io::Result<R>) -> io::Result<R> {
-    let mut attached = Vec::new();
+fn with_disks<R>(
+    disks: &[&Disk],
+    console: &mut Console,
+    work: impl FnOnce(&Devices, &mut Console) -> io::Result<R>,
+) -> io::Result<R> {
+    let mut attached: Vec<LoopDevice> = Vec::new();
     let mut devices = Vec::new();
     for disk in disks {
         let failed = |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", disk.volume_id));
@@ -139,12 +144,18 @@ fn with_disks<R>(disks: &[&Disk], work: impl FnOnce(&Devices) -> io::Result<R>) 
             }
             thread::sleep(Duration::from_millis(20));
         }
+        // The root is the first.
+        if attached.is_empty()
+            && let Err(problem) = image::grow(&disk.image)
+        {
+            console.write(format!("longshore: the root volume was not grown: {problem}\n").as_bytes());
+        }
         let device = LoopDevice::attach(&disk.image).map_err(failed)?;
         let (major, minor) = device.number().map_err(failed)?;
         devices.push(Device { node: device.path().display().to_string(), major, minor });
         attached.push(device);
     }
-    work(&Devices(devices))
+    work(&Devices(devices), console)
 }
 
 /// The limits are on a group that the instance cannot reach; its own is one below.

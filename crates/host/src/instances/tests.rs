@@ -259,6 +259,7 @@ fn an_instance_boots_and_sees_itself_alone() {
 
 /// Prints how often it was booted, and ends in order when asked to.
 const COUNTING: &str = "echo x >> /root/boots; echo boots $(wc -l < /root/boots); ip link show br0 && echo dirty; \
+    [ $(df --output=size -BM / | tail -1 | tr -dc 0-9) -gt 1500 ] && echo grown; \
     ip link add br0 type bridge; trap 'echo goodbye; exit 0' TERM; while :; do sleep 0.05; done";
 
 #[test]
@@ -284,9 +285,11 @@ fn an_instance_is_rebooted_stopped_and_terminated() {
         let place = world.place();
         world.until("the directory's end", |_| (!place.exists()).then_some(()));
         world.items.add(HostItem::clone(&item));
+        world.items.add(HostItem::Volume(VolumeItem { volume_id: ROOT.into(), size_gib: 2 }));
         world.change(|item| (item.on, item.boot) = (true, 3));
         world.reported(3, Machine::Running);
         world.console("boots 3\n");
+        world.console("grown\n");
 
         // Terminated: at once, with its volume.
         world.remove();
