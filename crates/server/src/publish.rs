@@ -13,7 +13,7 @@ use wire::ServiceError;
 use crate::platform::ControlPlane;
 
 /// Kinds that no slice is made of: a change of them alone needs no publishing.
-const IRRELEVANT: [&str; 3] = ["ecs/", "iam/", "logs/"];
+const IRRELEVANT: [&str; 4] = ["ecs/", "iam/role", "logs/", "ec2/console-output"];
 /// How long a report that could not be saved waits for its next try by the reporter.
 const RETRY: Duration = Duration::from_millis(200);
 
@@ -49,7 +49,8 @@ fn publish_once(
 ) -> Result<(), feed::PublishError> {
     let publisher = &control_plane.publisher;
     let extra = services::elbv2::host_items(snapshot).chain(registry_names(control_plane));
-    publisher.publish("host", &services::ec2::host_slice(snapshot, extra))?;
+    let sign = |document: &str| control_plane.platform.authority.sign_identity_document(document);
+    publisher.publish("host", &services::ec2::host_slice(snapshot, &sign, extra))?;
     let mut current = BTreeSet::new();
     for load_balancer in snapshot.list::<LoadBalancer>("") {
         let consumer = format!("balancer/{}", load_balancer.arn);

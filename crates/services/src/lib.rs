@@ -12,6 +12,7 @@ mod errors;
 pub mod iam;
 pub mod logs;
 mod platform;
+pub mod ssm;
 pub mod sts;
 
 pub use call::{Authorised, Call, Origin};
