@@ -207,7 +207,7 @@ mod tests {
         assert_ne!(image.image_id, local(&"us-east-2".parse().unwrap()).image_id);
         assert!(check_id(&image.image_id).is_ok());
         #[cfg(target_arch = "x86_64")]
-        assert_eq!(image.image_id, "ami-0");
+        assert_eq!(image.image_id, "ami-0cbff07c782c47e1a");
         assert_eq!(find(&region, &image.image_id).ok(), Some(image));
         for (id, code) in [
             ("ami-0123456789abcdef0", "InvalidAMIID.NotFound"),

@@ -110,8 +110,3 @@ fn identity_document(instance: &Instance, interface: &NetworkInterface) -> Strin
     let lines: Vec<String> = members.iter().map(|(name, value)| format!("  \"{name}\" : {value}")).collect();
     format!("{{\n{}\n}}", lines.join(",\n"))
 }
-
-#[cfg(test)]
-pub(in crate::ec2) fn document_of(instance: &Instance, interface: &NetworkInterface) -> String {
-    identity_document(instance, interface)
-}

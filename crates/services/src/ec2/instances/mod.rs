@@ -74,3 +74,6 @@ pub(super) fn one(call: &Call, view: &Snapshot, id: &str) -> Result<Arc<Instance
     check_id(id)?;
     super::common::find::<Instance>(call, view, id)
 }
+
+#[cfg(test)]
+mod tests;

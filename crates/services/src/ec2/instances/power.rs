@@ -228,4 +228,6 @@ pub(in crate::ec2) fn settle(tx: &mut Transaction, instance: &Instance) {
             tx.update::<Volume>(&key, |volume| volume.attachment = None);
         }
     }
+    // As at Amazon, a terminated instance leaves its cluster.
+    crate::ecs::retire_ec2_instance(tx, &instance.instance_id, None);
 }
