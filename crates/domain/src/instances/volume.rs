@@ -56,6 +56,7 @@ impl Resource for Volume {
         self.scope.key(&self.volume_id)
     }
     fn indexes(&self) -> Vec<(&'static str, String)> {
-        self.attachment.iter().map(|attachment| ("instance", attachment.instance_id.clone())).collect()
+        let attached = self.attachment.iter().map(|attachment| ("instance", attachment.instance_id.clone()));
+        attached.chain([("id", self.volume_id.clone())]).collect()
     }
 }
