@@ -92,6 +92,8 @@ serve! {
     describe_instance_attribute: api::ec2::DescribeInstanceAttributeRequest => api::ec2::InstanceAttribute = instances::attributes::describe;
     describe_instance_credit_specifications: api::ec2::DescribeInstanceCreditSpecificationsRequest => api::ec2::DescribeInstanceCreditSpecificationsResult = instances::describe::credits;
     describe_instance_status: api::ec2::DescribeInstanceStatusRequest => api::ec2::DescribeInstanceStatusResult = instances::status::list;
+    describe_instance_type_offerings: api::ec2::DescribeInstanceTypeOfferingsRequest => api::ec2::DescribeInstanceTypeOfferingsResult = instances::types::offerings;
+    describe_instance_types: api::ec2::DescribeInstanceTypesRequest => api::ec2::DescribeInstanceTypesResult = instances::types::list;
     describe_instances: api::ec2::DescribeInstancesRequest => api::ec2::DescribeInstancesResult = instances::describe::list;
     describe_internet_gateways: api::ec2::DescribeInternetGatewaysRequest => api::ec2::DescribeInternetGatewaysResult = gateways::list_internet;
     describe_launch_template_versions: api::ec2::DescribeLaunchTemplateVersionsRequest => api::ec2::DescribeLaunchTemplateVersionsResult = launch_templates::versions::list;
