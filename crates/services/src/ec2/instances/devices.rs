@@ -101,6 +101,7 @@ pub(super) fn make(
             client_token: None,
             problem: None,
             made: false,
+            modification: None,
             created_at: now,
             tags: tags.clone(),
         });
