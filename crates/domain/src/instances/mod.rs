@@ -20,7 +20,7 @@ pub use launch::{LaunchData, LaunchDevice, LaunchInterface, LaunchMetadata, Prof
 pub use launch_template::{LaunchTemplate, LaunchTemplateVersion};
 pub use slice::{AttachedVolume, InstanceItem, Metadata, VolumeItem, instance_key, volume_key};
 pub use types::{ARCHITECTURE, InstanceType, default_instance_type, instance_type, instance_types};
-pub use volume::{Volume, VolumeAttachment};
+pub use volume::{Volume, VolumeAttachment, VolumeModification};
 
 use std::net::Ipv4Addr;
 

@@ -23,6 +23,7 @@ mod security_groups;
 mod subnets;
 mod tags;
 mod volume_types;
+mod volumes;
 mod vpcs;
 
 use domain::instances::{ConsoleOutput, Instance, LaunchTemplate, LaunchTemplateVersion, Volume};
@@ -60,6 +61,7 @@ serve! {
     associate_iam_instance_profile: api::ec2::AssociateIamInstanceProfileRequest => api::ec2::AssociateIamInstanceProfileResult = instances::profiles::associate;
     associate_route_table: api::ec2::AssociateRouteTableRequest => api::ec2::AssociateRouteTableResult = route_tables::associate;
     attach_internet_gateway: api::ec2::AttachInternetGatewayRequest => () = gateways::attach_internet;
+    attach_volume: api::ec2::AttachVolumeRequest => api::ec2::VolumeAttachment = volumes::attach;
     authorize_security_group_egress: api::ec2::AuthorizeSecurityGroupEgressRequest => api::ec2::AuthorizeSecurityGroupEgressResult = security_group_rules::authorise_egress;
     authorize_security_group_ingress: api::ec2::AuthorizeSecurityGroupIngressRequest => api::ec2::AuthorizeSecurityGroupIngressResult = security_group_rules::authorise_ingress;
     create_default_vpc: api::ec2::CreateDefaultVpcRequest => api::ec2::CreateDefaultVpcResult = vpcs::create_default;
@@ -73,6 +75,7 @@ serve! {
     create_security_group: api::ec2::CreateSecurityGroupRequest => api::ec2::CreateSecurityGroupResult = security_groups::create;
     create_subnet: api::ec2::CreateSubnetRequest => api::ec2::CreateSubnetResult = subnets::create;
     create_tags: api::ec2::CreateTagsRequest => () = tags::create;
+    create_volume: api::ec2::CreateVolumeRequest => api::ec2::Volume = volumes::create;
     create_vpc: api::ec2::CreateVpcRequest => api::ec2::CreateVpcResult = vpcs::create;
     delete_internet_gateway: api::ec2::DeleteInternetGatewayRequest => () = gateways::delete_internet;
     delete_launch_template: api::ec2::DeleteLaunchTemplateRequest => api::ec2::DeleteLaunchTemplateResult = launch_templates::delete;
@@ -84,6 +87,7 @@ serve! {
     delete_security_group: api::ec2::DeleteSecurityGroupRequest => api::ec2::DeleteSecurityGroupResult = security_groups::delete;
     delete_subnet: api::ec2::DeleteSubnetRequest => () = subnets::delete;
     delete_tags: api::ec2::DeleteTagsRequest => () = tags::delete;
+    delete_volume: api::ec2::DeleteVolumeRequest => () = volumes::delete;
     delete_vpc: api::ec2::DeleteVpcRequest => () = vpcs::delete;
     describe_account_attributes: api::ec2::DescribeAccountAttributesRequest => api::ec2::DescribeAccountAttributesResult = facts::account_attributes;
     describe_addresses: api::ec2::DescribeAddressesRequest => api::ec2::DescribeAddressesResult = gateways::list_addresses;
@@ -94,6 +98,8 @@ serve! {
     describe_instance_attribute: api::ec2::DescribeInstanceAttributeRequest => api::ec2::InstanceAttribute = instances::attributes::describe;
     describe_instance_credit_specifications: api::ec2::DescribeInstanceCreditSpecificationsRequest => api::ec2::DescribeInstanceCreditSpecificationsResult = instances::describe::credits;
     describe_instance_status: api::ec2::DescribeInstanceStatusRequest => api::ec2::DescribeInstanceStatusResult = instances::status::list;
+    describe_instance_type_offerings: api::ec2::DescribeInstanceTypeOfferingsRequest => api::ec2::DescribeInstanceTypeOfferingsResult = instances::types::offerings;
+    describe_instance_types: api::ec2::DescribeInstanceTypesRequest => api::ec2::DescribeInstanceTypesResult = instances::types::list;
     describe_instances: api::ec2::DescribeInstancesRequest => api::ec2::DescribeInstancesResult = instances::describe::list;
     describe_internet_gateways: api::ec2::DescribeInternetGatewaysRequest => api::ec2::DescribeInternetGatewaysResult = gateways::list_internet;
     describe_launch_template_versions: api::ec2::DescribeLaunchTemplateVersionsRequest => api::ec2::DescribeLaunchTemplateVersionsResult = launch_templates::versions::list;
@@ -109,9 +115,12 @@ serve! {
     describe_security_groups: api::ec2::DescribeSecurityGroupsRequest => api::ec2::DescribeSecurityGroupsResult = security_groups::list;
     describe_subnets: api::ec2::DescribeSubnetsRequest => api::ec2::DescribeSubnetsResult = subnets::list;
     describe_tags: api::ec2::DescribeTagsRequest => api::ec2::DescribeTagsResult = tags::describe;
+    describe_volumes: api::ec2::DescribeVolumesRequest => api::ec2::DescribeVolumesResult = volumes::list;
+    describe_volumes_modifications: api::ec2::DescribeVolumesModificationsRequest => api::ec2::DescribeVolumesModificationsResult = volumes::list_modifications;
     describe_vpc_attribute: api::ec2::DescribeVpcAttributeRequest => api::ec2::DescribeVpcAttributeResult = vpcs::attribute;
     describe_vpcs: api::ec2::DescribeVpcsRequest => api::ec2::DescribeVpcsResult = vpcs::list;
     detach_internet_gateway: api::ec2::DetachInternetGatewayRequest => () = gateways::detach_internet;
+    detach_volume: api::ec2::DetachVolumeRequest => api::ec2::VolumeAttachment = volumes::detach;
     disassociate_address: api::ec2::DisassociateAddressRequest => () = gateways::disassociate_address;
     disassociate_iam_instance_profile: api::ec2::DisassociateIamInstanceProfileRequest => api::ec2::DisassociateIamInstanceProfileResult = instances::profiles::disassociate;
     disassociate_route_table: api::ec2::DisassociateRouteTableRequest => () = route_tables::disassociate;
@@ -121,6 +130,7 @@ serve! {
     modify_network_interface_attribute: api::ec2::ModifyNetworkInterfaceAttributeRequest => () = interfaces::modify_attribute;
     modify_security_group_rules: api::ec2::ModifySecurityGroupRulesRequest => api::ec2::ModifySecurityGroupRulesResult = security_group_rules::modify;
     modify_subnet_attribute: api::ec2::ModifySubnetAttributeRequest => () = subnets::modify_attribute;
+    modify_volume: api::ec2::ModifyVolumeRequest => api::ec2::ModifyVolumeResult = volumes::modify;
     modify_vpc_attribute: api::ec2::ModifyVpcAttributeRequest => () = vpcs::modify_attribute;
     reboot_instances: api::ec2::RebootInstancesRequest => () = instances::power::reboot;
     release_address: api::ec2::ReleaseAddressRequest => () = gateways::release;

@@ -1,8 +1,9 @@
 //! The volumes an instance is launched with: the image's root, as the request changes it, and further ones.
 
 use domain::{
-    IdSource, Scope, Tags, Timestamp,
+    IdSource, Tags, Timestamp,
     instances::{BlockDevice, LaunchDevice, Volume, VolumeAttachment},
+    network::NetworkInterface,
 };
 use store::Transaction;
 use wire::ServiceError;
@@ -69,12 +70,11 @@ fn new_device(image: &LocalImage, device: &LaunchDevice) -> Result<NewDevice, Se
     })
 }
 
-/// Makes the volumes, attached.
+/// Makes the volumes, attached, where the instance's interface is.
 pub(super) fn make(
     tx: &mut Transaction,
-    scope: &Scope,
+    interface: &NetworkInterface,
     instance_id: &str,
-    availability_zone: &str,
     devices: &[NewDevice],
     tags: &Tags,
     ids: &mut IdSource,
@@ -84,9 +84,9 @@ pub(super) fn make(
     for device in devices {
         let volume_id = ids.ec2("vol");
         tx.put(Volume {
-            scope: scope.clone(),
+            scope: interface.scope.clone(),
             volume_id: volume_id.clone(),
-            availability_zone: availability_zone.to_owned(),
+            availability_zone: interface.availability_zone.clone(),
             size_gib: device.size_gib,
             volume_type: device.performance.volume_type.clone(),
             iops: device.performance.iops,
@@ -101,6 +101,7 @@ pub(super) fn make(
             client_token: None,
             problem: None,
             made: false,
+            modification: None,
             created_at: now,
             tags: tags.clone(),
         });

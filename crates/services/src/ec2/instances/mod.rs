@@ -14,6 +14,7 @@ pub(super) mod request;
 pub(super) mod run;
 pub(super) mod shape;
 pub(super) mod status;
+pub(super) mod types;
 
 use std::sync::Arc;
 

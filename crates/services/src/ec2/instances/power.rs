@@ -74,6 +74,13 @@ pub(in crate::ec2) async fn start(
     let changes = change(&auth, &ids, |tx, instance| match instance.state() {
         InstanceState::Pending | InstanceState::Running => Ok(()),
         InstanceState::Stopped => {
+            if !instance.block_devices.iter().any(|device| device.device_name == instance.root_device_name) {
+                let text = format!(
+                    "Invalid value '{}' for instanceId. Instance does not have a volume attached at root ({})",
+                    instance.instance_id, instance.root_device_name
+                );
+                return Err(ServiceError::new("IncorrectInstanceState", text));
+            }
             if instance.public_address {
                 assign_public_address(tx, &auth, instance)?;
             }

@@ -163,8 +163,7 @@ impl Launch {
                 &mut ids,
                 now,
             )?;
-            let zone = &interface.availability_zone;
-            let block_devices = devices::make(tx, scope, &instance_id, zone, &devices, &volume_tags, &mut ids, now);
+            let block_devices = devices::make(tx, &interface, &instance_id, &devices, &volume_tags, &mut ids, now);
             tx.put(Instance {
                 scope: scope.clone(),
                 instance_id,

@@ -88,3 +88,6 @@ fn agents_instance(
         ServiceError::new("InactiveInstanceException", "The container instance is not registered with this cluster.")
     })
 }
+
+#[cfg(test)]
+mod identity_tests;
