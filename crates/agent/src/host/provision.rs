@@ -11,8 +11,11 @@ use super::storage::{self, Storage};
 use super::{Host, Settings, lock, reasons};
 use crate::engine::machine::Failure;
 use crate::engine::record::{TaskRecord, task_id};
+use crate::instance::Kind;
 use crate::logs::{LogDriver, Sink, Source};
 
+/// What `logsAuthStrategy` says where the execution role's keys are meant.
+const EXECUTION_ROLE: &str = "ExecutionRole";
 /// How long the last lines of an ended task may take before it is removed.
 const LINES_PATIENCE: Duration = Duration::from_secs(600);
 
@@ -77,7 +80,11 @@ impl Host {
         // The driver was checked when the task was received.
         let driver = LogDriver::of(container).ok()?;
         let (client, roles) = (&self.identity.client, &self.roles);
-        driver.sink(&Source { client, roles, task, container: &container.name, runtime_id })
+        // As Amazon's agent: with the instance's own role where the control plane does not say otherwise.
+        let own =
+            self.settings.kind != Kind::Fargate && container.logs_auth_strategy.as_deref() != Some(EXECUTION_ROLE);
+        let instance = own.then_some(&self.identity);
+        driver.sink(&Source { client, roles, instance, task, container: &container.name, runtime_id })
     }
 
     pub(super) async fn remove_task(&self, record: Arc<TaskRecord>) {

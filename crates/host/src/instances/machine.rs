@@ -278,7 +278,8 @@ impl Machine {
         let (boot, machine, reason) = match self.state.as_ref()? {
             State::Running(shim) if shim.boot == item.boot => (shim.boot, Wanted::Running, None),
             State::Ended(exit) if item.on && exit.boot == item.boot => {
-                (exit.boot, Wanted::Ended, Some(exit.reason.clone()))
+                // What shut itself down has no reason, also if nobody has seen it run.
+                (exit.boot, Wanted::Ended, Some(exit.reason.clone()).filter(|_| !exit.in_order))
             }
             State::Off | State::Ended(_) if !item.on && self.child.is_none() => (item.boot, Wanted::Off, None),
             _ => return None,

@@ -79,11 +79,14 @@ pub(crate) struct Exit {
     /// The machine's boot in which that happened: what ended because the machine went down is booted again.
     boot_id: String,
     pub(crate) reason: String,
+    /// Whether it shut itself down in order.
+    #[serde(default)]
+    pub(crate) in_order: bool,
 }
 
 impl Exit {
     pub(crate) fn now(boot: u64, reason: String) -> Self {
-        Self { boot, boot_id: boot_id(), reason }
+        Self { boot, boot_id: boot_id(), reason, in_order: false }
     }
 }
 

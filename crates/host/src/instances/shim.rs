@@ -35,6 +35,8 @@ use crate::process::Process;
 
 /// The exit code of a shim that found another one at work.
 pub(super) const ANOTHER: i32 = 3;
+/// How an instance ended that has shut itself down.
+const IN_ORDER: &str = "Instance initiated shutdown";
 /// How many processes and threads an instance may have.
 const PROCESSES: u64 = 32_768;
 /// How long a volume may still belong to the boot before.
@@ -66,7 +68,10 @@ pub(super) fn main(directory: &Path) -> i32 {
         Ok(reason) => reason,
         Err(error) => format!("The instance could not be booted: {error}"),
     };
-    match record::write(directory, EXIT, &Exit::now(spec.boot, reason)) {
+    let in_order = reason == IN_ORDER;
+    let mut exit = Exit::now(spec.boot, reason);
+    exit.in_order = in_order;
+    match record::write(directory, EXIT, &exit) {
         Ok(()) => 0,
         Err(error) => {
             eprintln!("{}: {error}", directory.join(EXIT).display());
@@ -274,7 +279,7 @@ fn copy(output: &mut Option<File>, console: &mut Console, buffer: &mut [u8]) -> 
 fn describe(status: ExitStatus, group: &Group) -> String {
     use std::os::unix::process::ExitStatusExt;
     match (status.code(), status.signal()) {
-        (Some(0), _) => "Instance initiated shutdown".to_owned(),
+        (Some(0), _) => IN_ORDER.to_owned(),
         (Some(code), _) => format!("The first process of the instance ended with exit code {code}"),
         (None, signal) => {
             let memory = group.stats().is_ok_and(|stats| stats.oom_kills > 0);

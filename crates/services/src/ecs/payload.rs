@@ -75,6 +75,8 @@ fn container(task: &Task, known: &TaskContainer, of: &TaskDefinition, options: &
     let command = change.and_then(|change| change.command.clone()).unwrap_or_else(|| definition.command.clone());
     let list = |list: &[String]| (!list.is_empty()).then(|| list.to_vec());
     let health = definition.health_check.as_ref().filter(|_| known.has_health_check);
+    // Without one the instance's own role pulls images and sends lines, where there is one.
+    let has_execution_role = task.execution_role_arn(of).is_some();
     Some(payload::Container {
         name: known.name.clone(),
         container_arn: known.arn.to_string(),
@@ -118,12 +120,12 @@ fn container(task: &Task, known: &TaskContainer, of: &TaskDefinition, options: &
                     registry_id: account.to_string(),
                     region: region.to_string(),
                     endpoint_override: None,
-                    use_execution_role: true,
+                    use_execution_role: has_execution_role,
                 }),
             }
         }),
         logs_auth_strategy: log_driver_of(definition)
-            .filter(|driver| driver.needs_execution_role)
+            .filter(|driver| driver.needs_execution_role && has_execution_role)
             .map(|_| "ExecutionRole".to_owned()),
         start_timeout: definition.start_timeout.map(i64::from),
         stop_timeout: definition.stop_timeout.map(i64::from),
