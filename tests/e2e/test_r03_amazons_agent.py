@@ -268,7 +268,7 @@ def test_r03_what_goes_wrong_is_told_in_the_agents_words(platform, agent):
         agent.change(unparsable.rsplit("/", 1)[0] + "/" + "f" * 32, "STOPPED"), agent.change("nonsense", "RUNNING"), agent.change(ends, "SLEEPING"),
         {**agent.change(ends, "RUNNING"), "cluster": "not-there"},
         agent.change(ends, "RUNNING", managedAgents=[{"managedAgentName": "ExecuteCommandAgent", "containerName": "app", "status": "RUNNING"}]),
-        agent.change(ends, "RUNNING", [{"containerName": "app", "networkBindings": [{"containerPortRange": "80-90", "hostPortRange": "80-90", "protocol": "tcp"}]}]),
+        agent.change(ends, "RUNNING", [{"containerName": "app", "networkBindings": [{"containerPortRange": "80-90", "hostPortRange": "80-91", "protocol": "tcp"}]}]),
     ):
         assert agent.wrong("SubmitTaskStateChange", change)[0] == "InvalidParameterException", change
     acs.close()

@@ -14,7 +14,10 @@ use std::{
 
 use domain::network::host::{HostReport, LoadBalancerItem, LoadBalancerState};
 use nix::sys::prctl;
-use rustix::process::{Signal, getpriority_process, setpriority_process};
+use rustix::{
+    event::{PollFd, PollFlags, Timespec, poll},
+    process::{Signal, getpriority_process, pidfd_send_signal, setpriority_process},
+};
 use serde::{Deserialize, Serialize};
 
 use crate::{Config, interface, netns, process::Process};
@@ -29,9 +32,9 @@ const PRECEDENCE: i32 = -2;
 /// Between the polite signal and the last one.
 const GRACE: Duration = Duration::from_secs(5);
 
-/// A load balancer's process, as it is written down.
+/// What the file of a process says.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-struct Record {
+struct Recorded {
     arn: String,
     #[serde(flatten)]
     process: Process,
@@ -39,7 +42,7 @@ struct Record {
 
 /// A process that runs, and what is needed to watch and end it.
 struct Running {
-    record: Record,
+    process: Process,
     /// Only for our own children, which must be waited for.
     child: Option<Child>,
     since: Instant,
@@ -67,10 +70,9 @@ impl Balancers {
         let directory = directory(data_dir);
         fs::create_dir_all(&directory)?;
         let mut balancers = BTreeMap::new();
-        for (path, record) in recorded(&directory) {
-            if record.process.is_alive() {
-                let arn = record.arn.clone();
-                let running = Some(Running { record, child: None, since: Instant::now() });
+        for (path, Recorded { arn, process }) in recorded(&directory) {
+            if process.is_alive() {
+                let running = Some(Running { process, child: None, since: Instant::now() });
                 balancers.insert(arn, Balancer { running, ..Balancer::default() });
             } else {
                 fs::remove_file(path)?;
@@ -81,7 +83,7 @@ impl Balancers {
 
     /// The process of a load balancer, if it runs.
     pub(crate) fn process_of(&self, arn: &str) -> Option<i32> {
-        Some(self.balancers.get(arn)?.running.as_ref()?.record.process.pid)
+        Some(self.balancers.get(arn)?.running.as_ref()?.process.pid)
     }
 
     /// Whether there is something new to report on a load balancer; asked once, it is no longer new.
@@ -134,10 +136,10 @@ impl Balancer {
                 Ok(None) => None,
                 Err(error) => Some(error.to_string()),
             },
-            None => (!running.record.process.is_alive()).then(|| "it ended".to_owned()),
+            None => (!running.process.is_alive()).then(|| "it ended".to_owned()),
         };
         if let Some(how) = ended {
-            let (pid, steady) = (running.record.process.pid, running.since.elapsed() > STEADY);
+            let (pid, steady) = (running.process.pid, running.since.elapsed() > STEADY);
             self.pause = if steady { BACKOFF.0 } else { self.pause };
             self.fail(format!("the process {pid} ended: {how}"));
         }
@@ -175,7 +177,7 @@ impl Balancer {
     }
 
     fn report(&self, arn: &str) -> HostReport {
-        let pid = self.running.as_ref().map(|running| running.record.process.pid);
+        let pid = self.running.as_ref().map(|running| running.process.pid);
         HostReport::LoadBalancer {
             arn: arn.to_owned(),
             state: if pid.is_some() { LoadBalancerState::Running } else { LoadBalancerState::Restarting },
@@ -188,9 +190,8 @@ impl Balancer {
 
 fn start(arn: &str, namespace: &Path, config: &Config, directory: &Path) -> io::Result<Running> {
     if let Some(process) = unrecorded(arn, namespace) {
-        let record = Record { arn: arn.to_owned(), process };
-        write_down(&record, directory)?;
-        return Ok(Running { record, child: None, since: Instant::now() });
+        record(arn, &process, directory)?;
+        return Ok(Running { process, child: None, since: Instant::now() });
     }
     let child = netns::within(namespace, || {
         // This thread's flag, inherited by what it starts: nothing in there can ever gain privileges.
@@ -217,15 +218,15 @@ fn start(arn: &str, namespace: &Path, config: &Config, directory: &Path) -> io::
     })?;
     let pid = i32::try_from(child.id()).map_err(io::Error::other)?;
     let process = Process::of(pid).ok_or_else(|| io::Error::other("it ended at once"))?;
-    let record = Record { arn: arn.to_owned(), process };
-    write_down(&record, directory)?;
-    Ok(Running { record, child: Some(child), since: Instant::now() })
+    record(arn, &process, directory)?;
+    Ok(Running { process, child: Some(child), since: Instant::now() })
 }
 
-fn write_down(record: &Record, directory: &Path) -> io::Result<()> {
+fn record(arn: &str, process: &Process, directory: &Path) -> io::Result<()> {
     let temporary = directory.join("new.tmp");
-    fs::write(&temporary, serde_json::to_vec(record)?)?;
-    fs::rename(&temporary, file(directory, &record.arn))
+    let recorded = Recorded { arn: arn.to_owned(), process: process.clone() };
+    fs::write(&temporary, serde_json::to_vec(&recorded)?)?;
+    fs::rename(&temporary, file(directory, arn))
 }
 
 /// A process of this load balancer that runs in its namespace and is in no file: an earlier `host` was killed between
@@ -244,7 +245,15 @@ fn unrecorded(arn: &str, namespace: &Path) -> Option<Process> {
 
 /// Asks a process to end, then makes it.
 fn end(mut running: Running) {
-    running.record.process.end(Signal::TERM, GRACE);
+    if let Some(pidfd) = running.process.open() {
+        let _ = pidfd_send_signal(&pidfd, Signal::TERM);
+        let grace = Timespec { tv_sec: i64::try_from(GRACE.as_secs()).unwrap_or(5), tv_nsec: 0 };
+        let ended = poll(&mut [PollFd::new(&pidfd, PollFlags::IN)], Some(&grace));
+        if !matches!(ended, Ok(1..)) {
+            let _ = pidfd_send_signal(&pidfd, Signal::KILL);
+            let _ = poll(&mut [PollFd::new(&pidfd, PollFlags::IN)], Some(&grace));
+        }
+    }
     if let Some(child) = &mut running.child {
         let _ = child.wait();
     }
@@ -255,12 +264,12 @@ pub(crate) fn stop_all(data_dir: &Path) -> Vec<String> {
     let mut removed = Vec::new();
     let ending: Vec<_> = recorded(&directory(data_dir))
         .into_iter()
-        .map(|(path, record)| {
-            if record.process.is_alive() {
-                removed.push(format!("load balancer process {} of {}", record.process.pid, record.arn));
+        .map(|(path, Recorded { arn, process })| {
+            if process.is_alive() {
+                removed.push(format!("load balancer process {} of {arn}", process.pid));
             }
             thread::spawn(move || {
-                end(Running { record, child: None, since: Instant::now() });
+                end(Running { process, child: None, since: Instant::now() });
                 let _ = fs::remove_file(path);
             })
         })
@@ -283,15 +292,15 @@ fn file(directory: &Path, arn: &str) -> PathBuf {
     directory.join(format!("{hash:016x}.json"))
 }
 
-fn recorded(directory: &Path) -> Vec<(PathBuf, Record)> {
+fn recorded(directory: &Path) -> Vec<(PathBuf, Recorded)> {
     let Ok(entries) = fs::read_dir(directory) else { return Vec::new() };
     entries
         .flatten()
         .map(|entry| entry.path())
         .filter(|path| path.extension().is_some_and(|extension| extension == "json"))
         .filter_map(|path| {
-            let record = serde_json::from_slice(&fs::read(&path).ok()?).ok()?;
-            Some((path, record))
+            let process = serde_json::from_slice(&fs::read(&path).ok()?).ok()?;
+            Some((path, process))
         })
         .collect()
 }
@@ -305,10 +314,9 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let mut child = Command::new("sh").args(["-c", "trap '' TERM; while :; do sleep 0.1; done"]).spawn().unwrap();
         let pid = i32::try_from(child.id()).unwrap();
-        let record = Record { arn: "arn:x".into(), process: Process::of(pid).unwrap() };
         let place = super::directory(directory.path());
         fs::create_dir_all(&place).unwrap();
-        fs::write(file(&place, "arn:x"), serde_json::to_vec(&record).unwrap()).unwrap();
+        record("arn:x", &Process::of(pid).unwrap(), &place).unwrap();
         thread::sleep(Duration::from_millis(100));
         assert_eq!(stop_all(directory.path()).len(), 1);
         assert!(!child.wait().unwrap().success());

@@ -1,62 +1,58 @@
-//! Processes that outlive this one, found again by a later `host`: told apart from others with the same id by the time they
-//! started, and by the boot that time counts from.
+//! Processes that outlive this one and are found again by what a file says of them.
 
-use std::{fs, time::Duration};
+use std::{fs, os::fd::OwnedFd};
 
-use rustix::{
-    event::{PollFd, PollFlags, Timespec, poll},
-    process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal},
-};
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use serde::{Deserialize, Serialize};
 
-/// A process, for good.
+/// A process that is told apart from a later one with the same id by the time it started, and by the boot that counts from.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Process {
     pub(crate) pid: i32,
     /// In clock ticks since the machine started, as in `/proc/{pid}/stat`.
-    pub(crate) started: u64,
+    started: u64,
     /// The kernel's id of that boot.
-    pub(crate) boot_id: String,
+    boot_id: String,
 }
 
 impl Process {
-    /// The process that has this id now; `None` when there is none, or only its exit status is left.
+    /// The process that has this id now.
     pub(crate) fn of(pid: i32) -> Option<Self> {
         Some(Self { pid, started: start_time(pid)?, boot_id: boot_id() })
     }
 
-    /// Whether it still runs.
     pub(crate) fn is_alive(&self) -> bool {
-        start_time(self.pid) == Some(self.started) && self.boot_id == boot_id()
+        start_time(self.pid) == Some(self.started) && self.is_of_this_boot()
     }
 
-    /// Asks it to end with `signal`, and makes it end if it has not after `grace`.
-    pub(crate) fn end(&self, signal: Signal, grace: Duration) {
-        if !self.is_alive() {
-            return;
-        }
-        let Some(Ok(pidfd)) = Pid::from_raw(self.pid).map(|pid| pidfd_open(pid, PidfdFlags::empty())) else { return };
-        // The descriptor was opened while the process was the right one, or it is still: check again.
-        if !self.is_alive() {
-            return;
-        }
-        let grace = Timespec { tv_sec: i64::try_from(grace.as_secs()).unwrap_or(5), tv_nsec: 0 };
-        let ended = || matches!(poll(&mut [PollFd::new(&pidfd, PollFlags::IN)], Some(&grace)), Ok(1..));
-        let _ = pidfd_send_signal(&pidfd, signal);
-        if !ended() {
-            let _ = pidfd_send_signal(&pidfd, Signal::KILL);
-            let _ = ended();
+    /// Whether the machine has not been started again since.
+    pub(crate) fn is_of_this_boot(&self) -> bool {
+        self.boot_id == boot_id()
+    }
+
+    /// A descriptor of it while it lives.
+    pub(crate) fn open(&self) -> Option<OwnedFd> {
+        let pidfd = pidfd_open(Pid::from_raw(self.pid)?, PidfdFlags::empty()).ok()?;
+        // The descriptor was opened while the process was the right one, or it was not: look again.
+        self.is_alive().then_some(pidfd)
+    }
+
+    /// Sends it a signal if it lives.
+    pub(crate) fn signal(&self, signal: Signal) {
+        if let Some(pidfd) = self.open() {
+            // One that ends meanwhile needs none.
+            let _ = pidfd_send_signal(&pidfd, signal);
         }
     }
 }
 
-/// The kernel's id of this boot.
+/// The kernel's id of this machine's boot.
 pub(crate) fn boot_id() -> String {
     fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_owned()
 }
 
 /// When a process started; `None` when there is none, or only its exit status is left.
-pub(crate) fn start_time(pid: i32) -> Option<u64> {
+fn start_time(pid: i32) -> Option<u64> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     // The name, in parentheses, may contain anything: the fields are counted after it.
     let mut fields = stat.rsplit_once(')')?.1.split_whitespace();
@@ -67,7 +63,7 @@ pub(crate) fn start_time(pid: i32) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
-    use std::{process::Command, thread};
+    use std::{process::Command, thread, time::Duration};
 
     use super::*;
 

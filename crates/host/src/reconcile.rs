@@ -86,11 +86,12 @@ impl Reconciler {
         }
     }
 
-    /// Forgets interfaces that were taken away, so that they are made anew.
-    pub(crate) fn forget(&mut self, interface_ids: &[String]) {
+    /// Takes an interface's namespace away, so that the next reconciliation makes another in its place.
+    pub(crate) fn renew(&mut self, interface_id: &str) -> io::Result<()> {
         for known in self.known.values_mut() {
-            interface_ids.iter().for_each(|id| drop(known.interfaces.remove(id)));
+            known.interfaces.remove(interface_id);
         }
+        interface::remove(&self.platform, interface_id)
     }
 
     /// Makes the kernel agree. Blocks; must run in the host's network namespace.

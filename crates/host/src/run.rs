@@ -158,8 +158,9 @@ impl Host {
         })
     }
 
+    /// Whether there are processes that may end or get ready by themselves.
     fn has_processes(&self) -> bool {
-        !self.desired.load_balancers.is_empty() || !self.desired.instances.is_empty() || !self.instances.is_empty()
+        !self.desired.load_balancers.is_empty() || !self.instances.is_idle(&self.desired)
     }
 
     /// Looks at everything again, because time has passed or something failed.
@@ -199,6 +200,23 @@ impl Host {
         Ok(())
     }
 
+    fn watch_instances(&mut self, follower: &Follower<HostItem>) {
+        if !self.started {
+            return;
+        }
+        let outcome = self.instances.reconcile(&self.desired);
+        for (key, report) in &outcome.reports {
+            follower.report(key, report);
+        }
+        for interface_id in outcome.renew {
+            let Some(reconciler) = &mut self.reconciler else { continue };
+            if let Err(error) = reconciler.renew(&interface_id) {
+                tracing::error!(%error, interface_id, "a network namespace cannot be made anew");
+            }
+            self.due = Instant::now();
+        }
+    }
+
     fn take(&mut self, mut outcome: Outcome, follower: &Follower<HostItem>) {
         if let Err(error) = self.update_hosts() {
             outcome.problems.push(format!("the platform's names do not resolve on this machine: {error}"));
@@ -236,22 +254,6 @@ impl Host {
             self.hosts = Some(names);
         }
         Ok(())
-    }
-
-    fn watch_instances(&mut self, follower: &Follower<HostItem>) {
-        if !self.started {
-            return;
-        }
-        for (key, report) in self.instances.reconcile(&self.desired) {
-            follower.report(&key, &report);
-        }
-        if let Some(reconciler) = &mut self.reconciler {
-            let renewed = self.instances.take_renewed();
-            if !renewed.is_empty() {
-                reconciler.forget(&renewed);
-                self.due = Instant::now();
-            }
-        }
     }
 
     fn watch_balancers(&mut self, follower: &Follower<HostItem>) {

@@ -8,7 +8,6 @@
 //! caller's process: layer unpacking (`runtime-unpack`), pulling inside another network namespace (`runtime-pull`), and one small
 //! single-threaded owner per container (`shim`). A binary that uses this crate calls [`dispatch`] first thing in `main`.
 
-mod block;
 pub mod cgroup;
 mod clock;
 pub mod container;
@@ -21,12 +20,11 @@ pub mod rootfs;
 
 use std::ffi::OsString;
 
-pub use block::LoopDevice;
-pub use cgroup::{CgroupError, DeviceRule, Group, Limits, Stats};
+pub use cgroup::{CgroupError, DeviceKind, DeviceRule, Group, Limits, Stats};
 pub use clock::{ClockAccuracy, clock_accuracy};
 pub use container::{
     Container, ContainerError, ContainerSpec, DestroyReport, Device, ExecOutcome, ExecSpec, Exit, File, LogLimits,
-    Mount, Runtime, RuntimeOptions, State, Tmpfs, Ulimit, WhenFull,
+    Mount, Runtime, RuntimeOptions, State, Tmpfs, Ulimit, WhenFull, forgo_capabilities,
 };
 pub use helper::Helper;
 pub use image::{
@@ -34,7 +32,7 @@ pub use image::{
     PullNetwork, PullProgress, PullRequest, Reference, RegistryAuth, StoreOptions, UnpackLimits,
 };
 pub use logs::{LogLine, LogReader, Stream};
-pub use rootfs::{EphemeralVolume, Rootfs, RootfsError};
+pub use rootfs::{EphemeralVolume, LoopDevice, Rootfs, RootfsError};
 
 /// The word after the program's name that makes this process the owner of one container.
 pub(crate) const SHIM: &str = "shim";

@@ -1,8 +1,8 @@
 //! The binary `longshore`: the command line, the supervisor and its children, and the composition of all crates.
 //!
-//! The same executable is every process of the platform: what it is to be is its first argument. The container shim,
-//! the layer unpacker, the image puller, the owner of an instance and its first process come first, because they
-//! must run single-threaded.
+//! The same executable is every process of the platform: what it is to be is its first argument. The shims of containers
+//! and of instances, the layer unpacker, the image puller and an instance's first process come first, because they must
+//! run single-threaded.
 
 mod aws;
 mod cli;

@@ -9,6 +9,7 @@ mod provision;
 mod pull;
 mod reasons;
 mod spec;
+mod storage;
 
 use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
@@ -190,7 +191,7 @@ impl Host {
         }
         let tasks: HashSet<&str> = records.iter().map(TaskRecord::id).collect();
         provision::remove_orphan_groups(&self.settings, &tasks).await;
-        provision::remove_orphan_volumes(&self.settings, &tasks).await;
+        storage::remove_orphans(&self.settings, &tasks).await;
     }
 }
 

@@ -7,10 +7,9 @@ use std::time::Duration;
 
 use domain::agent_protocol::payload::{Container, Task};
 use domain::ecs::status::reason;
-use runtime::EphemeralVolume;
 use tokio::time::Instant;
 
-use super::provision::volume_paths;
+use super::storage::Storage;
 use super::{Host, lock, reasons};
 use crate::engine::Engine;
 use crate::engine::machine::Failure;
@@ -224,8 +223,8 @@ impl Host {
                 Arc::new(move |id: &str| runtime.get(id)?.stats().ok())
             },
             storage: {
-                let (image, mount) = volume_paths(&self.settings, task_id(&task.arn));
-                Arc::new(move || EphemeralVolume::adopt(&image, &mount)?.usage().ok())
+                let storage = Storage::of(&self.settings, task_id(&task.arn));
+                Arc::new(move || storage.usage())
             },
         }
     }

@@ -6,7 +6,7 @@ use nix::sys::resource::{Resource, getrlimit};
 use runtime::{ContainerSpec, File, Image, Limits, Rootfs, Tmpfs, Ulimit};
 
 use super::Settings;
-use super::provision::volume_paths;
+use super::storage::Storage;
 use crate::engine::driver::StartOrder;
 use crate::engine::machine::Failure;
 use crate::engine::record::{docker_config, docker_host_config, region, task_id};
@@ -37,8 +37,8 @@ pub fn build(
     if arguments.is_empty() {
         return Err(Failure("CannotCreateContainerError: No command specified".to_owned()));
     }
-    let (_, mount) = volume_paths(settings, order.volume.as_deref().unwrap_or(task_id(&task.arn)));
-    let own = mount.join(&container.name);
+    let storage = Storage::of(settings, order.volume.as_deref().unwrap_or(task_id(&task.arn)));
+    let own = storage.directory().join(&container.name);
     // A restart in place goes on with what the container wrote; only the kernel's work directory is fresh.
     let rootfs = Rootfs {
         lowers: image.layers.clone(),

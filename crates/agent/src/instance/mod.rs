@@ -63,6 +63,7 @@ const CAPABILITIES: &[&str] = &[
     "com.amazonaws.ecs.capability.task-iam-role",
     "ecs.capability.container-health-check",
     "ecs.capability.container-ordering",
+    "ecs.capability.container-port-range",
     "ecs.capability.container-restart-policy",
     "ecs.capability.ecr-endpoint",
     "ecs.capability.execution-role-ecr-pull",

@@ -3,16 +3,24 @@
 //! The API that makes them is `services::ec2`; `host` boots a system container for every [`InstanceItem`] it follows.
 //! Amazon's behaviour mirrored: <https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/ec2-instance-lifecycle.html>.
 
+mod console;
 mod instance;
+mod launch;
+mod launch_template;
 mod slice;
+mod types;
 mod volume;
 
+pub use console::ConsoleOutput;
 pub use instance::{
     BlockDevice, Instance, InstanceState, Machine, MetadataOptions, Observed, Power, ProfileAssociation,
     ShutdownBehavior, StateReason,
 };
+pub use launch::{LaunchData, LaunchDevice, LaunchInterface, LaunchMetadata, ProfileReference};
+pub use launch_template::{LaunchTemplate, LaunchTemplateVersion};
 pub use slice::{AttachedVolume, InstanceItem, Metadata, VolumeItem, instance_key, volume_key};
-pub use volume::{Volume, VolumeAttachment};
+pub use types::{ARCHITECTURE, InstanceType, default_instance_type, instance_type, instance_types};
+pub use volume::{Volume, VolumeAttachment, VolumeModification};
 
 use std::net::Ipv4Addr;
 

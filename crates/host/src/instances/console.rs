@@ -1,65 +1,63 @@
-//! What an instance prints: the last of it, in a file of bounded size.
+//! What an instance prints, as GetConsoleOutput has it: the last 64 KiB, in two files of which the older goes when the
+//! newer is full. An instance never waits for its console and never fills a disk with it.
 
 use std::{
     fs::{self, File, OpenOptions},
-    io::{self, Read, Seek, SeekFrom, Write},
-    os::unix::fs::OpenOptionsExt,
+    io::{self, Write},
     path::{Path, PathBuf},
+    time::SystemTime,
 };
 
-/// So much is shown: as Amazon does.
-pub(super) const SHOWN: u64 = 64 << 10;
+/// How much is kept.
+pub(crate) const KEPT: usize = 64 << 10;
 
-/// The file of one instance.
-pub(super) struct Console {
-    path: PathBuf,
-    file: File,
-    written: u64,
+const CURRENT: &str = "console.log";
+const OLDER: &str = "console.old";
+
+/// The writing end.
+pub(crate) struct Console {
+    directory: PathBuf,
+    file: Option<File>,
+    written: usize,
 }
 
 impl Console {
-    /// Goes on writing where the boot before ended.
-    pub(super) fn open(path: &Path) -> io::Result<Self> {
-        let file = OpenOptions::new().create(true).append(true).mode(0o600).open(path)?;
-        let written = file.metadata()?.len();
-        Ok(Self { path: path.to_owned(), file, written })
+    /// Begins an empty one.
+    pub(crate) fn begin(directory: &Path) -> io::Result<Self> {
+        super::record::forget(directory, OLDER)?;
+        let file = File::create(directory.join(CURRENT))?;
+        Ok(Self { directory: directory.to_owned(), file: Some(file), written: 0 })
     }
 
-    pub(super) fn line(&mut self, text: &str) {
-        self.write(format!("{text}\n").as_bytes());
-    }
-
-    /// Never fails for the instance: one whose console cannot be kept still runs.
-    pub(super) fn write(&mut self, bytes: &[u8]) {
-        if self.file.write_all(bytes).is_ok() {
-            self.written += bytes.len() as u64;
+    /// Appends. A full disk loses lines; the instance goes on.
+    pub(crate) fn write(&mut self, text: &[u8]) {
+        for part in text.chunks(KEPT) {
+            if self.written + part.len() > KEPT {
+                let current = self.directory.join(CURRENT);
+                let _ = fs::rename(&current, self.directory.join(OLDER));
+                self.file = OpenOptions::new().append(true).create(true).open(&current).ok();
+                self.written = 0;
+            }
+            if let Some(file) = &mut self.file {
+                let _ = file.write_all(part);
+            }
+            self.written += part.len();
         }
-        if self.written > 4 * SHOWN && self.forget().is_err() {
-            self.written = 0;
-        }
-    }
-
-    /// Keeps only what is shown.
-    fn forget(&mut self) -> io::Result<()> {
-        let kept = tail(&self.path)?;
-        let temporary = self.path.with_extension("tmp");
-        let mut file = OpenOptions::new().create(true).write(true).truncate(true).mode(0o600).open(&temporary)?;
-        file.write_all(&kept)?;
-        fs::rename(&temporary, &self.path)?;
-        self.file = OpenOptions::new().append(true).open(&self.path)?;
-        self.written = kept.len() as u64;
-        Ok(())
     }
 }
 
-/// The last of what is in such a file.
-pub(super) fn tail(path: &Path) -> io::Result<Vec<u8>> {
-    let mut file = File::open(path)?;
-    let length = file.metadata()?.len();
-    file.seek(SeekFrom::Start(length.saturating_sub(SHOWN)))?;
-    let mut bytes = Vec::new();
-    file.take(SHOWN).read_to_end(&mut bytes)?;
-    Ok(bytes)
+/// Changes when there is more to read.
+pub(crate) fn stamp(directory: &Path) -> Option<(SystemTime, u64)> {
+    let metadata = fs::metadata(directory.join(CURRENT)).ok()?;
+    Some((metadata.modified().ok()?, metadata.len()))
+}
+
+/// The last 64 KiB.
+pub(crate) fn tail(directory: &Path) -> Vec<u8> {
+    let mut text = fs::read(directory.join(OLDER)).unwrap_or_default();
+    text.extend(fs::read(directory.join(CURRENT)).unwrap_or_default());
+    let excess = text.len().saturating_sub(KEPT);
+    text.split_off(excess)
 }
 
 #[cfg(test)]
@@ -67,18 +65,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_console_stays_bounded_and_keeps_its_end() {
+    fn the_last_part_is_kept_and_no_more() {
         let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("console.log");
-        let mut console = Console::open(&path).unwrap();
-        for number in 0..100_000 {
-            console.line(&format!("line {number}"));
+        let mut console = Console::begin(directory.path()).unwrap();
+        for line in 0..30_000 {
+            console.write(format!("line {line}\n").as_bytes());
         }
-        drop(console);
-        Console::open(&path).unwrap().line("again");
-        let kept = String::from_utf8(tail(&path).unwrap()).unwrap();
-        assert!(kept.ends_with("line 99999\nagain\n"));
-        assert_eq!(kept.len() as u64, SHOWN);
-        assert!(fs::metadata(&path).unwrap().len() <= 4 * SHOWN + 64);
+        let text = String::from_utf8(tail(directory.path())).unwrap();
+        assert_eq!(text.len(), KEPT);
+        assert!(text.ends_with("line 29998\nline 29999\n"));
+        let size = |name: &str| fs::metadata(directory.path().join(name)).unwrap().len();
+        assert!(size(CURRENT) + size(OLDER) <= 2 * KEPT as u64);
+        drop(Console::begin(directory.path()).unwrap());
+        assert!(tail(directory.path()).is_empty());
     }
 }

@@ -15,6 +15,7 @@ use crate::{interface, netns};
 /// Makes the directory ready for an instance that is about to boot.
 pub(super) fn open(directory: &Path) -> io::Result<()> {
     close(directory)?;
+    fs::create_dir_all(directory)?;
     let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
     mount(None::<&str>, directory, Some("tmpfs"), flags, Some("mode=755,size=1m"))?;
     Ok(mount(None::<&str>, directory, None::<&str>, MsFlags::MS_SHARED, None::<&str>)?)

@@ -1,187 +1,213 @@
-//! The files of the default image: generated, so that nothing is downloaded. What an instance writes stays; what follows
-//! from where it runs is written anew at every boot.
+//! What the root volume of the default image holds: little, because programs are the machine's. It is laid out at the
+//! first boot; what must fit the machine's programs, and what the network says, is written at each.
 
 use std::{
-    fs, io,
-    os::unix::fs::{OpenOptionsExt, PermissionsExt, chown, symlink},
+    fs::{self, File, Permissions},
+    io::{self, Read, Seek, SeekFrom},
+    os::unix::fs::{PermissionsExt, chown, symlink},
     path::Path,
+    process::Command,
 };
 
-use domain::network::RESOLVER_ADDRESS;
+use nix::sys::stat::{Mode, umask};
 
-use super::spec::Spec;
+use super::{PROGRAM, record::Spec};
 
-/// Directories of the machine that programs below `/usr` need to run at all. Nothing private is in them.
-const OF_THE_MACHINE: [&str; 5] =
-    ["etc/ld.so.cache", "etc/ld.so.conf", "etc/ld.so.conf.d", "etc/alternatives", "etc/ssl/certs"];
-/// Where programs are, as links into `/usr` on a merged system.
-pub(super) const OUTSIDE_USR: [&str; 6] = ["bin", "sbin", "lib", "lib32", "lib64", "libx32"];
-/// The user that people log in as on Amazon's image.
+/// Says that the volume has been laid out, and by which version.
+const MARKER: &str = "/var/lib/longshore/image";
+/// The user of Amazon's images.
 const USER: u32 = 1000;
-/// More of one of the machine's directories is not copied.
-const MOST_FILES: usize = 4096;
 
-const PASSWD: &str = "root:x:0:0:root:/root:/bin/bash
-daemon:x:1:1:daemon:/usr/sbin:/usr/sbin/nologin
-nobody:x:65534:65534:nobody:/nonexistent:/usr/sbin/nologin
-ec2-user:x:1000:1000:EC2 Default User:/home/ec2-user:/bin/bash
-";
-const GROUP: &str = "root:x:0:
-daemon:x:1:
-tty:x:5:
-nogroup:x:65534:
-ec2-user:x:1000:
-";
-const SHADOW: &str = "root:*:19000:0:99999:7:::\nec2-user:!:19000:0:99999:7:::\n";
-const NSSWITCH: &str = "passwd: files\ngroup: files\nshadow: files\nhosts: files dns\n";
-const OS_RELEASE: &str = "NAME=\"Longshore ECS-optimized image\"
-ID=longshore
-PRETTY_NAME=\"Longshore ECS-optimized image (a system container with the programs of its host)\"
-";
-/// Asks the first process to shut the instance down.
+const PASSWD: &str = "root:x:0:0:root:/root:/bin/bash\n\
+     daemon:x:1:1:daemon:/usr/sbin:/usr/sbin/nologin\n\
+     nobody:x:65534:65534:nobody:/nonexistent:/usr/sbin/nologin\n\
+     ec2-user:x:1000:1000:EC2 Default User:/home/ec2-user:/bin/bash\n";
+const GROUP: &str = "root:x:0:\ndaemon:x:1:\nsys:x:3:\nadm:x:4:ec2-user\ntty:x:5:\ndisk:x:6:\nkmem:x:15:\n\
+     wheel:x:10:ec2-user\nutmp:x:43:\nnogroup:x:65534:\nec2-user:x:1000:\n";
+const SHADOW: &str = "root:*:19000:0:99999:7:::\ndaemon:*:19000:0:99999:7:::\nnobody:*:19000:0:99999:7:::\n\
+     ec2-user:!:19000:0:99999:7:::\n";
+const NSSWITCH: &str = "passwd: files\ngroup: files\nshadow: files\nhosts: files dns\nnetworks: files\n\
+     protocols: files\nservices: files\n";
+const PROFILE: &str = "export PATH=/opt/longshore/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin\n\
+     for file in /etc/profile.d/*.sh; do . \"$file\"; done\n\
+     if [ \"${PS1-}\" ]; then PS1='[\\u@\\h \\W]\\$ '; fi\n";
+
+/// Asks the first program to shut the instance down: the machine's own commands speak to another one.
 const POWER_OFF: &str = "#!/bin/sh\nexec kill -TERM 1\n";
 
-/// Lays out what is missing below `root` and brings the rest up to date.
-pub(super) fn lay_out(root: &Path, spec: &Spec) -> io::Result<()> {
+/// Where distributions keep the certificates of authorities in one file.
+const BUNDLES: &[&str] = &[
+    "etc/ssl/certs/ca-certificates.crt",
+    "etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem",
+    "etc/ssl/ca-bundle.pem",
+    "etc/ssl/cert.pem",
+];
+
+/// Makes the directories and files of the image on a new volume.
+pub(super) fn lay_out() -> io::Result<()> {
+    umask(Mode::from_bits_truncate(0o022));
+    // Where things are mounted must be there at each boot.
+    for path in ["/usr", "/proc", "/sys", "/dev", "/run", "/etc", "/var/lib/longshore"] {
+        fs::create_dir_all(path)?;
+    }
+    if Path::new(MARKER).exists() {
+        return Ok(());
+    }
     for (path, mode) in [
-        ("etc", 0o755),
-        ("dev", 0o755),
-        ("home", 0o755),
-        ("mnt", 0o755),
-        ("opt/longshore/bin", 0o755),
-        ("proc", 0o555),
-        ("root", 0o700),
-        ("run", 0o755),
-        ("sys", 0o555),
-        ("tmp", 0o1777),
-        ("usr", 0o755),
-        ("var/cache", 0o755),
-        ("var/lib", 0o755),
-        ("var/log", 0o755),
-        ("var/spool", 0o755),
-        ("var/tmp", 0o1777),
+        ("/root", 0o700),
+        ("/home/ec2-user", 0o700),
+        ("/mnt", 0o755),
+        ("/media", 0o755),
+        ("/srv", 0o755),
+        ("/opt", 0o755),
+        ("/tmp", 0o1777),
+        ("/var/cache", 0o755),
+        ("/var/lib", 0o755),
+        ("/var/log", 0o755),
+        ("/var/spool", 0o755),
+        ("/var/tmp", 0o1777),
+        ("/etc/ecs", 0o755),
+        ("/etc/ssl/certs", 0o755),
     ] {
-        directory(&root.join(path), mode)?;
+        fs::create_dir_all(path)?;
+        fs::set_permissions(path, Permissions::from_mode(mode))?;
     }
-    let home = root.join("home/ec2-user");
-    if !home.exists() {
-        directory(&home, 0o700)?;
-        chown(&home, Some(USER), Some(USER))?;
-    }
-    link(Path::new("/run"), &root.join("var/run"))?;
-    link(Path::new("/run/lock"), &root.join("var/lock"))?;
-    link(Path::new("/proc/self/mounts"), &root.join("etc/mtab"))?;
-    for name in OUTSIDE_USR {
-        match fs::read_link(Path::new("/").join(name)) {
-            Ok(target) => link(&target, &root.join(name))?,
-            // A machine that has not merged them has directories, which are mounted.
-            Err(_) if Path::new("/").join(name).is_dir() => directory(&root.join(name), 0o755)?,
-            Err(_) => {}
+    chown("/home/ec2-user", Some(USER), Some(USER))?;
+    for (link, target) in [("/var/run", "/run"), ("/var/lock", "/run/lock"), ("/etc/mtab", "/proc/self/mounts")] {
+        if fs::symlink_metadata(link).is_err() {
+            symlink(target, link)?;
         }
     }
-    for (path, text, mode) in [
-        ("etc/passwd", PASSWD, 0o644),
-        ("etc/group", GROUP, 0o644),
-        ("etc/shadow", SHADOW, 0o600),
-        ("etc/nsswitch.conf", NSSWITCH, 0o644),
-        ("etc/os-release", OS_RELEASE, 0o644),
-        ("etc/hosts", "127.0.0.1 localhost\n", 0o644),
-    ] {
-        let path = root.join(path);
-        if !path.exists() {
-            file(&path, text, mode)?;
-        }
+    fs::write("/etc/passwd", PASSWD)?;
+    fs::write("/etc/group", GROUP)?;
+    fs::write("/etc/shadow", SHADOW)?;
+    fs::set_permissions("/etc/shadow", Permissions::from_mode(0o600))?;
+    fs::write("/etc/nsswitch.conf", NSSWITCH)?;
+    fs::write("/etc/profile", PROFILE)?;
+    fs::write("/etc/shells", "/bin/sh\n/bin/bash\n")?;
+    fs::write("/etc/fstab", "# The root volume is mounted already when the first program starts.\n")?;
+    for file in ["etc/protocols", "etc/services"] {
+        copy_file(file)?;
     }
-    let environment: Vec<String> = spec
-        .environment
-        .iter()
-        .filter(|(name, _)| name == "AWS_ENDPOINT_URL")
-        .map(|(name, value)| format!("{name}={value}\n"))
-        .collect();
-    let resolvers = format!("search {}\nnameserver {RESOLVER_ADDRESS}\n", spec.domain);
-    let profile: String = environment.iter().map(|line| format!("export {line}")).collect();
-    directory(&root.join("etc/profile.d"), 0o755)?;
-    for (path, text, mode) in [
-        ("etc/hostname", format!("{}\n", spec.hostname), 0o644),
-        ("etc/resolv.conf", resolvers, 0o644),
-        ("etc/environment", environment.concat(), 0o644),
-        ("etc/profile.d/longshore.sh", profile, 0o644),
-        ("opt/longshore/bin/poweroff", POWER_OFF.to_owned(), 0o755),
-        ("opt/longshore/bin/shutdown", POWER_OFF.to_owned(), 0o755),
-        ("opt/longshore/bin/halt", POWER_OFF.to_owned(), 0o755),
-    ] {
-        file(&root.join(path), &text, mode)?;
+    copy_directory("etc/ssl/certs")?;
+    File::open("/etc")?.sync_all()?;
+    fs::write(MARKER, concat!(env!("CARGO_PKG_VERSION"), "\n"))?;
+    // The marker must not be on the disk before what it speaks of.
+    nix::unistd::sync();
+    Ok(())
+}
+
+/// Writes what is the network's and the machine's to say.
+pub(super) fn refresh(spec: &Spec) -> io::Result<()> {
+    let (short, domain) = spec.hostname.split_once('.').unwrap_or((&spec.hostname, ""));
+    fs::write("/etc/hostname", format!("{}\n", spec.hostname))?;
+    fs::write("/etc/hosts", format!("127.0.0.1 localhost\n127.0.1.1 {} {short}\n", spec.hostname))?;
+    let search = if domain.is_empty() { String::new() } else { format!("search {domain}\n") };
+    // A link here may lead to what a resolver of the instance's own would have written.
+    let _ = fs::remove_file("/etc/resolv.conf");
+    fs::write("/etc/resolv.conf", format!("nameserver 169.254.169.253\n{search}"))?;
+    fs::write("/etc/os-release", os_release())?;
+    // For logins; what the first program starts has it from there.
+    fs::write("/etc/environment", format!("AWS_ENDPOINT_URL={}\n", spec.endpoint))?;
+    fs::create_dir_all("/etc/profile.d")?;
+    fs::write("/etc/profile.d/longshore.sh", format!("export AWS_ENDPOINT_URL={}\n", spec.endpoint))?;
+    for name in ["poweroff", "shutdown", "halt"] {
+        let path = Path::new(PROGRAM).with_file_name(name);
+        fs::write(&path, POWER_OFF)?;
+        fs::set_permissions(&path, Permissions::from_mode(0o755))?;
     }
-    for name in OF_THE_MACHINE {
-        let (from, to) = (Path::new("/").join(name), root.join(name));
-        if from.exists() {
-            copy(&from, &to, &mut 0)?;
+    for file in ["etc/ld.so.cache", "etc/ld.so.conf"] {
+        copy_file(file)?;
+    }
+    for directory in ["etc/ld.so.conf.d", "etc/alternatives"] {
+        copy_directory(directory)?;
+    }
+    if let Some(bundle) = BUNDLES.iter().find(|bundle| Path::new(bundle).is_file()) {
+        fs::create_dir_all("/etc/ssl/certs")?;
+        replace(Path::new(bundle), Path::new("/etc/ssl/certs/ca-certificates.crt"))?;
+    }
+    Ok(())
+}
+
+/// Says what it is: not Amazon Linux, and whose programs it runs.
+fn os_release() -> String {
+    let machine = fs::read_to_string("usr/lib/os-release").unwrap_or_default();
+    let name = machine.lines().find_map(|line| line.strip_prefix("PRETTY_NAME=")).unwrap_or("\"Linux\"");
+    let name: String = name.chars().filter(|one| !one.is_control() && !"\"'`$\\".contains(*one)).take(100).collect();
+    format!(
+        "NAME=\"Longshore ECS-optimized image\"\nID=longshore\nVERSION=\"{version}\"\nVERSION_ID=\"{version}\"\n\
+         PRETTY_NAME=\"Longshore ECS-optimized image {version} (programs of {name})\"\n",
+        version = env!("CARGO_PKG_VERSION"),
+    )
+}
+
+fn copy_file(name: &str) -> io::Result<()> {
+    if Path::new(name).is_file() { replace(Path::new(name), &Path::new("/").join(name)) } else { Ok(()) }
+}
+
+/// Copies files and links, not what is in directories below.
+fn copy_directory(name: &str) -> io::Result<()> {
+    let Ok(entries) = fs::read_dir(name) else { return Ok(()) };
+    let target = Path::new("/").join(name);
+    fs::create_dir_all(&target)?;
+    for entry in entries {
+        let entry = entry?;
+        let (kind, target) = (entry.file_type()?, target.join(entry.file_name()));
+        if kind.is_symlink() {
+            let link = fs::read_link(entry.path())?;
+            if fs::read_link(&target).ok().as_ref() != Some(&link) {
+                let _ = fs::remove_file(&target);
+                symlink(link, target)?;
+            }
+        } else if kind.is_file() {
+            replace(&entry.path(), &target)?;
         }
     }
     Ok(())
 }
 
-fn directory(path: &Path, mode: u32) -> io::Result<()> {
-    if path.is_dir() {
-        return Ok(());
-    }
-    fs::create_dir_all(path)?;
-    fs::set_permissions(path, fs::Permissions::from_mode(mode))
+/// Copies a file in place of whatever has its name.
+fn replace(source: &Path, target: &Path) -> io::Result<()> {
+    let temporary = target.with_extension("longshore-new");
+    let _ = fs::remove_file(&temporary);
+    fs::copy(source, &temporary)?;
+    fs::rename(temporary, target)
 }
 
-/// Writes a file in place of whatever is there: root inside may have put a link to somewhere else.
-fn file(path: &Path, text: &str, mode: u32) -> io::Result<()> {
-    remove(path)?;
-    let mut options = fs::OpenOptions::new();
-    let mut file = options.create_new(true).write(true).mode(mode).open(path)?;
-    io::Write::write_all(&mut file, text.as_bytes())
-}
-
-fn link(target: &Path, path: &Path) -> io::Result<()> {
-    if fs::read_link(path).is_ok_and(|present| present == target) {
+/// Grows the file system of the root volume to the volume's size, if that has grown. It must not be mounted. Says what
+/// went wrong; then the file system keeps the size it had.
+pub(super) fn grow(image: &Path) -> Result<(), String> {
+    if !is_smaller(image).map_err(|error| error.to_string())? {
         return Ok(());
     }
-    remove(path)?;
-    symlink(target, path)
-}
-
-fn remove(path: &Path) -> io::Result<()> {
-    match fs::symlink_metadata(path) {
-        Ok(metadata) if metadata.is_dir() => fs::remove_dir_all(path),
-        Ok(_) => fs::remove_file(path),
-        Err(_) => Ok(()),
-    }
-}
-
-/// Copies a file or a directory of files and links.
-fn copy(from: &Path, to: &Path, count: &mut usize) -> io::Result<()> {
-    *count += 1;
-    if *count > MOST_FILES {
-        return Ok(());
-    }
-    let metadata = fs::symlink_metadata(from)?;
-    if metadata.is_dir() {
-        if fs::symlink_metadata(to).is_ok_and(|present| !present.is_dir()) {
-            remove(to)?;
-        }
-        directory(to, 0o755)?;
-        for entry in fs::read_dir(from)? {
-            let entry = entry?;
-            copy(&entry.path(), &to.join(entry.file_name()), count)?;
-        }
-        return Ok(());
-    }
-    if metadata.is_symlink() {
-        return link(&fs::read_link(from)?, to);
-    }
-    if metadata.is_file() {
-        let same = fs::symlink_metadata(to).is_ok_and(|present| {
-            present.is_file() && present.len() == metadata.len() && present.modified().ok() >= metadata.modified().ok()
-        });
-        if !same {
-            remove(to)?;
-            fs::copy(from, to)?;
+    // The second refuses what the first has not looked at. The first ends with 1 when it has mended something.
+    for (program, arguments, last) in [("e2fsck", ["-f", "-p"].as_slice(), 1), ("resize2fs", &[], 0)] {
+        let mut command = Command::new(program);
+        let output = command.args(arguments).arg(image).env("PATH", "/usr/sbin:/sbin:/usr/bin:/bin").output();
+        let output = output.map_err(|error| format!("{program}: {error}"))?;
+        if output.status.code().is_none_or(|code| code > last) {
+            return Err(format!("{program}: {}", String::from_utf8_lossy(&output.stderr).trim()));
         }
     }
     Ok(())
+}
+
+/// Whether the ext4 file system in an image leaves room at its end.
+fn is_smaller(image: &Path) -> io::Result<bool> {
+    let mut file = File::open(image)?;
+    let mut block = [0; 1024];
+    file.seek(SeekFrom::Start(1024))?;
+    file.read_exact(&mut block)?;
+    let number = |at: usize| u64::from(u32::from_le_bytes([block[at], block[at + 1], block[at + 2], block[at + 3]]));
+    let (blocks, size) = (number(4) | number(0x150) << 32, 1024_u64.checked_shl(block[24].into()).unwrap_or(0));
+    Ok(blocks.saturating_mul(size).saturating_add(1 << 20) < file.metadata()?.len())
+}
+
+/// Whether an image begins with an ext4 file system.
+pub(super) fn is_formatted(image: &Path) -> io::Result<bool> {
+    let mut magic = [0; 2];
+    let mut file = File::open(image)?;
+    file.seek(SeekFrom::Start(1024 + 0x38))?;
+    file.read_exact(&mut magic)?;
+    Ok(magic == [0x53, 0xef])
 }

@@ -1,189 +1,296 @@
-//! The owner of one running instance: a small process of its own that outlives `host`. It makes the instance's
-//! namespaces, starts its first process in them, keeps what that prints, and says how it ended.
+//! The owner of one running instance: a small process of one thread that outlives `host`. It attaches the volumes, makes
+//! the control group, starts the instance's first process in a process namespace of its own (see [`super::guest`]),
+//! copies what that prints, and writes down how it ended. When it is killed, the kernel ends the instance with it.
 
 use std::{
-    ffi::OsString,
-    fs, io,
-    io::Read,
-    os::unix::{fs::MetadataExt, process::CommandExt},
+    fs::{self, File},
+    io::{self, Read, Write},
+    os::fd::{AsFd, OwnedFd},
     path::Path,
-    process::{Command, ExitStatus, Stdio},
+    process::{Child, Command, ExitStatus, Stdio},
+    thread,
+    time::{Duration, Instant},
 };
 
 use nix::{
-    mount::{MsFlags, mount},
-    sched::{CloneFlags, setns, unshare},
+    fcntl::{FcntlArg, OFlag, fcntl},
+    sched::{CloneFlags, unshare},
+    sys::signal::{SigSet, Signal},
+    unistd::{pipe2, setsid},
 };
-use runtime::{DeviceRule, Group, Limits, LoopDevice};
+use runtime::{DeviceKind, DeviceRule, Group, Limits, LoopDevice};
 use rustix::{
-    fs::CWD,
-    mount::{OpenTreeFlags, open_tree},
+    event::{PollFd, PollFlags, poll},
+    process::{Pid, PidfdFlags, pidfd_open},
 };
+use serde::{Deserialize, Serialize};
 
 use super::{
+    GUEST,
     console::Console,
-    root,
-    spec::{self, Ended, Shim, Spec},
-    volumes,
+    image,
+    record::{self, Disk, EXIT, Exit, LOCK, SHIM, SPEC, Shim, Spec},
 };
-use crate::process::{Process, boot_id};
+use crate::process::Process;
 
-/// The words after the program's name.
-const SHIM: &str = "instance-shim";
-const STAGE: &str = "instance-stage";
-/// What an instance may have of processes and threads.
-const PIDS: u64 = 32_768;
+/// The exit code of a shim that found another one at work.
+pub(super) const ANOTHER: i32 = 3;
+/// How an instance ended that has shut itself down.
+const IN_ORDER: &str = "Instance initiated shutdown";
+/// How many processes and threads an instance may have.
+const PROCESSES: u64 = 32_768;
+/// How long a volume may still belong to the boot before.
+const DETACHED: Duration = Duration::from_secs(10);
 
-/// Becomes the shim or the first process of an instance, if the arguments (program name first) ask for it; then this is
-/// the exit code. Call it before any thread exists.
-pub fn dispatch(arguments: impl Iterator<Item = OsString>) -> Option<i32> {
-    let arguments: Vec<OsString> = arguments.skip(1).take(2).collect();
-    let [word, directory] = arguments.as_slice() else { return None };
-    let directory = Path::new(directory);
-    match word.to_str()? {
-        SHIM => Some(i32::from(own(directory).is_err())),
-        STAGE => Some(match root::enter(directory) {
-            Ok(never) => match never {},
-            Err(error) => {
-                println!("boot: {error}");
-                1
-            }
-        }),
-        _ => None,
-    }
+/// What the second stage is told beyond the [`Spec`]: the nodes of the volumes, in its order, the root first.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct Devices(pub(super) Vec<Device>);
+
+/// A volume's loop device.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct Device {
+    pub(super) node: String,
+    pub(super) major: u64,
+    pub(super) minor: u64,
 }
 
-/// Starts the shim of an instance whose spec is in `directory`. It does not end with this process.
-pub(super) fn start(directory: &Path, executable: &Path) -> io::Result<std::process::Child> {
-    let own_program = std::env::current_exe().is_ok_and(|own| own == executable);
-    let program = if own_program { Path::new("/proc/self/exe") } else { executable };
-    let mut command = Command::new(program);
-    command.arg0("longshore").arg(SHIM).arg(directory).env_clear().process_group(0);
-    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-    command.spawn()
-}
-
-/// Owns the instance until it ends.
-fn own(directory: &Path) -> io::Result<()> {
-    let ended = run(directory);
-    let reason = match &ended {
-        Ok(status) => said(*status),
-        Err(error) => format!("it could not be booted: {error}"),
+/// Runs until the instance has ended.
+pub(super) fn main(directory: &Path) -> i32 {
+    // It fails only for who leads a session already.
+    let _ = setsid();
+    let locked = File::create(directory.join(LOCK)).map(|file| file.try_lock().map(|()| file));
+    let Ok(Ok(_lock)) = locked else { return ANOTHER };
+    let Some(spec) = record::read::<Spec>(directory, SPEC) else {
+        eprintln!("{}: no {SPEC} to boot from", directory.display());
+        return 1;
     };
-    spec::write(directory, spec::EXIT, &Ended { reason, boot_id: boot_id() })?;
-    ended.map(drop)
-}
-
-fn said(status: ExitStatus) -> String {
-    match status.code() {
-        Some(0) => "it was shut down".to_owned(),
-        _ => format!("its first process ended: {status}"),
+    let reason = match run(directory, &spec) {
+        Ok(reason) => reason,
+        Err(error) => format!("The instance could not be booted: {error}"),
+    };
+    let in_order = reason == IN_ORDER;
+    let mut exit = Exit::now(spec.boot, reason);
+    exit.in_order = in_order;
+    match record::write(directory, EXIT, &exit) {
+        Ok(()) => 0,
+        Err(error) => {
+            eprintln!("{}: {error}", directory.join(EXIT).display());
+            1
+        }
     }
 }
 
-fn run(directory: &Path) -> io::Result<ExitStatus> {
-    let spec: Spec = spec::read(directory, spec::SPEC).ok_or_else(|| io::Error::other("there is no boot to do"))?;
-    let _ = nix::unistd::setsid();
+fn run(directory: &Path, spec: &Spec) -> io::Result<String> {
+    // What is sent to everybody, as when the machine goes down, is the instance's to act upon and not ours.
+    [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP].into_iter().collect::<SigSet>().thread_block()?;
+    record::forget(directory, EXIT)?;
     let own = i32::try_from(std::process::id()).map_err(io::Error::other)?;
-    let shim = Process::of(own).ok_or_else(|| io::Error::other("a process does not find itself"))?;
-    spec::write(directory, spec::SHIM, &Shim { shim: shim.clone(), init: None })?;
-    let mut console = Console::open(&directory.join(spec::CONSOLE))?;
-
-    volumes::format(&spec.root)?;
-    let disk = LoopDevice::attach(&spec.root)?;
-    let volumes = spec.volumes.iter().map(|(file, _)| LoopDevice::attach(file)).collect::<io::Result<Vec<_>>>()?;
-    let group = Group::create(&spec.group, &limits(&spec)).map_err(io::Error::other)?;
-    let devices = [&disk].into_iter().chain(&volumes).map(|device| Ok(fs::metadata(device.path())?.rdev()));
-    group.join(own).map_err(io::Error::other)?;
-    let rules = rules(&devices.collect::<io::Result<Vec<_>>>()?);
-    if group.is_unified() {
-        console
-            .line("boot: this kernel has cgroup v2 only: the instance's devices are not limited by its control group");
-    } else {
-        group.allow_devices(&rules).map_err(io::Error::other)?;
-    }
-
-    // A mount of its own of this very program, whatever is at its path by now; of the machine's no other can be taken along.
-    let program = open_tree(CWD, "/proc/self/exe", OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC)?;
-    setns(fs::File::open(&spec.namespace)?, CloneFlags::CLONE_NEWNET)?;
-    unshare(
-        CloneFlags::CLONE_NEWNS
-            | CloneFlags::CLONE_NEWUTS
-            | CloneFlags::CLONE_NEWIPC
-            | CloneFlags::CLONE_NEWCGROUP
-            | CloneFlags::CLONE_NEWPID,
-    )?;
-    // Nothing that is mounted from here on is seen by the machine; what the machine hands over later is seen here.
-    mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_SLAVE, None::<&str>)?;
-    let plan = root::Plan {
-        spec: &spec,
-        disk: disk.path(),
-        program: &program,
-        volumes: volumes.iter().zip(&spec.volumes).map(|(device, (_, name))| (device.path(), name.as_str())).collect(),
+    let process = Process::of(own).ok_or_else(|| io::Error::other("this process is not in /proc"))?;
+    let disks: Vec<&Disk> = std::iter::once(&spec.root).chain(&spec.disks).collect();
+    let mut record = Shim {
+        boot: spec.boot,
+        process,
+        guest: None,
+        booted: false,
+        namespace_inode: spec.namespace_inode,
+        volumes: disks.iter().map(|disk| disk.volume_id.clone()).collect(),
     };
-    plan.mount(directory)?;
-    // One level below the group that is the root of its control group namespace, so that it can make others beside this.
-    if group.is_unified() {
-        Group::open(&format!("{}/init", spec.group)).and_then(|init| init.join(own)).map_err(io::Error::other)?;
+    record::write(directory, SHIM, &record)?;
+    let mut console = Console::begin(directory)?;
+    let group = Group::open(&spec.cgroup).map_err(io::Error::other)?;
+    // What a killed shim has left.
+    group.kill();
+    group.remove().map_err(io::Error::other)?;
+    let outcome = with_disks(&disks, &mut console, |devices, console| {
+        make_group(&group, spec, devices).map_err(io::Error::other)?;
+        let (console_out, console_in) = pipe2(OFlag::O_CLOEXEC)?;
+        let (status_out, status_in) = pipe2(OFlag::O_CLOEXEC)?;
+        let mut command = Command::new(&spec.executable);
+        command.arg(GUEST).arg(directory).arg(serde_json::to_string(devices)?);
+        command.env_clear().stdin(Stdio::from(status_in));
+        command.stdout(Stdio::from(console_in.try_clone()?)).stderr(Stdio::from(console_in));
+        unshare(CloneFlags::CLONE_NEWPID)?;
+        let mut child = command.spawn()?;
+        // The pipes end when the last who has their other ends does: that must not be us.
+        drop(command);
+        record.guest = i32::try_from(child.id()).ok().and_then(Process::of);
+        record::write(directory, SHIM, &record)?;
+        let watched = watch(&mut child, console_out, status_out, console, || {
+            record.booted = true;
+            record::write(directory, SHIM, &record)
+        });
+        if watched.is_err() {
+            child.kill()?;
+        }
+        let status = child.wait()?;
+        watched.map(|failure| failure.unwrap_or_else(|| describe(status, &group)))
+    });
+    group.kill();
+    if let Err(error) = group.remove() {
+        console.write(format!("\nlongshore: {error}\n").as_bytes());
     }
-    let (mut reader, writer) = io::pipe()?;
-    let mut stage = Command::new("/proc/self/exe");
-    stage.arg0("longshore").arg(STAGE).arg(directory).env_clear();
-    stage.stdin(Stdio::null()).stdout(writer.try_clone()?).stderr(writer);
-    let mut init = stage.spawn()?;
-    // The command holds the pipe's other end.
-    drop(stage);
-    let init_process = i32::try_from(init.id()).ok().and_then(Process::of);
-    spec::write(directory, spec::SHIM, &Shim { shim, init: init_process })?;
-    // All that runs in the instance ends with its first process, and so does its console.
-    let mut buffer = vec![0; 16 << 10];
-    while let Ok(count @ 1..) = reader.read(&mut buffer) {
-        console.write(buffer.get(..count).unwrap_or_default());
-    }
-    let status = init.wait()?;
-    // Mounts go with the namespace, loop devices with their last user; only groups stay.
-    drop((disk, volumes));
-    Ok(status)
+    outcome
 }
 
-fn limits(spec: &Spec) -> Limits {
+/// Attaches the volumes for as long as `work` lasts.
+fn with_disks<R>(
+    disks: &[&Disk],
+    console: &mut Console,
+    work: impl FnOnce(&Devices, &mut Console) -> io::Result<R>,
+) -> io::Result<R> {
+    let mut attached: Vec<LoopDevice> = Vec::new();
+    let mut devices = Vec::new();
+    for disk in disks {
+        let failed = |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", disk.volume_id));
+        let end = Instant::now() + DETACHED;
+        while LoopDevice::has(&disk.image) {
+            if Instant::now() > end {
+                return Err(failed(io::Error::other("the volume is in use")));
+            }
+            thread::sleep(Duration::from_millis(20));
+        }
+        // The root is the first.
+        if attached.is_empty()
+            && let Err(problem) = image::grow(&disk.image)
+        {
+            console.write(format!("longshore: the root volume was not grown: {problem}\n").as_bytes());
+        }
+        let device = LoopDevice::attach(&disk.image).map_err(failed)?;
+        let (major, minor) = device.number().map_err(failed)?;
+        devices.push(Device { node: device.path().display().to_string(), major, minor });
+        attached.push(device);
+    }
+    work(&Devices(devices), console)
+}
+
+/// The limits are on a group that the instance cannot reach; its own is one below.
+fn make_group(group: &Group, spec: &Spec, devices: &Devices) -> Result<(), runtime::CgroupError> {
     let memory = spec.memory_mib << 20;
-    Limits {
+    let limits = Limits {
         memory_bytes: Some(memory),
         memory_swap_bytes: Some(memory),
-        cpu_period_microseconds: Some(100_000),
         cpu_quota_microseconds: Some(u64::from(spec.vcpus) * 100_000),
-        cpu_shares: Some(u64::from(spec.vcpus) * 1024),
-        pids: Some(PIDS),
+        cpu_period_microseconds: Some(100_000),
+        pids: Some(PROCESSES),
         ..Limits::default()
+    };
+    if let Some((all, _)) = group.path().rsplit_once('/') {
+        // All instances together leave the machine processes to start.
+        let most = fs::read_to_string("/proc/sys/kernel/pid_max").ok().and_then(|most| most.trim().parse::<u64>().ok());
+        Group::create(all, &Limits { pids: most.map(|most| most / 4 * 3), ..Limits::default() })?;
     }
+    Group::create(group.path(), &limits)?;
+    group.restrict_devices(&allowed(devices))?;
+    // What it can see of its limits are those of its own group.
+    Group::create(&super::inner_group(group.path()), &limits).map(drop)
 }
 
-/// What the instance may use: the devices every container has, tun and fuse, its own disks. Any node may be made, which
-/// unpacking an image needs, and none of these opened.
-fn rules(disks: &[u64]) -> Vec<DeviceRule> {
-    let rule = |block, major, minor, access| DeviceRule { block, major, minor, access };
-    let mut rules = vec![rule(false, None, None, "m"), rule(true, None, None, "m")];
-    let characters = [(1, 3), (1, 5), (1, 7), (1, 8), (1, 9), (5, 0), (5, 1), (5, 2), (10, 200), (10, 229)];
-    rules.extend(characters.map(|(major, minor)| rule(false, Some(major), Some(minor), "rwm")));
-    rules.push(rule(false, Some(136), None, "rwm"));
-    rules.extend(disks.iter().map(|device| {
-        let (major, minor) = (nix::sys::stat::major(*device), nix::sys::stat::minor(*device));
-        rule(true, Some(major), Some(minor), "rwm")
-    }));
+/// The usual character devices and its own volumes. Nodes may be made of all, as image layers have them; opened, they
+/// are refused.
+fn allowed(devices: &Devices) -> Vec<DeviceRule> {
+    let rule = |kind, major, minor, open| DeviceRule { kind, major, minor, open, make: true };
+    let mut rules = vec![
+        rule(DeviceKind::Character, None, None, false),
+        rule(DeviceKind::Block, None, None, false),
+        // Terminals of its own.
+        rule(DeviceKind::Character, Some(136), None, true),
+    ];
+    for (_, major, minor) in super::mounts::NODES {
+        rules.push(rule(DeviceKind::Character, Some(*major), Some(*minor), true));
+    }
+    // ptmx.
+    rules.push(rule(DeviceKind::Character, Some(5), Some(2), true));
+    for device in &devices.0 {
+        let (Ok(major), Ok(minor)) = (u32::try_from(device.major), u32::try_from(device.minor)) else { continue };
+        rules.push(rule(DeviceKind::Block, Some(major), Some(minor), true));
+    }
     rules
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_named_devices_can_be_opened() {
-        let disk = nix::sys::stat::makedev(7, 3);
-        let texts: Vec<String> = rules(&[disk]).iter().map(ToString::to_string).collect();
-        assert!(texts.contains(&"b *:* m".to_owned()) && texts.contains(&"b 7:3 rwm".to_owned()));
-        assert!(texts.contains(&"c 1:3 rwm".to_owned()) && texts.contains(&"c 136:* rwm".to_owned()));
-        assert_eq!(texts.iter().filter(|text| text.starts_with('b') && text.contains('r')).count(), 1);
+/// Copies the console until the child has ended. Says why it could not be booted, if it could not.
+fn watch(
+    child: &mut Child,
+    console_out: OwnedFd,
+    status_out: OwnedFd,
+    console: &mut Console,
+    booted: impl FnOnce() -> io::Result<()>,
+) -> io::Result<Option<String>> {
+    let pid =
+        i32::try_from(child.id()).ok().and_then(Pid::from_raw).ok_or_else(|| io::Error::other("no process id"))?;
+    let ended = pidfd_open(pid, PidfdFlags::empty())?;
+    fcntl(&console_out, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
+    let mut output = Some(File::from(console_out));
+    let mut status = Some(File::from(status_out));
+    let (mut failure, mut booted) = (Vec::new(), Some(booted));
+    let mut buffer = vec![0; 16 << 10];
+    loop {
+        let mut watched = vec![PollFd::new(&ended, PollFlags::IN)];
+        watched.extend(output.iter().chain(&status).map(|file| PollFd::from_borrowed_fd(file.as_fd(), PollFlags::IN)));
+        match poll(&mut watched, None) {
+            Err(rustix::io::Errno::INTR) => continue,
+            outcome => outcome?,
+        };
+        let over = !watched[0].revents().is_empty();
+        let readable = |index: usize| watched.get(index).is_some_and(|one| !one.revents().is_empty());
+        let (print, report) = (output.is_some() && readable(1), readable(1 + usize::from(output.is_some())));
+        drop(watched);
+        if print && !copy(&mut output, console, &mut buffer) {
+            output = None;
+        }
+        if report && let Some(file) = &mut status {
+            match file.read(&mut buffer)? {
+                0 => {
+                    status = None;
+                    // Closed without a word: by the execution of the instance's own program.
+                    if failure.is_empty()
+                        && !over
+                        && let Some(booted) = booted.take()
+                    {
+                        booted()?;
+                    }
+                }
+                count => failure.extend_from_slice(&buffer[..count]),
+            }
+        }
+        if over && status.is_none() {
+            copy(&mut output, console, &mut buffer);
+            return Ok((!failure.is_empty()).then(|| {
+                let said = String::from_utf8_lossy(&failure).into_owned();
+                let _ = io::stderr().write_all(said.as_bytes());
+                format!("The instance could not be booted: {said}")
+            }));
+        }
     }
+}
+
+/// Copies what there is; whether there may be more later.
+fn copy(output: &mut Option<File>, console: &mut Console, buffer: &mut [u8]) -> bool {
+    let Some(output) = output else { return false };
+    loop {
+        match output.read(buffer) {
+            Ok(0) => return false,
+            Ok(count) => console.write(&buffer[..count]),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return error.kind() == io::ErrorKind::WouldBlock,
+        }
+    }
+}
+
+fn describe(status: ExitStatus, group: &Group) -> String {
+    use std::os::unix::process::ExitStatusExt;
+    match (status.code(), status.signal()) {
+        (Some(0), _) => IN_ORDER.to_owned(),
+        (Some(code), _) => format!("The first process of the instance ended with exit code {code}"),
+        (None, signal) => {
+            let memory = group.stats().is_ok_and(|stats| stats.oom_kills > 0);
+            let why = if memory { ", after the instance ran out of memory" } else { "" };
+            format!("The first process of the instance was killed by signal {}{why}", signal.unwrap_or_default())
+        }
+    }
+}
+
+/// Whether a directory has a shim at work, also one that has not written its file yet.
+pub(super) fn is_at_work(directory: &Path) -> bool {
+    let Ok(file) = fs::OpenOptions::new().write(true).open(directory.join(LOCK)) else { return false };
+    matches!(file.try_lock(), Err(fs::TryLockError::WouldBlock))
 }

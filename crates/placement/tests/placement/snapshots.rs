@@ -33,7 +33,7 @@ fn view(write: impl FnOnce(&mut Transaction) + Send + 'static) -> Snapshot {
 }
 
 fn mapping(host_port: u16, protocol: TransportProtocol) -> PortMapping {
-    PortMapping { container_port: 80, host_port, protocol, name: None }
+    PortMapping { container_port: 80, range: None, host_port, protocol, name: None }
 }
 
 #[test]
@@ -55,6 +55,7 @@ fn what_is_free_is_what_no_task_holds_until_it_is_stopped() {
         bind_ip: "0.0.0.0".into(),
         container_port: 81,
         host_port: 32768,
+        range: None,
         protocol: "udp".into(),
     }];
     let mut stopping = make("service:web");

@@ -81,23 +81,6 @@ impl Hierarchy {
         Ok(())
     }
 
-    /// Moves a process into the group in every tree; makes the group where it is missing.
-    pub(crate) fn join(&self, path: &str, process: i32) -> Result<(), CgroupError> {
-        if self.unified {
-            self.make(path)?;
-        }
-        for mount in self.mounts() {
-            let directory = mount.join(path);
-            fs::create_dir_all(&directory).map_err(CgroupError::at(&directory))?;
-            if mount.ends_with("cpuset") {
-                inherit_cpuset(&mount, path)?;
-            }
-            let file = directory.join("cgroup.procs");
-            fs::write(&file, process.to_string()).map_err(CgroupError::at(&file))?;
-        }
-        Ok(())
-    }
-
     fn delegate(&self, directory: &Path) -> Result<(), CgroupError> {
         let available = fs::read_to_string(directory.join("cgroup.controllers")).unwrap_or_default();
         let file = directory.join("cgroup.subtree_control");
@@ -121,6 +104,27 @@ impl Hierarchy {
             .chain([self.root.join("systemd"), self.root.join("unified")])
             .filter(|p| p.is_dir())
             .collect()
+    }
+
+    /// Puts the calling process into the group in every tree, making it where it is missing.
+    pub(crate) fn enter(&self, path: &str) -> Result<(), CgroupError> {
+        for mount in self.mounts() {
+            let cpuset = mount.ends_with("cpuset");
+            let mut directory = mount;
+            for part in path.split('/') {
+                let parent = directory.clone();
+                directory.push(part);
+                match fs::create_dir(&directory) {
+                    Ok(()) if cpuset => inherit_cpuset(&parent, &directory)?,
+                    Ok(()) => {}
+                    Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                    Err(error) => return Err(CgroupError::at(&directory)(error)),
+                }
+            }
+            let file = directory.join("cgroup.procs");
+            fs::write(&file, "0").map_err(CgroupError::at(&file))?;
+        }
+        Ok(())
     }
 
     /// Processes of the group and below; one controller is enough, for a process is put into all.
@@ -159,20 +163,12 @@ impl Hierarchy {
     }
 }
 
-/// A new cpuset is empty, and takes no process before it says which processors and memory it has: all of its parent's.
-fn inherit_cpuset(mount: &Path, path: &str) -> Result<(), CgroupError> {
-    let mut directory = mount.to_path_buf();
-    for part in path.split('/') {
-        let parent = directory.clone();
-        directory.push(part);
-        for name in ["cpuset.cpus", "cpuset.mems"] {
-            let (from, to) = (parent.join(name), directory.join(name));
-            let own = fs::read_to_string(&to).unwrap_or_default();
-            if own.trim().is_empty() {
-                let inherited = fs::read_to_string(&from).map_err(CgroupError::at(&from))?;
-                fs::write(&to, inherited.trim()).map_err(CgroupError::at(&to))?;
-            }
-        }
+/// A new group of the v1 cpuset controller has no processors and no memory, and takes no process before it has.
+fn inherit_cpuset(parent: &Path, directory: &Path) -> Result<(), CgroupError> {
+    for name in ["cpuset.cpus", "cpuset.mems"] {
+        let value = fs::read_to_string(parent.join(name)).map_err(CgroupError::at(&parent.join(name)))?;
+        let file = directory.join(name);
+        fs::write(&file, value).map_err(CgroupError::at(&file))?;
     }
     Ok(())
 }

@@ -4,6 +4,7 @@
 //! are given in Docker's terms, which are also Amazon's, and converted where v2 counts differently. Putting a process into a group is
 //! left to the container's start; [`Group::processes`] and [`Group::kill`] are for cleaning up.
 
+mod devices;
 mod hierarchy;
 mod v1;
 mod v2;
@@ -14,6 +15,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+pub use devices::{DeviceKind, DeviceRule};
 pub(crate) use hierarchy::Hierarchy;
 
 /// What went wrong with a control group.
@@ -62,28 +64,6 @@ pub struct Limits {
     pub cpu_period_microseconds: Option<u64>,
     /// How many processes and threads.
     pub pids: Option<u64>,
-}
-
-/// Devices that may be used.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct DeviceRule {
-    /// Whether it is about block devices; else character devices.
-    pub block: bool,
-    /// All of them when absent.
-    pub major: Option<u64>,
-    /// All of that major number when absent.
-    pub minor: Option<u64>,
-    /// Some of `r`, `w`, `m`.
-    pub access: &'static str,
-}
-
-impl std::fmt::Display for DeviceRule {
-    /// As cgroup v1 writes it.
-    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let number = |number: Option<u64>| number.map_or_else(|| "*".to_owned(), |number| number.to_string());
-        let kind = if self.block { 'b' } else { 'c' };
-        write!(formatter, "{kind} {}:{} {}", number(self.major), number(self.minor), self.access)
-    }
 }
 
 /// What a group and everything below it uses.
@@ -189,6 +169,27 @@ impl Group {
         if self.hierarchy.unified() { v2::update(self, limits) } else { v1::update(self, limits) }
     }
 
+    /// Lets the group and all below it use these devices and no others. The group must have none below it yet.
+    ///
+    /// # Errors
+    /// What the kernel refuses.
+    pub fn restrict_devices(&self, allowed: &[DeviceRule]) -> Result<(), CgroupError> {
+        devices::restrict(&self.hierarchy, &self.path, allowed)
+    }
+
+    /// Puts the calling process into the group, in every tree that this host has.
+    ///
+    /// # Errors
+    /// What the kernel refuses, with the file's name.
+    pub fn enter(&self) -> Result<(), CgroupError> {
+        self.hierarchy.enter(&self.path)
+    }
+
+    /// Whether this host has one tree for all controllers (cgroup v2), where a group with processes gives none to groups below it.
+    pub fn is_unified(&self) -> bool {
+        self.hierarchy.unified()
+    }
+
     /// What the group uses now.
     ///
     /// # Errors
@@ -214,30 +215,6 @@ impl Group {
     /// Every process of the group and of those below.
     pub fn processes(&self) -> Vec<i32> {
         self.hierarchy.processes(&self.path)
-    }
-
-    /// Moves a process into the group, for every controller there is. Those it starts afterwards begin there.
-    ///
-    /// # Errors
-    /// What the kernel refuses.
-    pub fn join(&self, process: i32) -> Result<(), CgroupError> {
-        self.hierarchy.join(&self.path, process)
-    }
-
-    /// Whether there is one tree for all controllers (cgroup v2).
-    pub fn is_unified(&self) -> bool {
-        self.hierarchy.unified()
-    }
-
-    /// Lets processes of the group and below use these devices only.
-    ///
-    /// # Errors
-    /// [`CgroupError::Unsupported`] with cgroup v2, where devices are ruled by programs; what the kernel refuses.
-    pub fn allow_devices(&self, rules: &[DeviceRule]) -> Result<(), CgroupError> {
-        if self.hierarchy.unified() {
-            return Err(CgroupError::Unsupported("device rules (cgroup v2)"));
-        }
-        v1::allow_devices(self, rules)
     }
 
     /// Kills every process of the group and below with SIGKILL, several rounds against forking; says how many it saw.

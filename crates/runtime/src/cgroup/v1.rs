@@ -1,6 +1,6 @@
 //! Limits and readings of cgroup v1.
 
-use super::{CgroupError, DeviceRule, Group, Limits, Stats, keyed, keyed_in, number, table, write};
+use super::{CgroupError, Group, Limits, Stats, keyed, keyed_in, number, table, write};
 
 /// The kernel's "no limit" is the highest page-aligned number; anything above this is none.
 const UNLIMITED: u64 = 1 << 60;
@@ -43,11 +43,6 @@ pub(super) fn update(group: &Group, limits: &Limits) -> Result<(), CgroupError> 
         write(&group.file("pids", "pids.max"), pids)?;
     }
     Ok(())
-}
-
-pub(super) fn allow_devices(group: &Group, rules: &[DeviceRule]) -> Result<(), CgroupError> {
-    write(&group.file("devices", "devices.deny"), "a")?;
-    rules.iter().try_for_each(|rule| write(&group.file("devices", "devices.allow"), rule))
 }
 
 pub(super) fn stats(group: &Group) -> Result<Stats, CgroupError> {

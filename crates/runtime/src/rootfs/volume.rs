@@ -13,8 +13,7 @@ use std::sync::{Mutex, PoisonError};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::unistd::Whence;
 
-use super::{RootfsError, overlay};
-use crate::block::LoopDevice;
+use super::{LoopDevice, RootfsError, overlay};
 
 /// Held while the spare volume is made or taken.
 static SPARE: Mutex<()> = Mutex::new(());

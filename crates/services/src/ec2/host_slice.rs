@@ -1,9 +1,15 @@
-//! What the `host` process must make of the network: computed from a snapshot, never stored.
+//! What the `host` process must make of networks, instances and volumes: computed from a snapshot, never stored.
 
-use std::{collections::BTreeMap, sync::Arc};
+mod instance;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use domain::{
     ecs::{ContainerInstance, Task},
+    instances::{Instance, Volume, VolumeItem},
     network::{
         NatGateway, NatGatewayState, NetworkInterface, NetworkInterfaceOwner, NetworkSettings, Peer, RouteTable,
         RouteTarget, SecurityGroup, Subnet, Vpc,
@@ -12,10 +18,15 @@ use domain::{
 };
 use store::Snapshot;
 
-/// The slice of the one host: every interface that something real has, with the VPCs and security groups it needs, and
-/// `extra` items (names, load balancers) from others. A VPC also stays for as long as a stopped task of it is remembered:
+/// The slice of the one host: every instance that is not off, every volume, every interface that something real has, with
+/// the VPCs and security groups it needs, and `extra` items (names, load balancers) from others. `sign` signs instance
+/// identity documents. A VPC also stays for as long as a stopped task of it is remembered:
 /// where tasks come one after the other, none waits for a router to be made.
-pub fn host_slice(view: &Snapshot, extra: impl IntoIterator<Item = (String, HostItem)>) -> BTreeMap<String, HostItem> {
+pub fn host_slice(
+    view: &Snapshot,
+    sign: &dyn Fn(&str) -> String,
+    extra: impl IntoIterator<Item = (String, HostItem)>,
+) -> BTreeMap<String, HostItem> {
     let mut slice: BTreeMap<String, HostItem> = extra.into_iter().collect();
     let mut add = |item: HostItem| {
         slice.insert(item.key(), item);
@@ -23,10 +34,24 @@ pub fn host_slice(view: &Snapshot, extra: impl IntoIterator<Item = (String, Host
     if let Some(settings) = view.get::<NetworkSettings>(NetworkSettings::KEY) {
         add(HostItem::Platform(PlatformItem { public_block: settings.public_block }));
     }
+    let mut instances: BTreeSet<String> = BTreeSet::new();
+    for instance in view.list::<Instance>("").filter(|instance| instance.is_on_host()) {
+        if let Some(item) = instance::item(view, &instance, sign) {
+            instances.insert(instance.instance_id.clone());
+            add(HostItem::Instance(Box::new(item)));
+        }
+    }
+    for volume in view.list::<Volume>("") {
+        add(HostItem::Volume(VolumeItem { volume_id: volume.volume_id.clone(), size_gib: volume.size_gib }));
+    }
     let mut vpcs: BTreeMap<String, Arc<Vpc>> = BTreeMap::new();
     let mut groups: BTreeMap<String, Arc<SecurityGroup>> = BTreeMap::new();
     for interface in view.list::<NetworkInterface>("") {
-        if !interface.owner.is_attached() {
+        let in_use = match &interface.owner {
+            NetworkInterfaceOwner::Instance { id, .. } => instances.contains(id),
+            owner => owner.is_attached(),
+        };
+        if !in_use {
             continue;
         }
         let Some(vpc) = view.get::<Vpc>(&interface.scope.key(&interface.vpc_id)) else { continue };

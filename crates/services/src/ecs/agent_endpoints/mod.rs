@@ -6,6 +6,7 @@
 
 pub mod acs;
 pub(super) mod credentials;
+mod identity;
 mod query;
 mod register;
 mod reports;
@@ -23,6 +24,7 @@ use iam::Principal;
 use store::{Snapshot, Transaction};
 use wire::ServiceError;
 
+pub(crate) use identity::retire_ec2_instance;
 pub(super) use register::{discover_poll_endpoint, register};
 pub(super) use reports::{submit_attachments, submit_container, submit_task};
 
@@ -110,3 +112,6 @@ fn sessions_instance(
         Err(_) => Err(wrong("Cluster not found.")),
     }
 }
+
+#[cfg(test)]
+mod identity_tests;

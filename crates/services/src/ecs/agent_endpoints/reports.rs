@@ -10,6 +10,7 @@ use api::ecs::{
     SubmitAttachmentStateChangesResponse, SubmitContainerStateChangeRequest, SubmitContainerStateChangeResponse,
     SubmitTaskStateChangeRequest, SubmitTaskStateChangeResponse,
 };
+use domain::ecs::container_definition::parse_port_range;
 use domain::ecs::{
     ContainerInstance, ContainerReport, NetworkBinding, ReportedStatus, Task, TaskReport, TransportProtocol,
 };
@@ -179,12 +180,7 @@ fn container(change: &ContainerStateChange) -> Result<ContainerReport, ServiceEr
 }
 
 fn binding(sent: &SentBinding) -> Result<NetworkBinding, ServiceError> {
-    refuse(&[
-        ("networkBindings.containerPortRange", sent.container_port_range.given()),
-        ("networkBindings.hostPortRange", sent.host_port_range.given()),
-    ])?;
     let port = |port: Option<i32>| port.and_then(|port| u16::try_from(port).ok());
-    let missing = || invalid("A network binding must have its containerPort and hostPort, 0 to 65535.");
     let bind_ip = sent.bind_ip.clone().unwrap_or_default();
     if !bind_ip.is_empty() && bind_ip.parse::<IpAddr>().is_err() {
         return Err(invalid("The bindIP of a network binding is not an address."));
@@ -193,10 +189,17 @@ fn binding(sent: &SentBinding) -> Result<NetworkBinding, ServiceError> {
     if ![TransportProtocol::Tcp, TransportProtocol::Udp].iter().any(|known| known.as_str() == protocol) {
         return Err(invalid("Unknown protocol of a network binding."));
     }
-    Ok(NetworkBinding {
-        bind_ip,
-        container_port: port(sent.container_port).ok_or_else(missing)?,
-        host_port: port(sent.host_port).ok_or_else(missing)?,
-        protocol: protocol.to_owned(),
-    })
+    let (container_port, host_port, range) = if sent.container_port_range.given() || sent.host_port_range.given() {
+        let range = |range: &Option<String>| parse_port_range(range.as_deref().unwrap_or_default());
+        match (range(&sent.container_port_range), range(&sent.host_port_range)) {
+            (Some((container, count)), Some((host, on_host))) if count == on_host => (container, host, Some(count)),
+            _ => return Err(invalid("The port ranges of a network binding must be two of the same length.")),
+        }
+    } else {
+        match (port(sent.container_port), port(sent.host_port)) {
+            (Some(container), Some(host)) => (container, host, None),
+            _ => return Err(invalid("A network binding must have its containerPort and hostPort, 0 to 65535.")),
+        }
+    };
+    Ok(NetworkBinding { bind_ip, container_port, host_port, range, protocol: protocol.to_owned() })
 }

@@ -1,15 +1,51 @@
-//! Files as block devices.
+//! Loop devices: a file as a block device.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::fd::AsRawFd;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-/// A loop device that detaches itself when its last user closes it: this one, and whoever has it open or mounted.
+/// An attached loop device. It detaches itself when the last user closes it, so this must live until it is mounted, or for as long as
+/// it is to exist.
 #[derive(Debug)]
 pub struct LoopDevice {
     path: PathBuf,
-    _file: File,
+    file: File,
+}
+
+impl LoopDevice {
+    /// Attaches a file to a free device, with the sectors of a disk.
+    ///
+    /// # Errors
+    /// What the kernel refuses; it makes devices beyond those it has at first.
+    pub fn attach(image: &Path) -> io::Result<Self> {
+        attach(image)
+    }
+
+    /// Its node, such as `/dev/loop7`.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Its major and minor number.
+    ///
+    /// # Errors
+    /// None on a sane kernel.
+    pub fn number(&self) -> io::Result<(u64, u64)> {
+        let device = self.file.metadata()?.rdev();
+        Ok((nix::sys::stat::major(device), nix::sys::stat::minor(device)))
+    }
+
+    /// Whether some device has this file. Two at once, each with a mounted file system, would destroy it.
+    pub fn has(image: &Path) -> bool {
+        let image = fs::canonicalize(image).unwrap_or_else(|_| image.to_path_buf());
+        let Ok(devices) = fs::read_dir("/sys/block") else { return false };
+        devices.flatten().any(|device| {
+            let backing = fs::read_to_string(device.path().join("loop/backing_file")).unwrap_or_default();
+            Path::new(backing.trim_end_matches('\n')) == image
+        })
+    }
 }
 
 /// `struct loop_config` of `linux/loop.h`, with `struct loop_info64` inside.
@@ -41,21 +77,6 @@ struct LoopInfo {
 const LOOP_CTL_GET_FREE: libc::c_ulong = 0x4C82;
 const LOOP_CONFIGURE: libc::c_ulong = 0x4C0A;
 const LO_FLAGS_AUTOCLEAR: u32 = 4;
-
-impl LoopDevice {
-    /// Where it is.
-    pub fn path(&self) -> &Path {
-        &self.path
-    }
-
-    /// Attaches a file to the next free device.
-    ///
-    /// # Errors
-    /// What the kernel refuses.
-    pub fn attach(image: &Path) -> io::Result<LoopDevice> {
-        attach(image)
-    }
-}
 
 fn attach(image: &Path) -> io::Result<LoopDevice> {
     let backing = OpenOptions::new().read(true).write(true).open(image)?;
@@ -91,7 +112,7 @@ fn attach(image: &Path) -> io::Result<LoopDevice> {
         // SAFETY: the structure is laid out as the kernel's and lives through the call.
         let configured = unsafe { libc::ioctl(device.as_raw_fd(), LOOP_CONFIGURE as _, std::ptr::from_ref(&config)) };
         if configured == 0 {
-            return Ok(LoopDevice { path, _file: device });
+            return Ok(LoopDevice { path, file: device });
         }
         let error = io::Error::last_os_error();
         // Another process took the free device between the two calls.
