@@ -12,6 +12,8 @@ use registry::Registry;
 use store::Store;
 use telemetry::LogStore;
 
+use crate::ecs::agent_endpoints::Wakeups;
+
 /// What the operator chose when starting the platform.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -43,6 +45,8 @@ pub struct Platform {
     pub logs: Arc<LogStore>,
     /// The content of repositories.
     pub registry: Arc<Registry>,
+    /// The agents' sessions that wait for something to do.
+    pub(crate) wakeups: Arc<Wakeups>,
     ids: Mutex<IdSource>,
 }
 
@@ -57,7 +61,7 @@ impl Platform {
         logs: Arc<LogStore>,
         registry: Arc<Registry>,
     ) -> Self {
-        Self { store, clock, authority, options, logs, registry, ids: Mutex::new(ids) }
+        Self { store, clock, authority, options, logs, registry, wakeups: Arc::default(), ids: Mutex::new(ids) }
     }
 
     /// The source of identifiers. Hold it briefly: never across an await.

@@ -19,7 +19,7 @@ mod tags;
 mod task_definitions;
 mod tasks;
 
-pub use agent_endpoints::{await_agents, fargate_hosts_connected};
+pub use agent_endpoints::{await_agents, fargate_hosts_connected, wake_agents};
 use api::ecs::*;
 use domain::ecs::{
     AgentAbsence, AgentConnection, Cluster as StoredCluster, ContainerInstance as StoredInstance,

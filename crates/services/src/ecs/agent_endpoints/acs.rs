@@ -15,9 +15,9 @@ use domain::agent_protocol::acs::{
 use domain::agent_protocol::payload;
 use domain::ecs::container_instance::host_patience;
 use domain::ecs::{AgentAbsence, AgentConnection, ContainerInstance, ContainerInstanceStatus, DesiredStatus, Task};
-use domain::{Arn, Clock, Resource, Scope, Timestamp};
+use domain::{Arn, Clock, Scope, Timestamp};
 use iam::Principal;
-use store::{Changes, Snapshot};
+use store::Snapshot;
 use tokio::io::{AsyncRead, AsyncWrite};
 use wire::ServiceError;
 
@@ -25,6 +25,7 @@ use super::agents_instance;
 use super::credentials::{self, RENEW_BEFORE};
 use super::query::parameter;
 use super::socket::{Over, Socket};
+use super::wake::Woken;
 use super::work::Work;
 use crate::Platform;
 use crate::ecs::payload as task_payload;
@@ -140,7 +141,7 @@ impl Session {
     }
 
     async fn run<S: AsyncRead + AsyncWrite + Unpin>(&mut self, mut socket: Socket<S>) {
-        let mut watch = self.begun.platform.store.watch();
+        let sleep = self.begun.platform.wakeups.sleep(self.begun.instance.as_str());
         let mut heartbeat = tokio::time::interval(Duration::from_secs(HEARTBEAT_SECONDS));
         let mut again = tokio::time::interval(Duration::from_secs(5));
         if self.catch_up(&mut socket).await.is_err() || self.send_manifest(&mut socket).await.is_err() {
@@ -152,9 +153,9 @@ impl Session {
                     Ok(text) => self.answer(&text, &mut socket).await,
                     Err(Over) => return,
                 },
-                changes = watch.next() => match changes {
-                    Some(changes) if !self.concerns(&changes) => continue,
-                    Some(_) => {
+                woken = sleep.woken() => match woken {
+                    Some(Woken::Tasks(tasks)) => self.catch_up_with(&tasks, &mut socket).await,
+                    Some(Woken::Everything) => {
                         if let Some(reason) = self.is_over() {
                             socket.close(reason).await;
                             return;
@@ -196,17 +197,6 @@ impl Session {
         self.sequence
     }
 
-    fn concerns(&self, changes: &Changes) -> bool {
-        match changes {
-            Changes::Lagged => true,
-            Changes::Keys(keys) => keys.iter().any(|change| {
-                change.kind == Task::KIND
-                    || (change.kind == AgentConnection::KIND || change.kind == ContainerInstance::KIND)
-                        && change.key == self.begun.instance.as_str()
-            }),
-        }
-    }
-
     /// Why this connection is not to go on: deregistered, or replaced by a newer one.
     fn is_over(&self) -> Option<&'static str> {
         let view = self.begun.platform.store.snapshot();
@@ -231,13 +221,41 @@ impl Session {
         let view = self.begun.platform.store.snapshot();
         let tasks = self.tasks(&view);
         self.expirations.retain(|task, _| tasks.contains_key(task));
-        let wanted = tasks.iter().map(|(arn, (_, wanted))| (arn.clone(), *wanted)).collect();
+        self.work.retain(|task| tasks.contains_key(task));
+        self.send_due(&view, &tasks, socket).await
+    }
+
+    /// As [`Self::catch_up`], when only these tasks have changed.
+    async fn catch_up_with<S: AsyncRead + AsyncWrite + Unpin>(
+        &mut self,
+        changed: &[String],
+        socket: &mut Socket<S>,
+    ) -> Result<(), Over> {
+        let view = self.begun.platform.store.snapshot();
+        let own = |task: &Task| task.container_instance_arn.as_ref() == Some(&self.begun.instance);
+        let wanted = |arn: &String| {
+            let task = view.get::<Task>(arn).filter(|task| own(task))?;
+            let wanted = task.wanted_on_host()?;
+            Some((arn.clone(), (task, wanted)))
+        };
+        // What is over meanwhile is forgotten with the next look at everything.
+        let tasks = changed.iter().filter_map(wanted).collect();
+        self.send_due(&view, &tasks, socket).await
+    }
+
+    async fn send_due<S: AsyncRead + AsyncWrite + Unpin>(
+        &mut self,
+        view: &Snapshot,
+        tasks: &BTreeMap<String, (Arc<Task>, DesiredStatus)>,
+        socket: &mut Socket<S>,
+    ) -> Result<(), Over> {
         let now = Clock::system_now();
-        for batch in self.work.due(&wanted, now) {
+        let wanted = tasks.iter().map(|(arn, (_, wanted))| (arn.as_str(), *wanted));
+        for batch in self.work.due(wanted, now) {
             let (mut sent, mut bodies) = (Vec::new(), Vec::new());
             for arn in batch {
                 let Some((task, wanted)) = tasks.get(&arn) else { continue };
-                match self.task_body(&view, task, *wanted) {
+                match self.task_body(view, task, *wanted) {
                     Some(body) => bodies.push(body),
                     None => tracing::error!(task = arn, "a task's definition or interface is gone: it cannot be sent"),
                 }

@@ -11,6 +11,7 @@ mod register;
 mod reports;
 mod socket;
 pub mod tcs;
+mod wake;
 mod work;
 
 use std::time::Duration;
@@ -23,8 +24,16 @@ use iam::Principal;
 use store::{Snapshot, Transaction};
 use wire::ServiceError;
 
+use crate::Platform;
+
 pub(super) use register::{discover_poll_endpoint, register};
 pub(super) use reports::{submit_container, submit_task};
+pub use wake::Wakeups;
+
+/// Wakes the agents' sessions when something changes for them, for as long as the platform's store is there.
+pub fn wake_agents(platform: &Platform) -> impl Future<Output = ()> + Send + use<> {
+    platform.wakeups.clone().follow(&platform.store)
+}
 
 /// How many Fargate hosts are connected and take tasks.
 pub fn fargate_hosts_connected(view: &Snapshot) -> usize {
