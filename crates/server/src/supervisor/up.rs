@@ -56,12 +56,18 @@ pub fn up(args: UpArgs) -> Result<(), Error> {
     outcome
 }
 
+/// Thousands of agents have three connections each.
+const OPEN_FILES: u64 = 65_536;
+
 /// Shells start with room for 1024 open files, which some hundred tasks or clients use up. All children inherit this;
 /// containers have limits of their own.
 fn raise_file_limit() {
     if let Ok((_, hard)) = getrlimit(Resource::RLIMIT_NOFILE) {
-        // Refused, it stays as it is.
-        let _ = setrlimit(Resource::RLIMIT_NOFILE, hard, hard);
+        let most = hard.max(OPEN_FILES);
+        // Where the kernel or a missing capability refuses more than the hard limit, that is what there is; and where it
+        // refuses that, the limit stays as it is.
+        let _ = setrlimit(Resource::RLIMIT_NOFILE, most, most)
+            .or_else(|_| setrlimit(Resource::RLIMIT_NOFILE, hard, hard));
     }
 }
 
