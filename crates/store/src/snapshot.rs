@@ -7,15 +7,21 @@ use imbl::{OrdMap, OrdSet};
 
 use crate::{
     Revision,
-    kinds::{Entries, Kind, Kinds, Value},
+    kinds::{Entries, Entry, Kind, Kinds, Value},
 };
 
 /// Resources and index entries of one kind.
 #[derive(Clone, Default)]
 pub(crate) struct Table {
     values: OrdMap<Arc<str>, Value>,
-    /// From index name and value to the keys of the resources found there.
-    indexes: OrdMap<(&'static str, String), OrdSet<Arc<str>>>,
+    /// From index name and value (see [`place`]) to the keys of the resources found there. Each write copies the nodes on
+    /// its way through these maps, so their keys must be cheap to clone.
+    indexes: OrdMap<Arc<str>, OrdSet<Arc<str>>>,
+}
+
+/// Where an index has its entries for a value. No index name has a line break.
+fn place(index: &str, value: &str) -> String {
+    [index, "\n", value].concat()
 }
 
 impl Table {
@@ -24,13 +30,14 @@ impl Table {
     }
 
     pub(crate) fn insert(&mut self, key: &str, value: Value, old: Entries, new: Entries) {
-        let key: Arc<str> = key.into();
-        self.reindex(&key, old, new);
+        let known = self.values.get_key_value(key).map(|(known, _)| known.clone());
+        let key = known.unwrap_or_else(|| key.into());
+        self.reindex(&key, &old, &new);
         self.values.insert(key, value);
     }
 
     pub(crate) fn remove(&mut self, key: &str, old: Entries) {
-        self.reindex(&key.into(), old, Vec::new());
+        self.reindex(&key.into(), &old, &[]);
         self.values.remove(key);
     }
 
@@ -38,21 +45,26 @@ impl Table {
         self.values.into_iter().map(|(key, _)| key.to_string())
     }
 
-    fn reindex(&mut self, key: &Arc<str>, old: Entries, new: Entries) {
-        for entry in &old {
+    fn reindex(&mut self, key: &Arc<str>, old: &[Entry], new: &[Entry]) {
+        for entry @ (index, value) in old {
             if !new.contains(entry) {
-                let emptied = self.indexes.get_mut(entry).is_some_and(|keys| {
+                let place = place(index, value);
+                let emptied = self.indexes.get_mut(place.as_str()).is_some_and(|keys| {
                     keys.remove(key);
                     keys.is_empty()
                 });
                 if emptied {
-                    self.indexes.remove(entry);
+                    self.indexes.remove(place.as_str());
                 }
             }
         }
-        for entry in new {
-            if !old.contains(&entry) {
-                self.indexes.entry(entry).or_default().insert(key.clone());
+        for entry @ (index, value) in new {
+            if !old.contains(entry) {
+                let place = place(index, value);
+                match self.indexes.get_mut(place.as_str()) {
+                    Some(keys) => drop(keys.insert(key.clone())),
+                    None => drop(self.indexes.insert(place.into(), OrdSet::unit(key.clone()))),
+                }
             }
         }
     }
@@ -132,11 +144,11 @@ impl Snapshot {
         index: &'static str,
         value: impl Into<String>,
     ) -> impl Iterator<Item = Arc<T>> + 'a {
-        let entry = (index, value.into());
+        let place = place(index, &value.into());
         self.table::<T>().into_iter().flat_map(move |table| {
             table
                 .indexes
-                .get(&entry)
+                .get(place.as_str())
                 .into_iter()
                 .flat_map(|keys| keys.iter())
                 .filter_map(|key| typed(table.values.get(key)?))
@@ -145,8 +157,8 @@ impl Snapshot {
 
     /// How many resources an index has under `value`. Costs nothing.
     pub fn count<T: Resource>(&self, index: &'static str, value: impl Into<String>) -> usize {
-        let entry = (index, value.into());
-        self.table::<T>().and_then(|table| table.indexes.get(&entry)).map_or(0, OrdSet::len)
+        let place = place(index, &value.into());
+        self.table::<T>().and_then(|table| table.indexes.get(place.as_str())).map_or(0, OrdSet::len)
     }
 
     /// How many resources of a kind there are.

@@ -171,7 +171,7 @@ impl Shared {
 
     fn commit_until_closed(&self, mut journal: impl Journal, mut revision: Revision) {
         loop {
-            let (work, mut state) = {
+            let (mut work, mut state) = {
                 let mut writer = self.lock();
                 while writer.pending.is_empty() && !writer.closed {
                     writer = self.wake.wait(writer).unwrap_or_else(PoisonError::into_inner);
@@ -182,7 +182,7 @@ impl Shared {
                 writer.committing = true;
                 (std::mem::take(&mut writer.pending), writer.head.clone())
             };
-            let batch: Batch = work.iter().flat_map(|pending| pending.batch.iter().cloned()).collect();
+            let batch: Batch = work.iter_mut().flat_map(|pending| std::mem::take(&mut pending.batch)).collect();
             let outcome = if batch.is_empty() { Ok(revision) } else { journal.append(&batch, revision) };
             match outcome {
                 Ok(new) => {
