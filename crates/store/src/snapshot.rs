@@ -1,6 +1,6 @@
 //! An immutable view of everything in the store.
 
-use std::sync::Arc;
+use std::{ops::Bound, sync::Arc};
 
 use domain::Resource;
 use imbl::{OrdMap, OrdSet};
@@ -144,15 +144,21 @@ impl Snapshot {
         index: &'static str,
         value: impl Into<String>,
     ) -> impl Iterator<Item = Arc<T>> + 'a {
+        self.find_after(index, value, "")
+    }
+
+    /// As [`Snapshot::find`], beginning with the first key after `after`: how a further page is read.
+    pub fn find_after<'a, T: Resource>(
+        &'a self,
+        index: &'static str,
+        value: impl Into<String>,
+        after: &str,
+    ) -> impl Iterator<Item = Arc<T>> + 'a {
         let place = place(index, &value.into());
-        self.table::<T>().into_iter().flat_map(move |table| {
-            table
-                .indexes
-                .get(place.as_str())
-                .into_iter()
-                .flat_map(|keys| keys.iter())
-                .filter_map(|key| typed(table.values.get(key)?))
-        })
+        let start = (Bound::Excluded(after), Bound::Unbounded);
+        let table = self.table::<T>();
+        let keys = table.and_then(|table| table.indexes.get(place.as_str())).map(|keys| keys.range::<_, str>(start));
+        keys.into_iter().flatten().filter_map(move |key| typed(table?.values.get(key)?))
     }
 
     /// How many resources an index has under `value`. Costs nothing.

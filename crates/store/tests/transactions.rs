@@ -56,6 +56,20 @@ async fn listing_pages_by_key() {
 }
 
 #[tokio::test]
+async fn what_an_index_gives_is_read_in_pages() {
+    let store = Store::open(Memory::default(), kinds()).unwrap();
+    let boats = ["a", "b", "c"].map(|name| boat(name, "kiel")).into_iter().chain([boat("bb", "bremen")]);
+    store.transact(|tx| Ok::<_, ()>(boats.for_each(|boat| tx.put(boat)))).await.unwrap();
+    let snapshot = store.snapshot();
+    let after = |after: &str| -> Vec<String> {
+        snapshot.find_after::<Boat>("harbour", "kiel", after).map(|boat| boat.name.clone()).collect()
+    };
+    assert_eq!(after(""), ["a", "b", "c"]);
+    assert_eq!((after("a"), after("bb")), (vec!["b".into(), "c".into()], vec!["c".into()]));
+    assert_eq!(after("c"), Vec::<String>::new());
+}
+
+#[tokio::test]
 async fn clearing_leaves_nothing_in_memory_or_on_disk() {
     let journal = Memory::default();
     let store = Store::open(journal.clone(), kinds()).unwrap();
