@@ -7,7 +7,7 @@ use imbl::{OrdMap, OrdSet};
 
 use crate::{
     Revision,
-    kinds::{Entries, Entry, Kind, Kinds, Value},
+    kinds::{Entry, Kind, Kinds, Value},
 };
 
 /// Resources and index entries of one kind.
@@ -29,15 +29,15 @@ impl Table {
         self.values.get(key)
     }
 
-    pub(crate) fn insert(&mut self, key: &str, value: Value, old: Entries, new: Entries) {
+    pub(crate) fn insert(&mut self, key: &str, value: Value, old: &[Entry], new: &[Entry]) {
         let known = self.values.get_key_value(key).map(|(known, _)| known.clone());
         let key = known.unwrap_or_else(|| key.into());
-        self.reindex(&key, &old, &new);
+        self.reindex(&key, old, new);
         self.values.insert(key, value);
     }
 
-    pub(crate) fn remove(&mut self, key: &str, old: Entries) {
-        self.reindex(&key.into(), &old, &[]);
+    pub(crate) fn remove(&mut self, key: &str, old: &[Entry]) {
+        self.reindex(&key.into(), old, &[]);
         self.values.remove(key);
     }
 

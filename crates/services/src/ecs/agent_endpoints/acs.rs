@@ -33,6 +33,11 @@ use crate::ecs::payload as task_payload;
 /// Heartbeats in a row that an agent may leave unanswered.
 const UNANSWERED: u32 = 3;
 
+/// How often a session looks for what was not acknowledged, and for credentials that will soon not work any more.
+const AGAIN: Duration = Duration::from_secs(5);
+/// With each so-manieth of those looks it goes through all tasks of its instance, whether or not it was woken for them.
+const LOOK_EACH: u32 = 12;
+
 /// A session whose handshake was accepted.
 pub struct Begun {
     platform: Arc<Platform>,
@@ -143,7 +148,8 @@ impl Session {
     async fn run<S: AsyncRead + AsyncWrite + Unpin>(&mut self, mut socket: Socket<S>) {
         let sleep = self.begun.platform.wakeups.sleep(self.begun.instance.as_str());
         let mut heartbeat = tokio::time::interval(Duration::from_secs(HEARTBEAT_SECONDS));
-        let mut again = tokio::time::interval(Duration::from_secs(5));
+        let mut again = tokio::time::interval(AGAIN);
+        let mut ticks = 0u32;
         if self.catch_up(&mut socket).await.is_err() || self.send_manifest(&mut socket).await.is_err() {
             return;
         }
@@ -176,10 +182,19 @@ impl Session {
                     let heartbeat = Heartbeat { message_id: self.message_id(), healthy: true };
                     socket.send(ToAgent::Heartbeat(heartbeat).encode()).await
                 }
-                _ = again.tick() => match self.catch_up(&mut socket).await {
-                    Ok(()) => self.renew_credentials(&mut socket).await,
-                    over => over,
-                },
+                _ = again.tick() => {
+                    ticks += 1;
+                    // With thousands of sessions, looking at all tasks is left to when there is a reason.
+                    let outcome = if self.work.is_awaiting() || ticks.is_multiple_of(LOOK_EACH) {
+                        self.catch_up(&mut socket).await
+                    } else {
+                        Ok(())
+                    };
+                    match outcome {
+                        Ok(()) => self.renew_credentials(&mut socket).await,
+                        over => over,
+                    }
+                }
             };
             if outcome.is_err() {
                 return;
@@ -232,14 +247,18 @@ impl Session {
         socket: &mut Socket<S>,
     ) -> Result<(), Over> {
         let view = self.begun.platform.store.snapshot();
-        let own = |task: &Task| task.container_instance_arn.as_ref() == Some(&self.begun.instance);
-        let wanted = |arn: &String| {
-            let task = view.get::<Task>(arn).filter(|task| own(task))?;
-            let wanted = task.wanted_on_host()?;
-            Some((arn.clone(), (task, wanted)))
-        };
-        // What is over meanwhile is forgotten with the next look at everything.
-        let tasks = changed.iter().filter_map(wanted).collect();
+        let mut tasks = BTreeMap::new();
+        for arn in changed {
+            let task = view.get::<Task>(arn);
+            let task = task.filter(|task| task.container_instance_arn.as_ref() == Some(&self.begun.instance));
+            match task.and_then(|task| task.wanted_on_host().map(|wanted| (task, wanted))) {
+                Some(wanted) => drop(tasks.insert(arn.clone(), wanted)),
+                None => {
+                    self.expirations.remove(arn);
+                    self.work.forget(arn);
+                }
+            }
+        }
         self.send_due(&view, &tasks, socket).await
     }
 
@@ -335,6 +354,9 @@ impl Session {
             .filter(|(_, expiration)| now + RENEW_BEFORE >= **expiration)
             .map(|(task, _)| task.clone())
             .collect();
+        if due.is_empty() {
+            return Ok(());
+        }
         let view = self.begun.platform.store.snapshot();
         for arn in due {
             let Some(task) = view.get::<Task>(&arn) else { continue };

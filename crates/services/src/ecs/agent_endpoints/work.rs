@@ -35,6 +35,16 @@ impl Work {
         self.sent.retain(|task, _| is_wanted(task));
     }
 
+    /// A task is over.
+    pub(super) fn forget(&mut self, task: &str) {
+        self.sent.remove(task);
+    }
+
+    /// Whether anything is still to be acknowledged, or given up on.
+    pub(super) fn is_awaiting(&self) -> bool {
+        self.sent.values().any(|sent| !sent.acknowledged && sent.attempts < MOST_ATTEMPTS)
+    }
+
     /// Of these tasks, those that are to be sent now, in batches.
     pub(super) fn due<'a>(
         &self,
@@ -104,7 +114,9 @@ mod tests {
         let mut work = Work::default();
         let running = wanted(&[("a", DesiredStatus::Running), ("b", DesiredStatus::Running)]);
         assert_eq!(send(&mut work, &running, "m1", 0), 2);
+        assert!(work.is_awaiting());
         work.acknowledged("m1");
+        assert!(!work.is_awaiting());
         assert_eq!(send(&mut work, &running, "m2", 60_000), 0);
         let stopping = wanted(&[("a", DesiredStatus::Stopped), ("b", DesiredStatus::Running)]);
         assert_eq!(due(&mut work, &stopping, 61_000), [["a".to_owned()]]);
