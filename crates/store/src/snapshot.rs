@@ -29,15 +29,18 @@ impl Table {
         self.values.get(key)
     }
 
-    pub(crate) fn insert(&mut self, key: &str, value: Value, old: &[Entry], new: &[Entry]) {
-        let known = self.values.get_key_value(key).map(|(known, _)| known.clone());
-        let key = known.unwrap_or_else(|| key.into());
+    /// The key as the table has it, and what is there.
+    pub(crate) fn known(&self, key: &str) -> Option<(Arc<str>, Value)> {
+        self.values.get_key_value(key).map(|(key, value)| (key.clone(), value.clone()))
+    }
+
+    pub(crate) fn insert(&mut self, key: Arc<str>, value: Value, old: &[Entry], new: &[Entry]) {
         self.reindex(&key, old, new);
         self.values.insert(key, value);
     }
 
-    pub(crate) fn remove(&mut self, key: &str, old: &[Entry]) {
-        self.reindex(&key.into(), old, &[]);
+    pub(crate) fn remove(&mut self, key: &Arc<str>, old: &[Entry]) {
+        self.reindex(key, old, &[]);
         self.values.remove(key);
     }
 

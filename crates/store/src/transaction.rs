@@ -25,7 +25,7 @@ pub struct Transaction {
 enum Undo {
     /// A resource was written or removed: the place of its table, its key, what was there with its index entries, and
     /// the index entries that are there now.
-    Resource { table: usize, key: String, before: Option<Value>, old: Entries, new: Entries },
+    Resource { table: usize, key: Arc<str>, before: Option<Value>, old: Entries, new: Entries },
     /// Everything was removed.
     Cleared(imbl::Vector<Table>),
 }
@@ -108,7 +108,7 @@ impl Transaction {
                 Undo::Resource { table, key, before, old, new } => {
                     let Some(table) = self.view.tables.get_mut(table) else { continue };
                     match before {
-                        Some(value) => table.insert(&key, value, &new, &old),
+                        Some(value) => table.insert(key, value, &new, &old),
                         None => table.remove(&key, &new),
                     }
                 }
@@ -124,12 +124,15 @@ impl Transaction {
 
     fn write<T: Resource>(&mut self, index: usize, key: &str, value: Option<Value>, new: Entries) {
         let Some(table) = self.view.tables.get_mut(index) else { return };
-        let before = table.get(key).cloned();
+        let (key, before) = match table.known(key) {
+            Some((key, before)) => (key, Some(before)),
+            None => (key.into(), None),
+        };
         let old = before.as_ref().and_then(typed::<T>).map(|value| value.indexes()).unwrap_or_default();
         match value {
-            Some(value) => table.insert(key, value, &old, &new),
-            None => table.remove(key, &old),
+            Some(value) => table.insert(key.clone(), value, &old, &new),
+            None => table.remove(&key, &old),
         }
-        self.undo.push(Undo::Resource { table: index, key: key.to_owned(), before, old, new });
+        self.undo.push(Undo::Resource { table: index, key, before, old, new });
     }
 }

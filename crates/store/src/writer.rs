@@ -322,6 +322,6 @@ fn load_one(
         key: key.to_owned(),
         cause: error.to_string(),
     })?;
-    table.insert(key, value, &[], &indexes);
+    table.insert(key.into(), value, &[], &indexes);
     Ok(())
 }
