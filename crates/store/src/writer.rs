@@ -12,8 +12,8 @@ use crate::{
     Batch, Change, Changes, Journal, JournalError, Kinds, Revision, Snapshot, Transaction, Watch, snapshot::Table,
 };
 
-/// How many change notices are kept for a slow watch before it is told to look at everything again.
-const WATCH_CAPACITY: usize = 4096;
+/// How many change notices, one for each batch, are kept for a slow watch before it is told to look at everything again.
+const WATCH_CAPACITY: usize = 1024;
 /// A batch of at least so many transactions says that many come at once: then the next one is given time to become as
 /// large, since making one durable costs much the same whatever it holds.
 const BUSY: usize = 16;
@@ -217,11 +217,13 @@ impl Shared {
                     state.revision = new;
                     *self.durable.write().unwrap_or_else(PoisonError::into_inner) = state;
                     self.lock().committing = false;
+                    let changes: Arc<[Change]> =
+                        work.iter_mut().flat_map(|pending| std::mem::take(&mut pending.changes)).collect();
+                    if !changes.is_empty() {
+                        // Nobody watching is no failure.
+                        let _ = self.changes.send(Changes::Keys(changes));
+                    }
                     for pending in work {
-                        if !pending.changes.is_empty() {
-                            // Nobody watching is no failure.
-                            let _ = self.changes.send(Changes::Keys(pending.changes.into()));
-                        }
                         let _ = pending.done.send(Ok(()));
                     }
                 }

@@ -6,7 +6,7 @@ use std::collections::hash_map::Entry;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use domain::Resource;
-use domain::ecs::{AgentConnection, ContainerInstance, Task};
+use domain::ecs::{AgentConnection, ContainerInstance, Task, TaskStatus};
 use store::{Change, Changes, Snapshot, Store};
 use tokio::sync::Notify;
 
@@ -102,6 +102,10 @@ impl Wakeups {
                 Task::KIND => {
                     // A task that is not there any more was STOPPED before, or its instance is gone as well.
                     let Some(task) = view.get::<Task>(&change.key) else { continue };
+                    if task.last_status == TaskStatus::Running {
+                        // Its agent has begun it, and is told nothing until it shall stop, which is another status.
+                        continue;
+                    }
                     let Some(instance) = &task.container_instance_arn else { continue };
                     of(instance.as_str()).for_each(|sleeper| sleeper.tell(&change.key));
                 }
