@@ -209,10 +209,10 @@ impl Agent {
     async fn live(mut self, mut session: Session, tls: Arc<rustls::ClientConfig>) {
         let mut greeted = false;
         loop {
-            if let Err(why) = self.follow(&mut session, &mut greeted).await {
-                if self.shared.broken.fetch_add(1, Ordering::Relaxed) == 0 {
-                    eprintln!("a session ended: {why}");
-                }
+            if let Err(why) = self.follow(&mut session, &mut greeted).await
+                && self.shared.broken.fetch_add(1, Ordering::Relaxed) == 0
+            {
+                eprintln!("a session ended: {why}");
             }
             session = loop {
                 tokio::time::sleep(Duration::from_secs(1)).await;
