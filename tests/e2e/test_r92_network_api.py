@@ -76,7 +76,7 @@ def test_r92_unknown_things_are_refused_with_amazons_codes(ec2):
     own = ec2.allocate_address()
     refused("InvalidVpc.Range", ec2.create_vpc, CidrBlock=own["PublicIp"] + "/28")
     ec2.release_address(AllocationId=own["AllocationId"])
-    refused("UnsupportedOperation", ec2.describe_instances)
+    refused("UnsupportedOperation", ec2.describe_snapshots)
 
 
 def test_r92_subnets_are_parts_of_their_vpc(ec2, vpc):

@@ -26,8 +26,9 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("feed", &["domain"]),
     ("balancer", &["feed", "domain"]),
     ("runtime", &[]),
-    ("host", &["feed", "runtime", "domain"]),
-    ("agent", &["api", "wire", "runtime", "domain"]),
+    ("plumbing", &["domain"]),
+    ("host", &["feed", "runtime", "plumbing", "domain"]),
+    ("agent", &["api", "wire", "runtime", "plumbing", "domain"]),
     ("guest", &["agent"]),
 ];
 

@@ -17,6 +17,7 @@ use crate::engine::record::TaskRecord;
 use crate::host::{Host, Settings, network};
 use crate::identity::{Identity, RegisterError};
 use crate::instance::{Kind, ec2, external, fargate, machine};
+use crate::network::awsvpc::Interfaces;
 use crate::network::bridge::{self, Bridge};
 use crate::roles::Roles;
 use crate::session::{acs, tcs};
@@ -165,6 +166,10 @@ impl Plan {
         Ok(Settings {
             kind: self.kind,
             platform: self.platform.clone(),
+            interfaces: match self.kind {
+                Kind::Ec2 => Interfaces::HandedOver(domain::instances::INTERFACES_DIRECTORY.into()),
+                Kind::Fargate | Kind::External => Interfaces::OfPlatform(self.platform.clone()),
+            },
             directory: self.directory.clone(),
             task_endpoint: self.options.task_endpoint.clone().unwrap_or(reached),
             authorities: self.options.ca_bundle.as_ref().map(|path| read_authorities(path)).transpose()?,

@@ -7,7 +7,8 @@
 //!
 //! - [`service`]: the desired count, rolling updates, replacing what failed, events;
 //! - [`task`]: targets and network interfaces on a task's way in and out, lost hosts, forgetting old tasks;
-//! - [`targets`]: removing targets that have drained, with a loop of its own.
+//! - [`targets`]: removing targets that have drained, with a loop of its own;
+//! - [`instances`]: forgetting terminated EC2 instances, with a loop of its own.
 //!
 //! Leaves making tasks to the [`Launcher`], containers to the agents, requests to `services`. Mirrors
 //! <https://docs.aws.amazon.com/AmazonECS/latest/developerguide/service-concepts.html>.
@@ -15,6 +16,7 @@
 pub mod commit;
 pub mod driver;
 mod events;
+pub mod instances;
 pub mod queue;
 pub mod service;
 pub mod targets;

@@ -6,7 +6,9 @@ use std::{net::IpAddr, sync::Arc, time::Duration};
 use domain::{
     Timestamp,
     balancing::TargetRegistration,
-    ecs::{AgentAbsence, AgentConnection, ContainerInstance, ContainerInstanceStatus, Task, TaskStatus, status::reason},
+    ecs::{
+        AgentAbsence, AgentConnection, ContainerInstance, ContainerInstanceStatus, Task, TaskStatus, status::reason,
+    },
     instances::Instance,
 };
 use store::Snapshot;

@@ -16,11 +16,11 @@ use domain::network::host::{HostReport, LoadBalancerItem, LoadBalancerState};
 use nix::sys::prctl;
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
-    process::{Pid, PidfdFlags, Signal, getpriority_process, pidfd_open, pidfd_send_signal, setpriority_process},
+    process::{Signal, getpriority_process, pidfd_send_signal, setpriority_process},
 };
 use serde::{Deserialize, Serialize};
 
-use crate::{Config, interface, netns};
+use crate::{Config, interface, netns, process::Process};
 
 /// Pauses before a process that ended is started again: doubling from the first to the last.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(10));
@@ -32,15 +32,12 @@ const PRECEDENCE: i32 = -2;
 /// Between the polite signal and the last one.
 const GRACE: Duration = Duration::from_secs(5);
 
-/// A process that is told apart from a later one with the same id by the time it started, and by the boot that counts from.
+/// What the file of a process says.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-struct Process {
+struct Recorded {
     arn: String,
-    pid: i32,
-    /// In clock ticks since the machine started, as in `/proc/{pid}/stat`.
-    started: u64,
-    /// The kernel's id of that boot.
-    boot_id: String,
+    #[serde(flatten)]
+    process: Process,
 }
 
 /// A process that runs, and what is needed to watch and end it.
@@ -73,9 +70,8 @@ impl Balancers {
         let directory = directory(data_dir);
         fs::create_dir_all(&directory)?;
         let mut balancers = BTreeMap::new();
-        for (path, process) in recorded(&directory) {
-            if is_alive(&process) {
-                let arn = process.arn.clone();
+        for (path, Recorded { arn, process }) in recorded(&directory) {
+            if process.is_alive() {
                 let running = Some(Running { process, child: None, since: Instant::now() });
                 balancers.insert(arn, Balancer { running, ..Balancer::default() });
             } else {
@@ -140,7 +136,7 @@ impl Balancer {
                 Ok(None) => None,
                 Err(error) => Some(error.to_string()),
             },
-            None => (!is_alive(&running.process)).then(|| "it ended".to_owned()),
+            None => (!running.process.is_alive()).then(|| "it ended".to_owned()),
         };
         if let Some(how) = ended {
             let (pid, steady) = (running.process.pid, running.since.elapsed() > STEADY);
@@ -194,7 +190,7 @@ impl Balancer {
 
 fn start(arn: &str, namespace: &Path, config: &Config, directory: &Path) -> io::Result<Running> {
     if let Some(process) = unrecorded(arn, namespace) {
-        record(&process, directory)?;
+        record(arn, &process, directory)?;
         return Ok(Running { process, child: None, since: Instant::now() });
     }
     let child = netns::within(namespace, || {
@@ -221,16 +217,16 @@ fn start(arn: &str, namespace: &Path, config: &Config, directory: &Path) -> io::
         command.spawn()
     })?;
     let pid = i32::try_from(child.id()).map_err(io::Error::other)?;
-    let started = start_time(pid).ok_or_else(|| io::Error::other("it ended at once"))?;
-    let process = Process { arn: arn.to_owned(), pid, started, boot_id: boot_id() };
-    record(&process, directory)?;
+    let process = Process::of(pid).ok_or_else(|| io::Error::other("it ended at once"))?;
+    record(arn, &process, directory)?;
     Ok(Running { process, child: Some(child), since: Instant::now() })
 }
 
-fn record(process: &Process, directory: &Path) -> io::Result<()> {
+fn record(arn: &str, process: &Process, directory: &Path) -> io::Result<()> {
     let temporary = directory.join("new.tmp");
-    fs::write(&temporary, serde_json::to_vec(process)?)?;
-    fs::rename(&temporary, file(directory, &process.arn))
+    let recorded = Recorded { arn: arn.to_owned(), process: process.clone() };
+    fs::write(&temporary, serde_json::to_vec(&recorded)?)?;
+    fs::rename(&temporary, file(directory, arn))
 }
 
 /// A process of this load balancer that runs in its namespace and is in no file: an earlier `host` was killed between
@@ -243,27 +239,19 @@ fn unrecorded(arn: &str, namespace: &Path) -> Option<Process> {
         let command = fs::read(entry.path().join("cmdline")).ok()?;
         let is_it = command.ends_with(arguments.as_bytes())
             && fs::metadata(entry.path().join("ns/net")).is_ok_and(|own| own.ino() == home);
-        is_it
-            .then(|| Some(Process { arn: arn.to_owned(), pid, started: start_time(pid)?, boot_id: boot_id() }))
-            .flatten()
+        is_it.then(|| Process::of(pid)).flatten()
     })
 }
 
 /// Asks a process to end, then makes it.
 fn end(mut running: Running) {
-    if is_alive(&running.process)
-        && let Some(pid) = Pid::from_raw(running.process.pid)
-        && let Ok(pidfd) = pidfd_open(pid, PidfdFlags::empty())
-    {
-        // The descriptor was opened while the process was the right one, or it is still: check again.
-        if is_alive(&running.process) {
-            let _ = pidfd_send_signal(&pidfd, Signal::TERM);
-            let grace = Timespec { tv_sec: i64::try_from(GRACE.as_secs()).unwrap_or(5), tv_nsec: 0 };
-            let ended = poll(&mut [PollFd::new(&pidfd, PollFlags::IN)], Some(&grace));
-            if !matches!(ended, Ok(1..)) {
-                let _ = pidfd_send_signal(&pidfd, Signal::KILL);
-                let _ = poll(&mut [PollFd::new(&pidfd, PollFlags::IN)], Some(&grace));
-            }
+    if let Some(pidfd) = running.process.open() {
+        let _ = pidfd_send_signal(&pidfd, Signal::TERM);
+        let grace = Timespec { tv_sec: i64::try_from(GRACE.as_secs()).unwrap_or(5), tv_nsec: 0 };
+        let ended = poll(&mut [PollFd::new(&pidfd, PollFlags::IN)], Some(&grace));
+        if !matches!(ended, Ok(1..)) {
+            let _ = pidfd_send_signal(&pidfd, Signal::KILL);
+            let _ = poll(&mut [PollFd::new(&pidfd, PollFlags::IN)], Some(&grace));
         }
     }
     if let Some(child) = &mut running.child {
@@ -276,9 +264,9 @@ pub(crate) fn stop_all(data_dir: &Path) -> Vec<String> {
     let mut removed = Vec::new();
     let ending: Vec<_> = recorded(&directory(data_dir))
         .into_iter()
-        .map(|(path, process)| {
-            if is_alive(&process) {
-                removed.push(format!("load balancer process {} of {}", process.pid, process.arn));
+        .map(|(path, Recorded { arn, process })| {
+            if process.is_alive() {
+                removed.push(format!("load balancer process {} of {arn}", process.pid));
             }
             thread::spawn(move || {
                 end(Running { process, child: None, since: Instant::now() });
@@ -304,7 +292,7 @@ fn file(directory: &Path, arn: &str) -> PathBuf {
     directory.join(format!("{hash:016x}.json"))
 }
 
-fn recorded(directory: &Path) -> Vec<(PathBuf, Process)> {
+fn recorded(directory: &Path) -> Vec<(PathBuf, Recorded)> {
     let Ok(entries) = fs::read_dir(directory) else { return Vec::new() };
     entries
         .flatten()
@@ -317,53 +305,18 @@ fn recorded(directory: &Path) -> Vec<(PathBuf, Process)> {
         .collect()
 }
 
-fn is_alive(process: &Process) -> bool {
-    start_time(process.pid) == Some(process.started) && process.boot_id == boot_id()
-}
-
-fn boot_id() -> String {
-    fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_owned()
-}
-
-/// When a process started; `None` when there is none, or only its exit status is left.
-fn start_time(pid: i32) -> Option<u64> {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // The name, in parentheses, may contain anything: the fields are counted after it.
-    let mut fields = stat.rsplit_once(')')?.1.split_whitespace();
-    let state = fields.next()?;
-    let started = fields.nth(18)?.parse().ok()?;
-    (state != "Z" && state != "X").then_some(started)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_process_is_known_by_its_start() {
-        let own = i32::try_from(std::process::id()).unwrap();
-        let started = start_time(own).unwrap();
-        let process = Process { arn: "arn".into(), pid: own, started, boot_id: boot_id() };
-        assert!(is_alive(&process));
-        assert!(!is_alive(&Process { started: started + 1, ..process.clone() }));
-        assert!(!is_alive(&Process { boot_id: "another".into(), ..process }));
-        let mut child = Command::new("true").spawn().unwrap();
-        let pid = i32::try_from(child.id()).unwrap();
-        while start_time(pid).is_some() {
-            thread::sleep(Duration::from_millis(1));
-        }
-        child.wait().unwrap();
-    }
 
     #[test]
     fn a_process_that_ignores_the_signal_is_ended_all_the_same() {
         let directory = tempfile::tempdir().unwrap();
         let mut child = Command::new("sh").args(["-c", "trap '' TERM; while :; do sleep 0.1; done"]).spawn().unwrap();
         let pid = i32::try_from(child.id()).unwrap();
-        let process = Process { arn: "arn:x".into(), pid, started: start_time(pid).unwrap(), boot_id: boot_id() };
         let place = super::directory(directory.path());
         fs::create_dir_all(&place).unwrap();
-        fs::write(file(&place, "arn:x"), serde_json::to_vec(&process).unwrap()).unwrap();
+        record("arn:x", &Process::of(pid).unwrap(), &place).unwrap();
         thread::sleep(Duration::from_millis(100));
         assert_eq!(stop_all(directory.path()).len(), 1);
         assert!(!child.wait().unwrap().success());

@@ -18,6 +18,15 @@ use feed::Slice;
 
 use crate::ruleset::is_id;
 
+/// The largest volume of Amazon's, in GiB.
+const MAXIMUM_GIB: u64 = 65_536;
+/// More volumes than an instance of Amazon's can have.
+const MAXIMUM_VOLUMES: usize = 128;
+const MAXIMUM_VCPUS: u32 = 1024;
+/// Less than this boots nothing.
+const MINIMUM_MIB: u64 = 16;
+const MAXIMUM_MIB: u64 = 64 << 20;
+
 /// One VPC with everything in it.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct DesiredVpc {
@@ -81,6 +90,15 @@ pub(crate) fn sort(slice: &Slice<HostItem>) -> Desired {
 }
 
 impl Desired {
+    /// Whether an instance, its console or a volume of this key is in it.
+    pub(crate) fn has_key(&self, key: &str) -> bool {
+        match key.split_once('/') {
+            Some(("instance" | "console", id)) => self.instances.contains_key(id),
+            Some(("volume", id)) => self.volumes.contains_key(id),
+            _ => false,
+        }
+    }
+
     fn take(&mut self, item: &Arc<HostItem>) -> bool {
         match item.as_ref() {
             HostItem::Vpc(_) => return true,
@@ -107,9 +125,15 @@ impl Desired {
             }
             HostItem::Name(name) => self.names.push(name.clone()),
             HostItem::Instance(instance) => {
+                if !is_instance(instance) {
+                    return false;
+                }
                 self.instances.insert(instance.instance_id.clone(), instance.as_ref().clone());
             }
             HostItem::Volume(volume) => {
+                if !is_id(&volume.volume_id, "vol-") || !(1..=MAXIMUM_GIB).contains(&volume.size_gib) {
+                    return false;
+                }
                 self.volumes.insert(volume.volume_id.clone(), volume.clone());
             }
             HostItem::LoadBalancer(balancer) => {
@@ -121,4 +145,38 @@ impl Desired {
         }
         true
     }
+}
+
+/// Whether an instance has the form it must have. What only its metadata says is not used here but for device names.
+fn is_instance(item: &InstanceItem) -> bool {
+    let hostname = !item.hostname.is_empty()
+        && item.hostname.len() <= 63
+        && !item.hostname.starts_with(['.', '-'])
+        && item.hostname.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-.".contains(&byte));
+    let root_device = item.metadata.block_devices.iter().filter(|(name, _)| name == "root");
+    let mut names: Vec<&str> = item.volumes.iter().map(|volume| volume.device_name.as_str()).collect();
+    names.extend(root_device.map(|(_, device)| device.as_str()));
+    let count = names.len();
+    let well_named = names.iter().all(|name| is_device_name(name));
+    names.sort_unstable();
+    names.dedup();
+    is_id(&item.instance_id, "i-")
+        && is_id(&item.interface_id, "eni-")
+        && is_id(&item.root_volume_id, "vol-")
+        && item.volumes.iter().all(|volume| is_id(&volume.volume_id, "vol-"))
+        && item.volumes.len() <= MAXIMUM_VOLUMES
+        && well_named
+        && names.len() == count
+        && hostname
+        && (1..=MAXIMUM_VCPUS).contains(&item.vcpus)
+        && (MINIMUM_MIB..=MAXIMUM_MIB).contains(&item.memory_mib)
+}
+
+fn is_device_name(name: &str) -> bool {
+    name.strip_prefix("/dev/").is_some_and(|name| {
+        // `/dev/fd` and the like are an instance's already.
+        (3..=16).contains(&name.len())
+            && ["sd", "xvd", "hd", "vd", "nvme"].iter().any(|prefix| name.starts_with(prefix))
+            && name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit())
+    })
 }

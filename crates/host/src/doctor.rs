@@ -2,6 +2,7 @@
 
 use std::{
     io,
+    os::unix::fs::FileTypeExt,
     process::{Command, Stdio},
 };
 
@@ -26,7 +27,7 @@ pub struct Check {
 /// Looks at everything the network needs. Changes nothing: what must be tried is tried in a network namespace of its
 /// own that is gone afterwards.
 pub fn doctor() -> Vec<Check> {
-    vec![root(), nft_installed(), routing(), public_range(), forwarding()]
+    vec![root(), nft_installed(), routing(), public_range(), forwarding(), volumes(), instances()]
 }
 
 fn check(name: &'static str, outcome: Result<String, String>, mend: &'static str) -> Check {
@@ -48,6 +49,30 @@ fn nft_installed() -> Check {
         .map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned())
         .map_err(|error| format!("nft cannot be run: {error}"));
     check("nftables", outcome, "apt-get install nftables")
+}
+
+/// What EBS volumes are made with.
+fn volumes() -> Check {
+    let formats =
+        Command::new("mkfs.ext4").arg("-V").env("PATH", "/usr/sbin:/sbin:/usr/bin:/bin").stdin(Stdio::null()).output();
+    let control = std::fs::metadata("/dev/loop-control").is_ok_and(|node| node.file_type().is_char_device());
+    let outcome = match formats {
+        Err(error) => Err(format!("mkfs.ext4 cannot be run: {error}")),
+        Ok(_) if !control => Err("there is no /dev/loop-control".to_owned()),
+        Ok(_) => Ok("mkfs.ext4 and loop devices are there".to_owned()),
+    };
+    check(
+        "volumes of instances",
+        outcome,
+        "apt-get install e2fsprogs; the kernel needs CONFIG_BLK_DEV_LOOP (modprobe loop)",
+    )
+}
+
+/// Not a finding: what must be known before instances are given to people who are not trusted with the machine.
+fn instances() -> Check {
+    let detail = "local EC2 instances are system containers: root in one shares the machine's kernel and is not kept from \
+                  the machine by a security boundary";
+    check("isolation of instances", Ok(detail.to_owned()), "")
 }
 
 /// Tries in an empty namespace what a router needs.
@@ -79,11 +104,11 @@ fn public_range() -> Check {
     let addresses = Netlink::open().and_then(|mut netlink| {
         let ours: Vec<u32> =
             netlink.links()?.into_iter().filter(|link| link.name.starts_with("ls")).map(|link| link.index).collect();
-        Ok(netlink.addresses()?.into_iter().filter(|(link, _)| !ours.contains(link)).collect::<Vec<_>>())
+        Ok(netlink.addresses()?.into_iter().filter(|(link, ..)| !ours.contains(link)).collect::<Vec<_>>())
     });
     let outcome = match addresses {
-        Ok(addresses) => match addresses.iter().find(|(_, address)| range.contains(*address)) {
-            Some((_, address)) => Err(format!("this machine has the address {address} within {range}")),
+        Ok(addresses) => match addresses.iter().find(|(_, address, _)| range.contains(*address)) {
+            Some((_, address, _)) => Err(format!("this machine has the address {address} within {range}")),
             None => Ok(format!("no other address of this machine is in {range}")),
         },
         Err(error) => Err(error.to_string()),

@@ -5,6 +5,8 @@
 //! Killed at any moment it leaves everything as it is in the kernel; started again it adopts what it finds. Names of
 //! kernel objects are `domain::network::names`'s.
 //!
+//! Local EC2 instances are system containers that it boots from their volumes, see `instances`.
+//!
 //! What runs in the network namespaces of tasks is the agent's; what the load balancers' processes do is `balancer`'s.
 
 mod balancers;
@@ -14,13 +16,12 @@ mod doctor;
 mod endpoint;
 mod hosts;
 mod imds;
+mod instances;
 mod interface;
 #[cfg(test)]
 mod kernel_tests;
-mod netlink;
-mod netns;
-mod nft;
 mod outside;
+mod process;
 #[cfg(test)]
 mod process_tests;
 mod reconcile;
@@ -34,7 +35,10 @@ mod testing;
 
 use std::{io, path::PathBuf};
 
+use plumbing::{netlink, netns, nft};
+
 pub use doctor::{Check, doctor};
+pub use instances::dispatch;
 pub use run::main;
 pub use teardown::teardown;
 

@@ -36,7 +36,8 @@ pub(crate) fn ensure(
     let wanted: BTreeMap<String, &BTreeSet<Ipv4Addr>> =
         public.iter().map(|(vpc, addresses)| (names::vpc_link(platform, vpc), addresses)).collect();
     let routes = host.our_routes()?;
-    let present: BTreeSet<(u32, Ipv4Addr)> = host.addresses()?.into_iter().collect();
+    let present: BTreeSet<(u32, Ipv4Addr)> =
+        host.addresses()?.into_iter().map(|(link, address, _)| (link, address)).collect();
     for link in host.links()?.into_iter().filter(|link| link.name.starts_with(&prefix)) {
         let Some(addresses) = wanted.get(&link.name) else {
             host.delete_link(&link.name)?;

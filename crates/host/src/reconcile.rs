@@ -86,6 +86,14 @@ impl Reconciler {
         }
     }
 
+    /// Takes an interface's namespace away, so that the next reconciliation makes another in its place.
+    pub(crate) fn renew(&mut self, interface_id: &str) -> io::Result<()> {
+        for known in self.known.values_mut() {
+            known.interfaces.remove(interface_id);
+        }
+        interface::remove(&self.platform, interface_id)
+    }
+
     /// Makes the kernel agree. Blocks; must run in the host's network namespace.
     pub(crate) fn reconcile(&mut self, desired: &Desired, since: Instant) -> Outcome {
         let mut outcome = Outcome::default();

@@ -107,7 +107,7 @@ fn set_parameters() -> io::Result<()> {
 }
 
 fn ensure_addresses(router: &mut Netlink, vpc: &VpcItem) -> io::Result<()> {
-    let present: BTreeSet<Ipv4Addr> = router.addresses()?.into_iter().map(|(_, address)| address).collect();
+    let present: BTreeSet<Ipv4Addr> = router.addresses()?.into_iter().map(|(_, address, _)| address).collect();
     let wanted =
         vpc.gateways.iter().copied().chain([vpc.resolver, ENDPOINT_ADDRESS, RESOLVER_ADDRESS, METADATA_ADDRESS]);
     for address in wanted.filter(|address| !present.contains(address)) {

@@ -26,7 +26,9 @@ use crate::{
     balancers::Balancers,
     desired::{self, Desired},
     dns::{self, Knowledge},
-    endpoint, hosts, imds, netns,
+    endpoint, hosts, imds,
+    instances::Instances,
+    netns,
     reconcile::{Outcome, Reconciler},
     router::Listeners,
     sockets::{self, Ledger, Permit},
@@ -77,7 +79,10 @@ async fn run(config: Config) -> Result<(), Error> {
                 host.look(&follower).await?;
             }
             () = host.asked.notified() => host.watch_balancers(&follower),
-            () = sleep(WATCH), if host.has_balancers() => host.watch_balancers(&follower),
+            () = sleep(WATCH), if host.has_processes() => {
+                host.watch_balancers(&follower);
+                host.watch_instances(&follower);
+            }
             _ = terminate.recv() => return Ok(()),
             _ = interrupt.recv() => return Ok(()),
         }
@@ -106,6 +111,7 @@ struct Host {
     since: Instant,
     serving: BTreeMap<String, Serving>,
     balancers: Balancers,
+    instances: Instances,
     ledger: Arc<Ledger>,
     metadata: Arc<imds::Shared>,
     /// A load balancer's process asked for sockets: there may be something to report.
@@ -123,6 +129,7 @@ struct Host {
 impl Host {
     fn new(config: Config) -> Result<Self, Error> {
         let balancers = Balancers::adopt(&config.data_dir)?;
+        let instances = Instances::adopt(&config)?;
         let (ledger, asked) = (Arc::new(Ledger::default()), Arc::new(Notify::new()));
         let (path, platform) = (config.control_socket.clone(), config.platform.clone());
         let (provider_ledger, provider_asked) = (ledger.clone(), asked.clone());
@@ -140,6 +147,7 @@ impl Host {
             since: Instant::now(),
             serving: BTreeMap::new(),
             balancers,
+            instances,
             ledger,
             asked,
             due: Instant::now() + LOOK,
@@ -150,8 +158,9 @@ impl Host {
         })
     }
 
-    fn has_balancers(&self) -> bool {
-        !self.desired.load_balancers.is_empty()
+    /// Whether there are processes that may end or get ready by themselves.
+    fn has_processes(&self) -> bool {
+        !self.desired.load_balancers.is_empty() || !self.instances.is_idle(&self.desired)
     }
 
     /// Looks at everything again, because time has passed or something failed.
@@ -187,7 +196,25 @@ impl Host {
         self.reconciler = Some(reconciler);
         self.take(outcome, follower);
         self.watch_balancers(follower);
+        self.watch_instances(follower);
         Ok(())
+    }
+
+    fn watch_instances(&mut self, follower: &Follower<HostItem>) {
+        if !self.started {
+            return;
+        }
+        let outcome = self.instances.reconcile(&self.desired);
+        for (key, report) in &outcome.reports {
+            follower.report(key, report);
+        }
+        for interface_id in outcome.renew {
+            let Some(reconciler) = &mut self.reconciler else { continue };
+            if let Err(error) = reconciler.renew(&interface_id) {
+                tracing::error!(%error, interface_id, "a network namespace cannot be made anew");
+            }
+            self.due = Instant::now();
+        }
     }
 
     fn take(&mut self, mut outcome: Outcome, follower: &Follower<HostItem>) {

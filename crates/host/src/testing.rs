@@ -115,6 +115,7 @@ impl Items {
             security_groups: vec![group.into()],
             egress,
             source_dest_check: true,
+            task_of_instance: None,
         }));
     }
 

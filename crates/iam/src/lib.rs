@@ -7,6 +7,7 @@
 
 mod authenticate;
 mod authorise;
+mod identity_document;
 mod principal;
 mod seal;
 mod sessions;

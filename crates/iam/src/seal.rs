@@ -1,9 +1,13 @@
 //! Sealed tokens: what only the platform can make and read. Session and registry tokens carry their own claims, so
 //! issuing one costs no write and any number of them no memory.
 
-use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use base64::{
+    Engine,
+    engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD},
+};
 use ring::{
     aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey},
+    hmac,
     rand::{SecureRandom, SystemRandom},
 };
 use serde::{Serialize, de::DeserializeOwned};
@@ -14,6 +18,8 @@ const MAX_LENGTH: usize = 8 * 1024;
 /// The platform's sealing key: 32 random bytes kept with the data.
 pub struct SealingKey {
     key: LessSafeKey,
+    /// Signs what others may read; made from the same bytes, and of no use for sealing.
+    signing: hmac::Key,
     random: SystemRandom,
 }
 
@@ -30,7 +36,10 @@ impl SealingKey {
     /// A key from its bytes; `None` when their number is not [`SealingKey::LENGTH`].
     pub fn new(bytes: &[u8]) -> Option<Self> {
         let key = LessSafeKey::new(UnboundKey::new(&AES_256_GCM, bytes).ok()?);
-        Some(Self { key, random: SystemRandom::new() })
+        let root = hmac::Key::new(hmac::HMAC_SHA256, bytes);
+        let derived = hmac::sign(&root, b"longshore signing key");
+        let signing = hmac::Key::new(hmac::HMAC_SHA256, derived.as_ref());
+        Some(Self { key, signing, random: SystemRandom::new() })
     }
 
     /// Fresh bytes for a key; `None` when the system has no randomness to give.
@@ -62,6 +71,25 @@ impl SealingKey {
         let aad = Aad::from(purpose.as_bytes());
         let claims = self.key.open_in_place(Nonce::assume_unique_for_key(*nonce), aad, &mut sealed).ok()?;
         serde_json::from_slice(claims).ok()
+    }
+
+    /// The signature of a text for one purpose, base64. The same text has the same signature.
+    pub(crate) fn sign(&self, purpose: &str, text: &str) -> String {
+        STANDARD.encode(hmac::sign(&self.signing, &Self::to_be_signed(purpose, text)))
+    }
+
+    /// Whether a signature is this key's for the text and purpose; takes as long for any wrong one.
+    pub(crate) fn verify(&self, purpose: &str, text: &str, signature: &str) -> bool {
+        if signature.len() > MAX_LENGTH {
+            return false;
+        }
+        let Ok(signature) = STANDARD.decode(signature) else { return false };
+        hmac::verify(&self.signing, &Self::to_be_signed(purpose, text), &signature).is_ok()
+    }
+
+    /// The purpose has no zero byte, so that no two pairs of purpose and text are the same bytes.
+    fn to_be_signed(purpose: &str, text: &str) -> Vec<u8> {
+        [purpose.as_bytes(), &[0], text.as_bytes()].concat()
     }
 }
 

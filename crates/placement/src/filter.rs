@@ -1,7 +1,13 @@
-//! Whether a container instance can have a task, and if not, why: resources and attributes first, then constraints.
+//! Which container instances can have a task, and if not, why: resources and attributes first, then constraints.
 //! The words are Amazon's: <https://docs.aws.amazon.com/AmazonECS/latest/developerguide/api_failures_messages.html>.
 
-use crate::{Demand, Instance};
+use crate::{
+    Demand,
+    fleet::{
+        index::Index,
+        slots::{Bits, Slot},
+    },
+};
 
 /// The attribute of instances that can attach a network interface for a task.
 pub const NETWORK_INTERFACE_ATTRIBUTE: &str = "ecs.capability.task-eni";
@@ -35,6 +41,21 @@ pub enum Reason {
 }
 
 impl Reason {
+    /// All of them, in their order.
+    pub const ALL: [Self; 11] = [
+        Self::Inactive,
+        Self::Agent,
+        Self::Attribute,
+        Self::Location,
+        Self::Cpu,
+        Self::Memory,
+        Self::Ports,
+        Self::NetworkInterface,
+        Self::Gpu,
+        Self::DistinctInstance,
+        Self::MemberOf,
+    ];
+
     /// As in `failures[].reason` of RunTask and StartTask.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -66,31 +87,71 @@ impl Reason {
     }
 }
 
-/// Whether the instance can have the task; else the first thing that is against it.
-pub fn check(instance: &Instance, demand: &Demand) -> Result<(), Reason> {
-    let unless = |holds: bool, reason: Reason| if holds { Ok(()) } else { Err(reason) };
-    unless(instance.is_active(), Reason::Inactive)?;
-    unless(instance.connected, Reason::Agent)?;
-    unless(instance.stored.launch_type() == demand.launch_type && has_attributes(instance, demand), Reason::Attribute)?;
-    unless(is_in_zone(instance, demand), Reason::Location)?;
-    unless(instance.free_cpu >= demand.cpu, Reason::Cpu)?;
-    unless(instance.free_memory >= demand.memory, Reason::Memory)?;
-    unless(!demand.host_ports.iter().any(|port| instance.holds_port(*port)), Reason::Ports)?;
-    // Here stand network interfaces and GPUs, once instances say how many they have.
-    unless(!demand.distinct_instance || instance.tasks_of(&demand.group) == 0, Reason::DistinctInstance)?;
-    unless(demand.member_of.iter().all(|query| instance.selected_by(query)), Reason::MemberOf)
+/// Keeps the instances that can have the task.
+pub(crate) fn keep(index: &Index, demand: &Demand, among: &mut Bits) {
+    for reason in Reason::ALL {
+        if among.is_empty() {
+            return;
+        }
+        keep_without(reason, index, demand, among);
+    }
 }
 
-fn has_attributes(instance: &Instance, demand: &Demand) -> bool {
+/// Tells of each instance that cannot have the task the first thing that is against it.
+pub(crate) fn explain(index: &Index, demand: &Demand, mut among: Bits, mut tell: impl FnMut(Slot, Reason)) {
+    for reason in Reason::ALL {
+        let mut left_out = among.clone();
+        keep_without(reason, index, demand, &mut among);
+        left_out.subtract(&among);
+        left_out.iter().for_each(|slot| tell(slot, reason));
+    }
+}
+
+/// Keeps the instances that this reason is not against.
+fn keep_without(reason: Reason, index: &Index, demand: &Demand, among: &mut Bits) {
+    match reason {
+        Reason::Inactive => among.intersect(&index.active),
+        Reason::Agent => among.intersect(&index.connected),
+        Reason::Attribute => keep_with_attributes(index, demand, among),
+        Reason::Location => keep_in_zones(index, demand, among),
+        Reason::Cpu => index.free_cpu.keep_at_least(demand.cpu, among),
+        Reason::Memory => index.free_memory.keep_at_least(demand.memory, among),
+        Reason::Ports => {
+            let held = demand.host_ports.iter().filter_map(|port| index.port(*port));
+            held.for_each(|slots| among.subtract_few(slots));
+        }
+        // Nothing limits them and nothing asks for them yet: instances would have to say how many they have.
+        Reason::NetworkInterface | Reason::Gpu => {}
+        Reason::DistinctInstance => {
+            if let Some(group) = index.group(&demand.group).filter(|_| demand.distinct_instance) {
+                group.keep_without(among);
+            }
+        }
+        Reason::MemberOf => demand.member_of.iter().for_each(|query| query.keep(index, among)),
+    }
+}
+
+fn keep_with_attributes(index: &Index, demand: &Demand, among: &mut Bits) {
+    let of_kind = index.launch_types.get(demand.launch_type.as_str());
     let network = demand.network_interface.then_some(NETWORK_INTERFACE_ATTRIBUTE);
-    let mut names = demand.required_attributes.iter().map(String::as_str).chain(network);
-    names.all(|name| instance.attribute(name).is_some())
+    let names = demand.required_attributes.iter().map(String::as_str).chain(network);
+    let with = names.map(|name| index.attribute(name).map(|column| column.present()));
+    for slots in std::iter::once(of_kind).chain(with) {
+        match slots {
+            Some(slots) => among.intersect_few(slots),
+            None => *among = Bits::default(),
+        }
+    }
 }
 
 /// An instance that does not say where it is can be anywhere.
-fn is_in_zone(instance: &Instance, demand: &Demand) -> bool {
-    let zone = instance.stored.zone();
-    !demand.network_interface
-        || demand.zones.is_empty()
-        || zone.is_none_or(|zone| demand.zones.iter().any(|wanted| wanted == zone))
+fn keep_in_zones(index: &Index, demand: &Demand, among: &mut Bits) {
+    if !demand.network_interface || demand.zones.is_empty() {
+        return;
+    }
+    let mut anywhere = among.clone();
+    anywhere.subtract_few(index.zones.present());
+    let wanted = demand.zones.iter().filter_map(|zone| index.zones.get(zone));
+    wanted.for_each(|slots| anywhere.unite_few(slots));
+    among.intersect(&anywhere);
 }

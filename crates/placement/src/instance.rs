@@ -136,7 +136,17 @@ impl Instance {
 
     /// How many tasks of a group are wanted on it: those whose desired status is STOPPED no longer count.
     pub fn tasks_of(&self, group: &str) -> usize {
-        self.groups.find(group).map_or(0, |at| self.groups.wanted[at])
+        self.group(group).unwrap_or(0)
+    }
+
+    /// As [`Self::tasks_of`], with none where no task of the group is there at all.
+    pub(crate) fn group(&self, name: &str) -> Option<usize> {
+        self.groups.find(name).ok().map(|at| self.groups.wanted[at])
+    }
+
+    /// The groups of its tasks, each with how many are wanted.
+    pub(crate) fn groups(&self) -> impl Iterator<Item = (&str, usize)> {
+        self.groups.names.iter().map(String::as_str).zip(self.groups.wanted.iter().copied())
     }
 
     /// Whether an expression of the cluster query language selects it.

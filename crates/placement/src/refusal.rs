@@ -1,47 +1,50 @@
 //! Why no container instance takes a task: the reason of each, for RunTask's `failures`, and the closest one, for a
 //! service's event.
 
-use std::fmt;
+use std::{fmt, sync::Arc};
 
-use domain::Arn;
+use domain::{Arn, ecs::ContainerInstance};
 
-use crate::{Demand, Instance, Reason, filter};
+use crate::{Instance, Reason};
 
 /// An instance that cannot have the task.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LeftOut {
-    /// The container instance's ARN.
-    pub arn: Arn,
+    /// The container instance. Thousands of them are told of at once, whoever asks: so it is shared, not copied.
+    pub stored: Arc<ContainerInstance>,
     /// The first thing that is against it.
     pub reason: Reason,
+}
+
+impl LeftOut {
+    /// The container instance's ARN.
+    pub fn arn(&self) -> &Arn {
+        &self.stored.arn
+    }
 }
 
 /// Why no instance takes a task. As text it is the end of a service's event, as Amazon words it: `was unable to place a
 /// task because …`, with the sentence on troubleshooting left to whoever writes the event.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub struct Refusal {
-    /// Every instance that was looked at, in the order of `instances`. Those that are not ACTIVE are not: they have been
+    /// Every instance that was looked at, in the order of their ARNs. Those that are not ACTIVE are not: they have been
     /// taken out on purpose, and explain nothing.
     pub left_out: Vec<LeftOut>,
     closest: Option<usize>,
 }
 
 impl Refusal {
-    /// Asks every instance again: that is only done where there is nothing else to do.
-    pub(crate) fn explain(instances: &[Instance], demand: &Demand) -> Self {
+    /// From each instance with the first thing that is against it.
+    pub(crate) fn new<'a>(instances: impl Iterator<Item = (&'a Instance, Reason)>) -> Self {
         let mut refusal = Self { left_out: Vec::new(), closest: None };
         let mut best = None;
-        for instance in instances {
-            let Err(reason) = filter::check(instance, demand) else { continue };
-            if reason == Reason::Inactive {
-                continue;
-            }
+        for (instance, reason) in instances.filter(|(_, reason)| *reason != Reason::Inactive) {
             let closeness = (reason, what_is_free(instance, reason));
             if best.is_none_or(|best| closeness > best) {
                 best = Some(closeness);
                 refusal.closest = Some(refusal.left_out.len());
             }
-            refusal.left_out.push(LeftOut { arn: instance.arn().clone(), reason });
+            refusal.left_out.push(LeftOut { stored: instance.stored.clone(), reason });
         }
         refusal
     }
@@ -65,13 +68,9 @@ impl fmt::Display for Refusal {
         formatter
             .write_str("was unable to place a task because no container instance met all of its requirements. ")?;
         match self.closest() {
-            Some(LeftOut { arn, reason }) => {
-                write!(
-                    formatter,
-                    "The closest matching (container-instance {}) {}.",
-                    arn.resource_name(),
-                    reason.phrase()
-                )
+            Some(closest) => {
+                let (name, phrase) = (closest.arn().resource_name(), closest.reason.phrase());
+                write!(formatter, "The closest matching (container-instance {name}) {phrase}.")
             }
             None => formatter.write_str("Reason: No Container Instances were found in your cluster."),
         }

@@ -12,7 +12,7 @@ use domain::{
 
 use crate::{
     Instance,
-    spread::{self, Classes, keep_least},
+    spread::{Classes, Field, keep_least},
 };
 
 /// A task of the service. Tasks without an instance, or on Fargate, count as one more value of whatever is spread over.
@@ -75,13 +75,13 @@ struct State<'a> {
 impl<'a> State<'a> {
     fn new(candidates: &'a [Candidate<'a>], strategy: &[PlacementStrategy]) -> Self {
         let mut classes = Classes::new(candidates.len());
-        let values = |field: &str| {
-            let value = |candidate: &Candidate<'a>| spread::value(candidate.instance?, field);
+        let values = |field: Field<'_>| {
+            let value = |candidate: &Candidate<'a>| field.value(candidate.instance?);
             candidates.iter().map(value).collect::<Vec<_>>()
         };
         let steps = strategy.iter().map(|step| match step {
             PlacementStrategy::Spread(field) => {
-                let values = values(field);
+                let values = values(Field::read(field));
                 let tasks = classes.divide(values.iter().map(|value| (*value, 1)));
                 let class = (0..candidates.len()).map(|at| classes.of(at)).collect();
                 Step::Spread { class, lacks: values.iter().map(Option::is_none).collect(), tasks }
@@ -91,7 +91,7 @@ impl<'a> State<'a> {
         });
         let steps = steps.collect();
         let mut place = Classes::new(candidates.len());
-        let tasks = place.divide(values("instanceId").into_iter().map(|value| (value, 1)));
+        let tasks = place.divide(values(Field::Instance).into_iter().map(|value| (value, 1)));
         let mut free = vec![(0, 0); tasks.len()];
         for (at, candidate) in candidates.iter().enumerate() {
             if let Some(instance) = candidate.instance {

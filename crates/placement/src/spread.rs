@@ -1,5 +1,5 @@
-//! What spreading counts by, for placement and for scale-in: instances or values of an attribute, divided further by
-//! each `spread` that follows another.
+//! What spreading counts by: instances or values of an attribute; and for scale-in how each `spread` that follows another
+//! divides further.
 
 use std::collections::HashMap;
 
@@ -22,14 +22,31 @@ pub fn check_spread_field(field: &str) -> bool {
             .is_some_and(|name| (1..=MAX_NAME).contains(&name.len()) && name.chars().all(may_be_in_name))
 }
 
-/// The field's value on an instance; none where the instance lacks the attribute. An attribute without a value has the
-/// empty one.
-pub(crate) fn value<'a>(instance: &'a Instance, field: &str) -> Option<&'a str> {
-    if field == INSTANCE_ID || field == HOST {
-        return Some(instance.arn().as_str());
+/// What a `spread` goes by.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Field<'a> {
+    /// The instance itself.
+    Instance,
+    /// The value of an attribute.
+    Attribute(&'a str),
+}
+
+impl<'a> Field<'a> {
+    pub(crate) fn read(field: &'a str) -> Self {
+        match field {
+            INSTANCE_ID | HOST => Self::Instance,
+            _ => Self::Attribute(field.strip_prefix(ATTRIBUTE).unwrap_or(field)),
+        }
     }
-    let attribute = instance.attribute(field.strip_prefix(ATTRIBUTE).unwrap_or(field))?;
-    Some(attribute.value.as_deref().unwrap_or_default())
+
+    /// The field's value on an instance; none where the instance lacks the attribute. An attribute without a value has
+    /// the empty one.
+    pub(crate) fn value(self, instance: &Instance) -> Option<&str> {
+        match self {
+            Self::Instance => Some(instance.arn().as_str()),
+            Self::Attribute(name) => Some(instance.attribute(name)?.value.as_deref().unwrap_or_default()),
+        }
+    }
 }
 
 /// Things divided into classes by one field after the other: spreading over zones and then over racks counts racks

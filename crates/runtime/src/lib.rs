@@ -20,11 +20,11 @@ pub mod rootfs;
 
 use std::ffi::OsString;
 
-pub use cgroup::{CgroupError, Group, Limits, Stats};
+pub use cgroup::{CgroupError, DeviceKind, DeviceRule, Group, Limits, Stats};
 pub use clock::{ClockAccuracy, clock_accuracy};
 pub use container::{
     Container, ContainerError, ContainerSpec, DestroyReport, Device, ExecOutcome, ExecSpec, Exit, File, LogLimits,
-    Mount, Runtime, RuntimeOptions, State, Tmpfs, Ulimit, WhenFull,
+    Mount, Runtime, RuntimeOptions, State, Tmpfs, Ulimit, WhenFull, forgo_capabilities,
 };
 pub use helper::Helper;
 pub use image::{
@@ -32,7 +32,7 @@ pub use image::{
     PullNetwork, PullProgress, PullRequest, Reference, RegistryAuth, StoreOptions, UnpackLimits,
 };
 pub use logs::{LogLine, LogReader, Stream};
-pub use rootfs::{EphemeralVolume, Rootfs, RootfsError};
+pub use rootfs::{EphemeralVolume, LoopDevice, Rootfs, RootfsError};
 
 /// The word after the program's name that makes this process the owner of one container.
 pub(crate) const SHIM: &str = "shim";

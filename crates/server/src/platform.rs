@@ -96,7 +96,13 @@ impl ControlPlane {
             user == 0 || user == crate::data_directory::SERVICE_USER
         })?);
         tokio::spawn(control::targets::run(store.clone(), clock));
-        let control = control::start(store, clock, Arc::new(crate::launcher::Launcher), IdSource::from_system());
+        tokio::spawn(control::instances::run(store.clone(), clock));
+        let control = control::start(
+            store,
+            clock,
+            Arc::new(crate::launcher::Launcher(platform.fleets.clone())),
+            IdSource::from_system(),
+        );
         let control_plane = Arc::new(Self { platform, control, publisher });
         control_plane.prepare(&control_plane.default_scope()).await?;
         Ok(control_plane)

@@ -4,7 +4,9 @@
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use domain::{
+    Resource,
     balancing::LoadBalancer,
+    identity::InstanceProfile,
     network::host::{HostItem, HostReport, InterfaceState, NameItem},
 };
 use store::{Changes, Snapshot};
@@ -12,8 +14,8 @@ use wire::ServiceError;
 
 use crate::platform::ControlPlane;
 
-/// Kinds that no slice is made of: a change of them alone needs no publishing.
-const IRRELEVANT: [&str; 3] = ["ecs/", "iam/", "logs/"];
+/// Kinds that no slice is made of, but for instance profiles: a change of them alone needs no publishing.
+const IRRELEVANT: [&str; 4] = ["ecs/", "iam/role", "logs/", "ec2/console-output"];
 /// How long a report that could not be saved waits for its next try by the reporter.
 const RETRY: Duration = Duration::from_millis(200);
 
@@ -30,7 +32,10 @@ pub async fn publish(control_plane: Arc<ControlPlane>) {
         loop {
             match watch.next().await {
                 Some(Changes::Keys(changes)) => {
-                    let relevant = |kind: &str| !IRRELEVANT.iter().any(|prefix| kind.starts_with(prefix));
+                    let relevant = |kind: &str| {
+                        // An instance is told which role its profile has.
+                        kind == InstanceProfile::KIND || !IRRELEVANT.iter().any(|prefix| kind.starts_with(prefix))
+                    };
                     if changes.iter().any(|change| relevant(change.kind)) {
                         break;
                     }
@@ -49,7 +54,8 @@ fn publish_once(
 ) -> Result<(), feed::PublishError> {
     let publisher = &control_plane.publisher;
     let extra = services::elbv2::host_items(snapshot).chain(registry_names(control_plane));
-    publisher.publish("host", &services::ec2::host_slice(snapshot, extra))?;
+    let sign = |document: &str| control_plane.platform.authority.sign_identity_document(document);
+    publisher.publish("host", &services::ec2::host_slice(snapshot, &sign, extra))?;
     let mut current = BTreeSet::new();
     for load_balancer in snapshot.list::<LoadBalancer>("") {
         let consumer = format!("balancer/{}", load_balancer.arn);

@@ -12,7 +12,10 @@ mod errors;
 pub mod iam;
 pub mod logs;
 mod platform;
+pub mod ssm;
 pub mod sts;
+#[cfg(test)]
+mod testing;
 
 pub use call::{Authorised, Call, Origin};
 pub use errors::{access_denied, commit_failure};

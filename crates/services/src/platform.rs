@@ -8,6 +8,7 @@ use std::{
 
 use domain::{AccountId, Clock, IdSource, Region};
 use iam::Authority;
+use placement::Fleets;
 use registry::Registry;
 use store::Store;
 use telemetry::LogStore;
@@ -47,6 +48,8 @@ pub struct Platform {
     pub registry: Arc<Registry>,
     /// The agents' sessions that wait for something to do.
     pub(crate) wakeups: Arc<Wakeups>,
+    /// What placement knows of the clusters' instances: only ever asked within a transaction, of what that sees.
+    pub fleets: Arc<Fleets>,
     ids: Mutex<IdSource>,
 }
 
@@ -61,7 +64,8 @@ impl Platform {
         logs: Arc<LogStore>,
         registry: Arc<Registry>,
     ) -> Self {
-        Self { store, clock, authority, options, logs, registry, wakeups: Arc::default(), ids: Mutex::new(ids) }
+        let (wakeups, fleets) = (Arc::default(), Arc::default());
+        Self { store, clock, authority, options, logs, registry, wakeups, fleets, ids: Mutex::new(ids) }
     }
 
     /// The source of identifiers. Hold it briefly: never across an await.

@@ -8,8 +8,26 @@ use std::{
 
 use domain::Resource;
 
-/// A resource whose type is known only by its kind.
-pub(crate) type Value = Arc<dyn Any + Send + Sync>;
+/// A resource whose type is known only by its kind. It never changes, so values are equal when they are the same object;
+/// what was written again counts as another one.
+#[derive(Clone)]
+pub(crate) struct Value(Arc<dyn Any + Send + Sync>);
+
+impl Value {
+    pub(crate) fn new<T: Resource>(resource: T) -> Self {
+        Self(Arc::new(resource))
+    }
+
+    pub(crate) fn typed<T: Resource>(&self) -> Option<Arc<T>> {
+        self.0.clone().downcast().ok()
+    }
+}
+
+impl PartialEq for Value {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
 
 /// An index entry of a value: index name and the value found there.
 pub(crate) type Entry = (&'static str, String);
@@ -73,5 +91,5 @@ impl Kinds {
 fn read<T: Resource>(json: &[u8]) -> Result<(Value, Entries), serde_json::Error> {
     let value: T = serde_json::from_slice(json)?;
     let indexes = value.indexes();
-    Ok((Arc::new(value), indexes))
+    Ok((Value::new(value), indexes))
 }

@@ -3,7 +3,7 @@
 use std::{ops::Bound, sync::Arc};
 
 use domain::Resource;
-use imbl::{OrdMap, OrdSet};
+use imbl::{OrdMap, OrdSet, ordmap::DiffItem};
 
 use crate::{
     Revision,
@@ -100,7 +100,7 @@ impl Snapshot {
 
     /// The resource with this key.
     pub fn get<T: Resource>(&self, key: &str) -> Option<Arc<T>> {
-        typed(self.table::<T>()?.get(key)?)
+        self.table::<T>()?.get(key)?.typed()
     }
 
     /// Whether there is a resource with this key.
@@ -122,7 +122,7 @@ impl Snapshot {
             .flat_map(move |table| table.values.range(start.clone()..))
             .skip_while(move |(key, _)| skip.as_ref() == Some(key))
             .take_while(move |(key, _)| key.starts_with(prefix))
-            .filter_map(|(_, value)| typed(value))
+            .filter_map(|(_, value)| value.typed())
     }
 
     /// As [`Snapshot::list`] in reverse order, beginning with the last key before `before` where it is given.
@@ -137,7 +137,7 @@ impl Snapshot {
             .filter(|_| start < end)
             .into_iter()
             .flat_map(move |table| table.values.range(start.clone()..end.clone()).rev())
-            .filter_map(|(_, value)| typed(value))
+            .filter_map(|(_, value)| value.typed())
     }
 
     /// The resources found under `value` in an index (see [`Resource::indexes`]), in key order. Costs as much as it
@@ -161,7 +161,7 @@ impl Snapshot {
         let start = (Bound::Excluded(after), Bound::Unbounded);
         let table = self.table::<T>();
         let keys = table.and_then(|table| table.indexes.get(place.as_str())).map(|keys| keys.range::<_, str>(start));
-        keys.into_iter().flatten().filter_map(move |key| typed(table?.values.get(key)?))
+        keys.into_iter().flatten().filter_map(move |key| table?.values.get(key)?.typed())
     }
 
     /// How many resources an index has under `value`. Costs nothing.
@@ -175,11 +175,21 @@ impl Snapshot {
         self.table::<T>().map_or(0, |table| table.values.len())
     }
 
+    /// What is different from an earlier snapshot, or a later one: what each resource was there and what it is here. Costs
+    /// what was written between the two, and not what there is.
+    pub fn changes_since<'a, T: Resource>(
+        &'a self,
+        other: &'a Self,
+    ) -> impl Iterator<Item = (Option<Arc<T>>, Option<Arc<T>>)> + 'a {
+        let tables = other.table::<T>().zip(self.table::<T>());
+        tables.into_iter().flat_map(|(old, new)| old.values.diff(&new.values)).map(|item| match item {
+            DiffItem::Add(_, new) => (None, new.typed()),
+            DiffItem::Update { old: (_, old), new: (_, new) } => (old.typed(), new.typed()),
+            DiffItem::Remove(_, old) => (old.typed(), None),
+        })
+    }
+
     fn table<T: Resource>(&self) -> Option<&Table> {
         self.tables.get(self.kinds.index_of::<T>()?)
     }
-}
-
-pub(crate) fn typed<T: Resource>(value: &Value) -> Option<Arc<T>> {
-    value.clone().downcast().ok()
 }

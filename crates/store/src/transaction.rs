@@ -7,7 +7,7 @@ use domain::Resource;
 use crate::{
     Batch, Change, Snapshot, Write,
     kinds::{Entries, Value},
-    snapshot::{Table, typed},
+    snapshot::Table,
 };
 
 /// The newest state, with this transaction's own writes already in it. Reads are those of [`Snapshot`].
@@ -52,7 +52,7 @@ impl Transaction {
             self.batch.push(Write::Put { kind: T::KIND, key: key.clone(), value });
         }
         let new = resource.indexes();
-        self.write::<T>(index, &key, Some(Arc::new(resource)), new);
+        self.write::<T>(index, &key, Some(Value::new(resource)), new);
         self.changes.push(Change { kind: T::KIND, key });
     }
 
@@ -128,7 +128,7 @@ impl Transaction {
             Some((key, before)) => (key, Some(before)),
             None => (key.into(), None),
         };
-        let old = before.as_ref().and_then(typed::<T>).map(|value| value.indexes()).unwrap_or_default();
+        let old = before.as_ref().and_then(Value::typed::<T>).map(|value| value.indexes()).unwrap_or_default();
         match value {
             Some(value) => table.insert(key.clone(), value, &old, &new),
             None => table.remove(&key, &old),

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use api::{ecr, ecs, logs};
 use base64::Engine as _;
+use domain::ecs::container_definition::port_range;
 use wire::sigv4::Keys;
 
 use super::client::{CallError, Client};
@@ -142,10 +143,11 @@ fn container_change(change: &ContainerChange) -> ecs::ContainerStateChange {
 fn network_binding(binding: &NetworkBinding) -> ecs::NetworkBinding {
     ecs::NetworkBinding {
         bind_ip: Some(binding.bind_ip.clone()),
-        container_port: Some(i32::from(binding.container_port)),
-        host_port: Some(i32::from(binding.host_port)),
+        container_port: binding.range.is_none().then(|| i32::from(binding.container_port)),
+        host_port: binding.range.is_none().then(|| i32::from(binding.host_port)),
+        container_port_range: binding.range.map(|count| port_range(binding.container_port, count)),
+        host_port_range: binding.range.map(|count| port_range(binding.host_port, count)),
         protocol: Some(binding.protocol.clone()),
-        ..Default::default()
     }
 }
 

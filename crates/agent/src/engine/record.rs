@@ -145,6 +145,9 @@ pub struct NetworkBinding {
     pub container_port: u16,
     /// On the instance.
     pub host_port: u16,
+    /// How many ports from there on, where a range was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub range: Option<u16>,
     /// `tcp` or `udp`.
     pub protocol: String,
 }

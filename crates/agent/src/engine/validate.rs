@@ -2,6 +2,7 @@
 //! does not, so that nothing is accepted and ignored.
 
 use domain::agent_protocol::payload::{Container, PortMapping, Task};
+use domain::ecs::container_definition::parse_port_range;
 
 use super::dependency;
 use crate::network::Mode;
@@ -103,9 +104,22 @@ fn check_network(container: &Container, mode: Mode) -> Result<(), String> {
     container.port_mappings.iter().try_for_each(|mapping| check_mapping(mapping, mode))
 }
 
+/// Each port of a range is a rule and a socket of the instance.
+const MOST_PORTS: u16 = 100;
+
 fn check_mapping(mapping: &PortMapping, mode: Mode) -> Result<(), String> {
     if Protocol::of(mapping).is_none() {
         return Err(format!("portMappings: protocol {} is not supported", mapping.protocol));
+    }
+    if !mapping.container_port_range.is_empty() {
+        let range = &mapping.container_port_range;
+        return match (mode, parse_port_range(range)) {
+            (Mode::Host | Mode::None, _) => {
+                Err(format!("portMappings: containerPortRange {range} needs a network of the task's own"))
+            }
+            (_, Some((_, 1..=MOST_PORTS))) => Ok(()),
+            (_, _) => Err(format!("portMappings: containerPortRange {range} is no range of up to {MOST_PORTS} ports")),
+        };
     }
     if !(1..=65_535).contains(&mapping.container_port) {
         return Err(format!("portMappings: containerPort {} is no port", mapping.container_port));
@@ -146,7 +160,7 @@ mod tests {
     }
 
     fn mapping(container: i64, host: i64, protocol: &str) -> PortMapping {
-        PortMapping { container_port: container, host_port: host, protocol: protocol.into() }
+        PortMapping { container_port: container, host_port: host, protocol: protocol.into(), ..PortMapping::default() }
     }
 
     #[test]

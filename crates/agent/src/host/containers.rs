@@ -10,7 +10,7 @@ use nix::sys::signal::Signal;
 use runtime::{Container, ExecSpec, Exit, PullRequest, State};
 use tokio::sync::watch;
 
-use super::{Host, lock, reasons, spec};
+use super::{Host, lock, reasons, spec, storage};
 use crate::engine::driver::{Found, StartOrder, Started};
 use crate::engine::health::{Check, Outcome};
 use crate::engine::machine::{Ended, Failure};
@@ -56,7 +56,7 @@ impl Host {
         {
             tracing::warn!(container = id, %error, "a container that did not start could not be removed");
         }
-        self.make_spare_volume();
+        storage::make_spare(&self.settings);
         started.map(timestamp)
     }
 

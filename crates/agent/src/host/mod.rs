@@ -9,6 +9,7 @@ mod provision;
 mod pull;
 mod reasons;
 mod spec;
+mod storage;
 
 use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
@@ -29,6 +30,7 @@ use crate::identity::Identity;
 use crate::instance::Kind;
 use crate::metadata::Endpoint;
 use crate::metadata::stats::Readings;
+use crate::network::awsvpc::Interfaces;
 use crate::network::bridge::Bridge;
 use crate::roles::Roles;
 use crate::session::Backoff;
@@ -42,6 +44,8 @@ pub struct Settings {
     pub kind: Kind,
     /// Six hexadecimal digits that mark this platform's kernel objects.
     pub platform: String,
+    /// Where interfaces' network namespaces are.
+    pub interfaces: Interfaces,
     /// The agent's directory.
     pub directory: PathBuf,
     /// `AWS_ENDPOINT_URL` inside tasks.
@@ -187,7 +191,7 @@ impl Host {
         }
         let tasks: HashSet<&str> = records.iter().map(TaskRecord::id).collect();
         provision::remove_orphan_groups(&self.settings, &tasks).await;
-        provision::remove_orphan_volumes(&self.settings, &tasks).await;
+        storage::remove_orphans(&self.settings, &tasks).await;
     }
 }
 

@@ -7,10 +7,9 @@ use std::time::Duration;
 
 use domain::agent_protocol::payload::{Container, Task};
 use domain::ecs::status::reason;
-use runtime::EphemeralVolume;
 use tokio::time::Instant;
 
-use super::provision::volume_paths;
+use super::storage::Storage;
 use super::{Host, lock, reasons};
 use crate::engine::Engine;
 use crate::engine::machine::Failure;
@@ -116,7 +115,7 @@ impl Host {
 
     /// The task's network namespace, once the network host has completed it.
     pub(super) async fn wait_for_network(&self, task: &Task) -> Result<PathBuf, Failure> {
-        let Some(netns) = awsvpc::netns(&self.settings.platform, task) else {
+        let Some(netns) = self.settings.interfaces.netns(task) else {
             return Err(reasons::resource("failed to configure ENI", &"the task has no network interface"));
         };
         let deadline = Instant::now() + PATIENCE;
@@ -224,8 +223,8 @@ impl Host {
                 Arc::new(move |id: &str| runtime.get(id)?.stats().ok())
             },
             storage: {
-                let (image, mount) = volume_paths(&self.settings, task_id(&task.arn));
-                Arc::new(move || EphemeralVolume::adopt(&image, &mount)?.usage().ok())
+                let storage = Storage::of(&self.settings, task_id(&task.arn));
+                Arc::new(move || storage.usage())
             },
         }
     }
@@ -234,7 +233,7 @@ impl Host {
     fn namespaces(&self, task: &Task) -> metadata::Namespaces {
         match (Mode::of(task), &self.bridge) {
             (Ok(Mode::Awsvpc), _) => {
-                let netns = awsvpc::netns(&self.settings.platform, task);
+                let netns = self.settings.interfaces.netns(task);
                 Arc::new(move |_| netns.clone())
             }
             (Ok(Mode::Bridge), Some(bridge)) => {

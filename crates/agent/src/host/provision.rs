@@ -1,37 +1,36 @@
 //! A task's surroundings: its network, cgroup, storage, log streams and metadata endpoint; and their removal.
 
 use std::collections::HashSet;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use domain::agent_protocol::payload::{Container, EPHEMERAL_STORAGE, Task};
-use runtime::{EphemeralVolume, Group, Limits};
+use domain::agent_protocol::payload::{Container, Task};
+use runtime::{Group, Limits};
 
+use super::storage::{self, Storage};
 use super::{Host, Settings, lock, reasons};
 use crate::engine::machine::Failure;
 use crate::engine::record::{TaskRecord, task_id};
+use crate::instance::Kind;
 use crate::logs::{LogDriver, Sink, Source};
-use crate::network::awsvpc;
 
+/// What `logsAuthStrategy` says where the execution role's keys are meant.
+const EXECUTION_ROLE: &str = "ExecutionRole";
 /// How long the last lines of an ended task may take before it is removed.
 const LINES_PATIENCE: Duration = Duration::from_secs(600);
-/// What Fargate gives each task, in GiB.
-const EPHEMERAL_GIB: u64 = 20;
 
 impl Host {
     pub(super) async fn make_ready(&self, task: Arc<Task>, volume: String) -> Result<(), Failure> {
-        let (image, mount) = volume_paths(&self.settings, &volume);
-        let again = EphemeralVolume::adopt(&image, &mount).is_some();
+        let storage = Storage::of(&self.settings, &volume);
+        let again = storage.exists();
         let group = self.make_group(&task);
-        let storage = async {
+        let stored = async {
             if again {
                 return Ok(());
             }
-            let bytes = ephemeral_gibibytes(&task) << 30;
-            let made = tokio::task::spawn_blocking(move || EphemeralVolume::create(&image, &mount, bytes)).await;
-            match made {
-                Ok(Ok(_)) => Ok(()),
+            let bytes = storage::gibibytes(&task) << 30;
+            match tokio::task::spawn_blocking(move || storage.create(bytes)).await {
+                Ok(Ok(())) => Ok(()),
                 Ok(Err(error)) => Err(reasons::resource("failed to create the ephemeral storage", &error)),
                 Err(error) => Err(reasons::resource("failed to create the ephemeral storage", &error)),
             }
@@ -41,8 +40,8 @@ impl Host {
             if again { Ok(()) } else { self.open_streams(&task).await }
         };
         let network = self.prepare_network(&task, again);
-        let (storage, streams, network) = tokio::join!(storage, streams, network);
-        group.and(streams).and(network).and(storage)
+        let (stored, streams, network) = tokio::join!(stored, streams, network);
+        group.and(streams).and(network).and(stored)
     }
 
     fn make_group(&self, task: &Task) -> Result<(), Failure> {
@@ -81,17 +80,11 @@ impl Host {
         // The driver was checked when the task was received.
         let driver = LogDriver::of(container).ok()?;
         let (client, roles) = (&self.identity.client, &self.roles);
-        driver.sink(&Source { client, roles, task, container: &container.name, runtime_id })
-    }
-
-    /// Makes the volume of a next task ready, so that it does not wait for one. Not awaited: nothing depends on it.
-    pub(super) fn make_spare_volume(&self) {
-        let directory = self.settings.volumes();
-        tokio::task::spawn_blocking(move || {
-            if let Err(error) = EphemeralVolume::spare(&directory, EPHEMERAL_GIB << 30) {
-                tracing::info!(%error, "no spare ephemeral storage was made");
-            }
-        });
+        // As Amazon's agent: with the instance's own role where the control plane does not say otherwise.
+        let own =
+            self.settings.kind != Kind::Fargate && container.logs_auth_strategy.as_deref() != Some(EXECUTION_ROLE);
+        let instance = own.then_some(&self.identity);
+        driver.sink(&Source { client, roles, instance, task, container: &container.name, runtime_id })
     }
 
     pub(super) async fn remove_task(&self, record: Arc<TaskRecord>) {
@@ -106,7 +99,7 @@ impl Host {
         if tokio::time::timeout(LINES_PATIENCE, lines).await.is_err() {
             tracing::warn!(task = record.id(), "the last lines of a task could not be delivered and are lost");
         }
-        if let Some(netns) = awsvpc::netns(&self.settings.platform, &record.task) {
+        if let Some(netns) = self.settings.interfaces.netns(&record.task) {
             lock(&self.endpoints).remove(&netns);
         }
         lock(&self.readings).remove(arn);
@@ -122,8 +115,7 @@ impl Host {
             lock(&self.pulled).remove(&(arn.clone(), index));
         }
         self.collector.notify_one();
-        let (image, mount) = volume_paths(&self.settings, record.volume.as_deref().unwrap_or(record.id()));
-        remove_volume(image, mount).await;
+        Storage::of(&self.settings, record.volume.as_deref().unwrap_or(record.id())).remove().await;
         let group = self.settings.task_cgroup(record.id());
         let removed = tokio::task::spawn_blocking(move || Group::open(&group)?.remove()).await;
         if let Ok(Err(error)) = removed {
@@ -144,35 +136,6 @@ fn host_processes() -> u64 {
     most.unwrap_or(32_768)
 }
 
-fn ephemeral_gibibytes(task: &Task) -> u64 {
-    let attachment = task.attachments.iter().find(|attachment| attachment.attachment_type == EPHEMERAL_STORAGE);
-    let properties = attachment.map(|attachment| attachment.attachment_properties.as_slice()).unwrap_or_default();
-    let size = properties.iter().find(|property| property.name == "sizeInGiB");
-    size.and_then(|property| property.value.parse().ok()).unwrap_or(EPHEMERAL_GIB).clamp(1, 200)
-}
-
-/// The sparse file and the mount point of a volume.
-pub(super) fn volume_paths(settings: &Settings, name: &str) -> (PathBuf, PathBuf) {
-    let directory = settings.volumes();
-    (directory.join(format!("{name}.ext4")), directory.join(name))
-}
-
-async fn remove_volume(image: PathBuf, mount: PathBuf) {
-    let removed = tokio::task::spawn_blocking(move || match EphemeralVolume::adopt(&image, &mount) {
-        Some(volume) => volume.remove().map_err(|error| error.to_string()),
-        None => remove_leftovers(&image, &mount),
-    })
-    .await;
-    if let Ok(Err(error)) = removed {
-        tracing::warn!(error, "ephemeral storage could not be removed");
-    }
-}
-
-fn remove_leftovers(image: &Path, mount: &Path) -> Result<(), String> {
-    let _ = std::fs::remove_dir(mount);
-    crate::state::remove(image).map_err(|error| error.to_string())
-}
-
 /// Ends what runs in the cgroups of tasks that are in no record: a host that has lost its directory has lost all else
 /// it knew of them.
 pub(super) async fn remove_orphan_groups(settings: &Settings, known: &HashSet<&str>) {
@@ -185,23 +148,6 @@ pub(super) async fn remove_orphan_groups(settings: &Settings, known: &HashSet<&s
             Ok((_, Err(error))) => tracing::warn!(task = name, %error, "an orphaned cgroup could not be removed"),
             Err(error) => tracing::warn!(task = name, %error, "an orphaned cgroup could not be removed"),
         }
-    }
-}
-
-/// Removes ephemeral storage of tasks that are in no record.
-pub(super) async fn remove_orphan_volumes(settings: &Settings, known: &HashSet<&str>) {
-    let Ok(entries) = std::fs::read_dir(settings.volumes()) else { return };
-    for entry in entries.flatten() {
-        let name = entry.file_name();
-        let Some(name) = name.to_str().map(|name| name.trim_end_matches(".ext4").to_owned()) else { continue };
-        if known.contains(name.as_str()) || name.starts_with("template-") {
-            continue;
-        }
-        if !name.starts_with("spare-") {
-            tracing::warn!(volume = name, "removing ephemeral storage no task knows");
-        }
-        let (image, mount) = volume_paths(settings, &name);
-        remove_volume(image, mount).await;
     }
 }
 

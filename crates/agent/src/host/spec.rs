@@ -6,7 +6,7 @@ use nix::sys::resource::{Resource, getrlimit};
 use runtime::{ContainerSpec, File, Image, Limits, Rootfs, Tmpfs, Ulimit};
 
 use super::Settings;
-use super::provision::volume_paths;
+use super::storage::Storage;
 use crate::engine::driver::StartOrder;
 use crate::engine::machine::Failure;
 use crate::engine::record::{docker_config, docker_host_config, region, task_id};
@@ -37,8 +37,8 @@ pub fn build(
     if arguments.is_empty() {
         return Err(Failure("CannotCreateContainerError: No command specified".to_owned()));
     }
-    let (_, mount) = volume_paths(settings, order.volume.as_deref().unwrap_or(task_id(&task.arn)));
-    let own = mount.join(&container.name);
+    let storage = Storage::of(settings, order.volume.as_deref().unwrap_or(task_id(&task.arn)));
+    let own = storage.directory().join(&container.name);
     // A restart in place goes on with what the container wrote; only the kernel's work directory is fresh.
     let rootfs = Rootfs {
         lowers: image.layers.clone(),
@@ -224,6 +224,7 @@ mod tests {
             kind: Kind::Fargate,
             stop_timeout: std::time::Duration::from_secs(30),
             platform: "a1b2c3".into(),
+            interfaces: awsvpc::Interfaces::OfPlatform("a1b2c3".into()),
             directory: "/data".into(),
             task_endpoint: "http://169.254.169.252:4580".into(),
             authorities: None,
@@ -255,7 +256,7 @@ mod tests {
 
     fn build_joined(order: StartOrder, image: &Image) -> Result<ContainerSpec, Failure> {
         let names = awsvpc::names(&order.task, &HostConfig::default());
-        let namespace = awsvpc::netns("a1b2c3", &order.task).expect("an interface");
+        let namespace = awsvpc::Interfaces::OfPlatform("a1b2c3".into()).netns(&order.task).expect("an interface");
         build(&settings(), &order, image, &Joined { namespace, names, ..Joined::default() })
     }
 

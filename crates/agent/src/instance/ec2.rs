@@ -1,5 +1,6 @@
 //! What is particular to an EC2 instance: it knows itself from its metadata service, and calls the platform with the role
-//! of its instance profile. Its tasks share its network, or sit behind its address on a bridge.
+//! of its instance profile. Its tasks share its network, sit behind its address on a bridge, or have interfaces of their own, which the
+//! platform's host hands over.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -12,6 +13,9 @@ use crate::imds::{Imds, ImdsError};
 
 /// `AWS_EXECUTION_ENV` in a task.
 pub const EXECUTION_ENVIRONMENT: &str = "AWS_ECS_EC2";
+
+/// What an EC2 instance can do beside a machine of the user's.
+const CAPABILITIES: &[&str] = &["ecs.capability.task-eni"];
 
 /// What the image's init says before anybody else; `/etc/ecs/ecs.config` goes before it.
 pub const DEFAULTS: &str = "/var/lib/ecs/ecs.config";
@@ -79,7 +83,7 @@ impl Instance {
     ) -> std::io::Result<Offer> {
         // The instance, not its host name: in another VPC another instance may have the same.
         let place = format!("{}:{}", self.instance_id, directory.display());
-        let mut offer = machine::offer(&[], cpu, memory, &self.zone, &place, config)?;
+        let mut offer = machine::offer(CAPABILITIES, cpu, memory, &self.zone, &place, config)?;
         if let Some((vpc, subnet)) = &self.vpc_and_subnet {
             offer.attributes.push(("ecs.vpc-id".to_owned(), vpc.clone()));
             offer.attributes.push(("ecs.subnet-id".to_owned(), subnet.clone()));

@@ -37,9 +37,8 @@ impl Kind {
     pub fn accepts(self, mode: Mode) -> Result<(), String> {
         match (self, mode) {
             (Kind::Fargate, Mode::Awsvpc) => Ok(()),
-            (Kind::Ec2 | Kind::External, Mode::Bridge | Mode::Host | Mode::None) => Ok(()),
+            (Kind::Ec2, _) | (Kind::External, Mode::Bridge | Mode::Host | Mode::None) => Ok(()),
             (Kind::Fargate, other) => Err(format!("networkMode {} is not supported on Fargate", other.as_str())),
-            (Kind::Ec2, other) => Err(format!("networkMode {} is not supported by this EC2 instance", other.as_str())),
             (Kind::External, other) => {
                 Err(format!("networkMode {} is not supported by an EXTERNAL instance", other.as_str()))
             }
@@ -64,6 +63,7 @@ const CAPABILITIES: &[&str] = &[
     "com.amazonaws.ecs.capability.task-iam-role",
     "ecs.capability.container-health-check",
     "ecs.capability.container-ordering",
+    "ecs.capability.container-port-range",
     "ecs.capability.container-restart-policy",
     "ecs.capability.ecr-endpoint",
     "ecs.capability.execution-role-ecr-pull",

@@ -14,6 +14,7 @@ use tokio::sync::watch;
 
 use crate::aws::Client;
 use crate::engine::record::{docker_host_config, task_id};
+use crate::identity::Identity;
 use crate::roles::Roles;
 
 /// The capabilities of a host with these drivers, as Amazon names them.
@@ -49,6 +50,8 @@ pub struct Source<'a> {
     pub client: &'a Client,
     /// Where the execution role's keys are.
     pub roles: &'a Arc<Roles>,
+    /// The instance, if its own keys are used instead.
+    pub instance: Option<&'a Arc<Identity>>,
     /// The task.
     pub task: &'a Task,
     /// The container's name.

@@ -134,15 +134,16 @@ fn cluster(task: &Task) -> &str {
 
 /// Published ports as the metadata endpoint shows them.
 pub fn ports(container: &ContainerRecord) -> Vec<Value> {
-    let shown = |binding: &crate::engine::record::NetworkBinding| {
+    let shown = |binding: &crate::engine::record::NetworkBinding, offset: u16| {
         json!({
-            "ContainerPort": binding.container_port,
+            "ContainerPort": binding.container_port.saturating_add(offset),
             "Protocol": binding.protocol,
-            "HostPort": binding.host_port,
+            "HostPort": binding.host_port.saturating_add(offset),
             "HostIp": binding.bind_ip,
         })
     };
-    container.network.bindings.iter().map(shown).collect()
+    let bindings = container.network.bindings.iter();
+    bindings.flat_map(|binding| (0..binding.range.unwrap_or(1)).map(move |offset| shown(binding, offset))).collect()
 }
 
 /// The networks a container is in: one of its own, or its task's interfaces.
@@ -280,6 +281,7 @@ mod tests {
             bind_ip: "0.0.0.0".into(),
             container_port: 80,
             host_port: 49_153,
+            range: None,
             protocol: "tcp".into(),
         };
         record.containers[0].network.address = Some(std::net::Ipv4Addr::new(172, 17, 0, 2));

@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, TcpListener};
 use std::path::PathBuf;
 
 use super::PORT;
-use crate::network::{namespace, nft};
+use plumbing::{netns, nft};
 
 /// Opens the listener of the machine's own network, whose rule is in the table of the agent's bridge.
 pub async fn open_own() -> io::Result<tokio::net::TcpListener> {
@@ -15,7 +15,7 @@ pub async fn open_own() -> io::Result<tokio::net::TcpListener> {
 /// Opens the listener of a namespace.
 pub async fn open(netns: PathBuf) -> io::Result<tokio::net::TcpListener> {
     let opened = tokio::task::spawn_blocking(move || {
-        namespace::within(&netns, || {
+        netns::within(&netns, || {
             nft::apply(&rules())?;
             let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, PORT))?;
             listener.set_nonblocking(true)?;

@@ -1,16 +1,31 @@
 //! awsvpc mode: one network namespace for the whole task, with the task's interface, made by the network host.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use domain::agent_protocol::docker::HostConfig;
 use domain::agent_protocol::payload::Task;
 
 use super::Names;
 
-/// Where the task's network namespace is, or will be: the host process makes it for the task's interface.
-pub fn netns(platform: &str, task: &Task) -> Option<PathBuf> {
-    let interface = task.elastic_network_interfaces.first()?;
-    Some(domain::network::names::netns_path(platform, &interface.ec2_id))
+/// Where the network namespaces of interfaces are, each by its interface's id.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Interfaces {
+    /// On the platform's own host, by the platform's digits.
+    OfPlatform(String),
+    /// In a directory of an EC2 instance, where the platform's host hands over what the instance's tasks have.
+    HandedOver(PathBuf),
+}
+
+impl Interfaces {
+    /// Where the task's network namespace is, or will be: the host process makes it for the task's interface.
+    pub fn netns(&self, task: &Task) -> Option<PathBuf> {
+        let interface = task.elastic_network_interfaces.first()?;
+        Some(match self {
+            Interfaces::OfPlatform(digits) => domain::network::names::netns_path(digits, &interface.ec2_id),
+            // The id comes from outside: it must name something in this directory.
+            Interfaces::HandedOver(directory) => directory.join(Path::new(&interface.ec2_id).file_name()?),
+        })
+    }
 }
 
 /// The task's private address.

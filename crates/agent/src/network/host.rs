@@ -38,6 +38,7 @@ fn bindings(definition: &Container) -> Vec<NetworkBinding> {
             bind_ip: Ipv4Addr::UNSPECIFIED.to_string(),
             container_port: port,
             host_port: port,
+            range: None,
             protocol: super::bridge::Protocol::of(mapping)?.as_str().to_owned(),
         })
     };
@@ -52,7 +53,7 @@ mod tests {
 
     #[test]
     fn ports_are_the_machines() {
-        let mapping = PortMapping { container_port: 80, host_port: 0, protocol: "udp".into() };
+        let mapping = PortMapping { container_port: 80, protocol: "udp".into(), ..PortMapping::default() };
         let container = Container { port_mappings: vec![mapping], ..Container::default() };
         let host = HostConfig { extra_hosts: vec!["db:10.0.0.1".into()], ..HostConfig::default() };
         let joined = join(&container, &host);

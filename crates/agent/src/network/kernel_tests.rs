@@ -14,8 +14,9 @@ use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
 
 use super::bridge::{self, AttachError, Bridge};
-use super::netlink::Netlink;
-use super::{namespace, nft};
+use domain::network::Cidr;
+use plumbing::netlink::{End, Netlink, NewRoute};
+use plumbing::{netns, nft};
 
 /// The digits of all tests: each has the names to itself.
 const DIGITS: &str = "0fab1e";
@@ -37,9 +38,9 @@ fn world(test: impl FnOnce(&Path, &Path) + Send) {
                 mount(none, "/", none, MsFlags::MS_PRIVATE | MsFlags::MS_REC, none).expect("private mounts");
                 std::fs::create_dir_all(NETNS_DIRECTORY).expect("a directory for names");
                 mount(Some("tmpfs"), NETNS_DIRECTORY, Some("tmpfs"), MsFlags::empty(), none).expect("tmpfs");
-                namespace::prepare_directory().expect("shared names");
+                netns::prepare_directory().expect("shared names");
                 // A new namespace may have it from the machine.
-                namespace::set_parameter("ipv4/ip_forward", "0").expect("a parameter");
+                netns::set_parameter("ipv4/ip_forward", "0").expect("a parameter");
                 let outside = neighbour().expect("another machine");
                 test(directory.path(), &outside);
             })
@@ -55,18 +56,20 @@ fn neighbour() -> io::Result<std::path::PathBuf> {
     let path = Path::new(NETNS_DIRECTORY).join("outside");
     let mut netlink = Netlink::open()?;
     netlink.set_up(1)?;
-    namespace::make(&path)?;
+    netns::make(&path)?;
     // A bridge with one port stands for the machine's network card.
-    netlink.add_bridge("card", [2, 0, 0, 0, 0, 1])?;
+    netlink.add_bridge(&End { name: "card", mac: [2, 0, 0, 0, 0, 1] })?;
     let card = netlink.link("card")?.expect("a card").index;
-    netlink.add_address(card, Ipv4Addr::new(192, 0, 2, 1), 24)?;
+    netlink.add_address_and_route(card, Ipv4Addr::new(192, 0, 2, 1), 24)?;
     use std::os::fd::AsFd;
-    netlink.add_port("wire", card, [2, 0, 0, 0, 0, 2], std::fs::File::open(&path)?.as_fd())?;
-    namespace::within(&path, || {
+    let (here, there) = (End { name: "wire", mac: [2, 0, 0, 0, 0, 3] }, End { name: "eth0", mac: [2, 0, 0, 0, 0, 2] });
+    netlink.add_pair(&here, &there, std::fs::File::open(&path)?.as_fd())?;
+    netlink.attach_to_bridge("wire", card)?;
+    netns::within(&path, || {
         let mut netlink = Netlink::open()?;
         netlink.set_up(1)?;
         let link = netlink.link("eth0")?.expect("eth0").index;
-        netlink.add_address(link, Ipv4Addr::new(192, 0, 2, 2), 24)?;
+        netlink.add_address_and_route(link, Ipv4Addr::new(192, 0, 2, 2), 24)?;
         netlink.set_up(link)
     })?;
     Ok(path)
@@ -78,12 +81,12 @@ fn open(directory: &Path, known: &[&str]) -> Bridge {
 }
 
 fn mapping(container: i64, host: i64, protocol: &str) -> PortMapping {
-    PortMapping { container_port: container, host_port: host, protocol: protocol.into() }
+    PortMapping { container_port: container, host_port: host, protocol: protocol.into(), ..PortMapping::default() }
 }
 
 /// Tells everybody who connects at this port of a namespace who they are.
 fn serve(path: &Path, port: u16) {
-    let listener = namespace::within(path, || TcpListener::bind((Ipv4Addr::UNSPECIFIED, port))).expect("a free port");
+    let listener = netns::within(path, || TcpListener::bind((Ipv4Addr::UNSPECIFIED, port))).expect("a free port");
     serve_on(listener);
 }
 
@@ -107,7 +110,7 @@ fn ask(address: [u8; 4], port: u16) -> io::Result<String> {
 }
 
 fn ask_from(from: &Path, address: [u8; 4], port: u16) -> io::Result<String> {
-    namespace::within(from, || ask(address, port))
+    netns::within(from, || ask(address, port))
 }
 
 #[test]
@@ -135,7 +138,7 @@ fn a_published_port_is_reached_from_everywhere() {
 
         bridge.detach("0a-0").expect("detached");
         assert!(ask([127, 0, 0, 1], 8080).is_err());
-        assert!(!namespace::is_ready(&web));
+        assert!(!netns::is_ready(&web));
         let again = bridge.attach("0c-0", true, &[mapping(81, 8080, "tcp")]).expect("a port that was given back");
         assert_eq!(again.address, Some(Ipv4Addr::new(172, 17, 0, 4)), "an address is not given out again at once");
     });
@@ -147,9 +150,9 @@ fn datagrams_are_published_too() {
         let bridge = open(directory, &[]);
         bridge.attach("0a-0", true, &[mapping(53, 5353, "udp")]).expect("a network");
         let within = bridge.namespace("0a-0");
-        let server = namespace::within(&within, || UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 53))).expect("a socket");
+        let server = netns::within(&within, || UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 53))).expect("a socket");
         server.set_read_timeout(Some(PATIENCE)).expect("a bound");
-        namespace::within(outside, || {
+        netns::within(outside, || {
             let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
             socket.send_to(b"hello", (Ipv4Addr::new(192, 0, 2, 1), 5353))
         })
@@ -171,14 +174,19 @@ fn a_container_reaches_the_world_as_the_machine_and_not_the_machines_loopback() 
         // What listens on the machine's loopback is nobody else's, though the bridge lets the loopback's packets out.
         serve_on(TcpListener::bind((Ipv4Addr::LOCALHOST, 9000)).expect("a listener"));
         assert!(ask_from(&within, [172, 17, 0, 1], 9000).is_err());
-        namespace::within(&within, || {
+        netns::within(&within, || {
             let mut netlink = Netlink::open()?;
             // As a container with the capability may: its own loopback is out of the way, the machine's is routed to.
-            namespace::set_parameter("ipv4/conf/eth0/route_localnet", "1")?;
+            netns::set_parameter("ipv4/conf/eth0/route_localnet", "1")?;
             std::process::Command::new("ip").args(["route", "del", "table", "local", "127.0.0.0/8"]).status()?;
             std::process::Command::new("ip").args(["route", "del", "table", "local", "127.0.0.1"]).status()?;
             let link = netlink.link("eth0")?.expect("eth0").index;
-            netlink.set_default_route(Ipv4Addr::new(172, 17, 0, 1), link)
+            netlink.set_route(&NewRoute {
+                destination: Cidr::ANY,
+                via: Some(Ipv4Addr::new(172, 17, 0, 1)),
+                link,
+                source: None,
+            })
         })
         .expect("prepared");
         assert!(ask_from(&within, [127, 0, 0, 1], 9000).is_err());
@@ -194,7 +202,7 @@ fn without_a_network_there_is_a_loopback_and_nothing_else() {
         let within = bridge.namespace("0a-0");
         serve(&within, 80);
         assert_eq!(ask_from(&within, [127, 0, 0, 1], 80).expect("its own loopback"), "127.0.0.1");
-        let links = namespace::within(&within, || Netlink::open()?.links()).expect("links");
+        let links = netns::within(&within, || Netlink::open()?.links()).expect("links");
         assert_eq!(links.iter().filter(|link| link.name.starts_with("eth")).count(), 0, "{links:?}");
         assert!(ask_from(&within, [192, 0, 2, 2], 80).is_err());
     });
@@ -213,7 +221,7 @@ fn the_next_agent_takes_over_what_is_known_and_removes_the_rest() {
         let bridge = open(directory, &["0a-0"]);
         assert_eq!(ask_from(outside, [192, 0, 2, 1], 8080).expect("still there"), "192.0.2.2");
         assert!(ask_from(outside, [192, 0, 2, 1], 8081).is_err());
-        assert!(!namespace::is_ready(&gone));
+        assert!(!netns::is_ready(&gone));
         assert_eq!(bridge.keys(), ["0a-0"]);
         let links = Netlink::open().and_then(|mut netlink| netlink.links()).expect("links");
         assert_eq!(links.iter().filter(|link| link.name.starts_with("ls0fab1ev")).count(), 1, "{links:?}");
@@ -252,7 +260,7 @@ fn teardown_leaves_nothing() {
         let removed = bridge::teardown(DIGITS).expect("removed");
         assert!(removed.iter().any(|what| what == "nftables table ip ls_agent_0fab1e"), "{removed:?}");
         assert_eq!(Netlink::open().and_then(|mut netlink| netlink.links()).expect("links"), before);
-        assert!(namespace::list("ls-").is_empty());
+        assert!(netns::list("ls-").expect("names").is_empty());
         assert!(!nft::tables().iter().any(|name| name.starts_with("ls_")), "{:?}", nft::tables());
         assert_eq!(std::fs::read_to_string("/proc/sys/net/ipv4/ip_forward").expect("readable").trim(), "0");
         assert!(bridge::teardown(DIGITS).expect("nothing to do").is_empty());
@@ -264,7 +272,7 @@ fn an_address_block_that_is_routed_elsewhere_is_not_taken() {
     world(|directory, _| {
         let mut netlink = Netlink::open().expect("a socket");
         let card = netlink.link("card").expect("links").expect("a card").index;
-        netlink.add_address(card, Ipv4Addr::new(172, 17, 9, 1), 24).expect("an address");
+        netlink.add_address_and_route(card, Ipv4Addr::new(172, 17, 9, 1), 24).expect("an address");
         let bridge = open(directory, &[]);
         let network = bridge.attach("0a-0", true, &[]).expect("a network");
         assert_eq!(network.address, Some(Ipv4Addr::new(172, 18, 0, 2)));

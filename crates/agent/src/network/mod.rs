@@ -10,9 +10,6 @@ pub mod host;
 #[cfg(test)]
 mod kernel_tests;
 mod names;
-pub(crate) mod namespace;
-mod netlink;
-pub(crate) mod nft;
 pub mod none;
 
 use std::path::PathBuf;
@@ -21,7 +18,7 @@ use domain::agent_protocol::payload::Task;
 
 use crate::engine::record::{ContainerNetwork, docker_host_config};
 
-pub use namespace::is_ready as is_namespace;
+pub use plumbing::netns::is_ready as is_namespace;
 
 /// A task's network mode.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

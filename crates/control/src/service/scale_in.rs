@@ -1,10 +1,15 @@
 //! Which of a service's tasks go when it is to have fewer.
 
-use domain::{
-    IdSource, Timestamp,
-    ecs::{Service, Task, TaskStatus},
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
 };
-use placement::Candidate;
+
+use domain::{
+    Arn, IdSource, Timestamp,
+    ecs::{ContainerInstance, ContainerInstanceStatus, Service, Task, TaskStatus},
+};
+use placement::{Candidate, Instance};
 use store::Snapshot;
 
 use super::Member;
@@ -22,19 +27,26 @@ pub(super) fn first_to_stop(
     if count == 0 || !on_instances {
         return (0..members.len().min(count)).collect();
     }
-    let instances = placement::instances(view, &service.cluster_arn);
-    let candidate = |member: &&Member| {
-        let task = view.get::<Task>(&member.task);
+    let tasks: Vec<_> = members.iter().map(|member| view.get::<Task>(&member.task)).collect();
+    // Of the cluster's instances only those are read that have one of the tasks, each once.
+    let places: BTreeSet<&str> =
+        tasks.iter().flatten().filter_map(|task| Some(task.container_instance_arn.as_ref()?.as_str())).collect();
+    let known = places.into_iter().filter_map(|arn| view.get::<ContainerInstance>(arn));
+    let instances: BTreeMap<Arn, Instance> = known
+        .filter(|stored| stored.status != ContainerInstanceStatus::Inactive)
+        .map(|stored| (stored.arn.clone(), placement::instance(view, stored)))
+        .collect();
+    let candidate = |(member, task): (&&Member, &Option<Arc<Task>>)| {
         let arn = task.as_ref().and_then(|task| task.container_instance_arn.as_ref());
         Candidate {
-            instance: arn.and_then(|arn| instances.iter().find(|instance| instance.arn() == arn)),
+            instance: arn.and_then(|arn| instances.get(arn)),
             cpu: task.as_ref().map_or(0, |task| task.cpu),
             memory: task.as_ref().map_or(0, |task| task.memory),
             rank: usize::from(member.status >= TaskStatus::Running) + usize::from(member.healthy),
             protected: false,
         }
     };
-    let candidates: Vec<Candidate<'_>> = members.iter().map(candidate).collect();
+    let candidates: Vec<Candidate<'_>> = members.iter().zip(&tasks).map(candidate).collect();
     let by_default = placement::create_service_default();
     let strategy = if service.placement.strategy.is_empty() { &by_default } else { &service.placement.strategy };
     // Time is all the chance that there is here: what is decided again at the same moment is decided alike.

@@ -214,8 +214,12 @@ impl World {
 
     /// The agent's connection ends.
     pub fn disconnect(&mut self) {
-        let absence =
-            AgentAbsence { container_instance_arn: self.instance.clone(), since: self.now, patience: PATIENCE, lost_at: None };
+        let absence = AgentAbsence {
+            container_instance_arn: self.instance.clone(),
+            since: self.now,
+            patience: PATIENCE,
+            lost_at: None,
+        };
         self.transact(|tx| {
             tx.delete::<AgentConnection>(self.instance.as_str());
             tx.put(absence);

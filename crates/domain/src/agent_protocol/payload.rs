@@ -178,6 +178,9 @@ pub struct RestartPolicy {
 pub struct PortMapping {
     /// Inside the container.
     pub container_port: i64,
+    /// A range of ports instead, such as `8000-8009`; else empty.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub container_port_range: String,
     /// On the host; 0 means any.
     pub host_port: i64,
     /// `tcp` or `udp`.

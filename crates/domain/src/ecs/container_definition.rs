@@ -38,8 +38,11 @@ pub struct HostPort {
 /// the host has free.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PortMapping {
-    /// 1 to 65535.
+    /// 1 to 65535; the first of them, if it is a range.
     pub container_port: u16,
+    /// How many ports from there on, where a range is asked for.
+    #[serde(default)]
+    pub range: Option<u16>,
     /// See above.
     pub host_port: u16,
     /// TCP unless said otherwise.
@@ -47,6 +50,18 @@ pub struct PortMapping {
     /// Unique within the task definition.
     #[serde(default)]
     pub name: Option<String>,
+}
+
+/// The text of a range of ports, `8000-8009`, from its first port and how many there are.
+pub fn port_range(first: u16, count: u16) -> String {
+    format!("{first}-{}", u32::from(first) + u32::from(count).saturating_sub(1))
+}
+
+/// Reads such a text: the first port and how many there are.
+pub fn parse_port_range(text: &str) -> Option<(u16, u16)> {
+    let (first, last) = text.split_once('-')?;
+    let (first, last): (u16, u16) = (first.parse().ok()?, last.parse().ok()?);
+    (first > 0).then_some((first, last.checked_sub(first)?.checked_add(1)?))
 }
 
 /// When a container that depends on another may start.

@@ -33,10 +33,13 @@ impl ReportedStatus {
 pub struct NetworkBinding {
     /// The host's address.
     pub bind_ip: String,
-    /// The container's port.
+    /// The container's port; the first of them, if it is a range.
     pub container_port: u16,
-    /// The host's port.
+    /// The host's port; the first of them, if it is a range.
     pub host_port: u16,
+    /// How many ports from there on, where a range was asked for.
+    #[serde(default)]
+    pub range: Option<u16>,
     /// `tcp` or `udp`.
     pub protocol: String,
 }

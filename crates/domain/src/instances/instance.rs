@@ -163,6 +163,9 @@ pub struct Instance {
     pub instance_type: String,
     /// The token of the request: the same request again launches no other.
     pub client_token: Option<String>,
+    /// A digest of that request, which tells the same from another one with the same token.
+    #[serde(default)]
+    pub request_digest: Option<String>,
     /// Its VPC.
     pub vpc_id: String,
     /// Its subnet.
@@ -171,6 +174,9 @@ pub struct Instance {
     pub availability_zone: String,
     /// Its primary interface, `eni-…`.
     pub interface_id: String,
+    /// Whether it has a public address while it is on, an elastic one aside.
+    #[serde(default)]
+    pub public_address: bool,
     /// Its key pair's name; nothing here takes a login by it.
     pub key_name: Option<String>,
     /// Its profile.
@@ -185,6 +191,9 @@ pub struct Instance {
     pub disable_api_termination: bool,
     /// Whether StopInstances is refused.
     pub disable_api_stop: bool,
+    /// As asked for; shown, the disk beneath is the machine's.
+    #[serde(default)]
+    pub ebs_optimized: bool,
     /// `/dev/xvda`.
     pub root_device_name: String,
     /// Its volumes, the root among them.
@@ -208,6 +217,8 @@ pub struct Instance {
 impl Instance {
     /// The index that finds an instance by its id alone.
     pub const BY_ID: &str = "id";
+    /// The index that finds the instances that are terminated or on their way there; its only value is `yes`.
+    pub const TERMINATED: &str = "terminated";
 
     /// The state that DescribeInstances shows.
     pub fn state(&self) -> InstanceState {
@@ -215,6 +226,8 @@ impl Instance {
         let current = seen.filter(|seen| seen.boot == self.boot).map(|seen| seen.machine);
         match (self.power, current) {
             (Power::On, Some(Machine::Running)) => InstanceState::Running,
+            // Only what is off is started: one seen running under an earlier number is being rebooted, and stays running.
+            (Power::On, None) if seen.is_some_and(|seen| seen.machine == Machine::Running) => InstanceState::Running,
             // What ended by itself; a reconciler writes what is asked of it from now on.
             (Power::On, Some(Machine::Ended)) => match self.shutdown_behavior {
                 ShutdownBehavior::Stop => InstanceState::Stopping,
@@ -252,6 +265,9 @@ impl Resource for Instance {
             (Self::BY_ID, self.instance_id.clone()),
         ];
         entries.extend(self.client_token.iter().map(|token| ("client-token", token.clone())));
+        if self.power == Power::Terminated {
+            entries.push((Self::TERMINATED, "yes".to_owned()));
+        }
         entries.extend(self.profile.iter().map(|profile| ("profile", profile.profile.to_string())));
         entries
     }
@@ -270,6 +286,9 @@ mod tests {
             image_id: "ami-1".into(),
             instance_type: "t3.micro".into(),
             client_token: None,
+            request_digest: None,
+            public_address: false,
+            ebs_optimized: false,
             vpc_id: "vpc-1".into(),
             subnet_id: "subnet-1".into(),
             availability_zone: "us-east-1a".into(),
@@ -298,7 +317,7 @@ mod tests {
         for (power, boot, observed, state) in [
             (Power::On, 1, None, InstanceState::Pending),
             (Power::On, 1, Some((1, Machine::Running)), InstanceState::Running),
-            (Power::On, 2, Some((1, Machine::Running)), InstanceState::Pending),
+            (Power::On, 2, Some((1, Machine::Running)), InstanceState::Running),
             (Power::On, 2, Some((1, Machine::Off)), InstanceState::Pending),
             (Power::On, 1, Some((1, Machine::Ended)), InstanceState::Stopping),
             (Power::Off, 1, Some((1, Machine::Running)), InstanceState::Stopping),

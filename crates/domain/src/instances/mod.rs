@@ -3,18 +3,30 @@
 //! The API that makes them is `services::ec2`; `host` boots a system container for every [`InstanceItem`] it follows.
 //! Amazon's behaviour mirrored: <https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/ec2-instance-lifecycle.html>.
 
+mod console;
 mod instance;
+mod launch;
+mod launch_template;
 mod slice;
+mod types;
 mod volume;
 
+pub use console::ConsoleOutput;
 pub use instance::{
     BlockDevice, Instance, InstanceState, Machine, MetadataOptions, Observed, Power, ProfileAssociation,
     ShutdownBehavior, StateReason,
 };
+pub use launch::{LaunchData, LaunchDevice, LaunchInterface, LaunchMetadata, ProfileReference};
+pub use launch_template::{LaunchTemplate, LaunchTemplateVersion};
 pub use slice::{AttachedVolume, InstanceItem, Metadata, VolumeItem, instance_key, volume_key};
-pub use volume::{Volume, VolumeAttachment};
+pub use types::{ARCHITECTURE, InstanceType, default_instance_type, instance_type, instance_types};
+pub use volume::{Volume, VolumeAttachment, VolumeModification};
 
 use std::net::Ipv4Addr;
+
+/// Where an instance finds the network namespaces of the interfaces that its tasks have in awsvpc mode, each by its
+/// interface's id.
+pub const INTERFACES_DIRECTORY: &str = "/run/longshore/interfaces";
 
 /// Where an instance finds what is known of it (IMDS).
 pub const METADATA_ADDRESS: Ipv4Addr = Ipv4Addr::new(169, 254, 169, 254);

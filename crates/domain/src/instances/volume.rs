@@ -31,10 +31,28 @@ pub struct Volume {
     pub problem: Option<String>,
     /// Whether `host` has reported that its bytes exist.
     pub made: bool,
+    /// What it was before it was last modified.
+    #[serde(default)]
+    pub modification: Option<VolumeModification>,
     /// When it was made.
     pub created_at: Timestamp,
     /// User's tags.
     pub tags: Tags,
+}
+
+/// What a volume was before ModifyVolume.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VolumeModification {
+    /// In GiB.
+    pub size_gib: u64,
+    /// E.g. `gp3`.
+    pub volume_type: String,
+    /// As it was shown.
+    pub iops: Option<u64>,
+    /// As it was shown.
+    pub throughput: Option<u64>,
+    /// When it was modified.
+    pub at: Timestamp,
 }
 
 /// That an instance has a volume.
@@ -56,6 +74,7 @@ impl Resource for Volume {
         self.scope.key(&self.volume_id)
     }
     fn indexes(&self) -> Vec<(&'static str, String)> {
-        self.attachment.iter().map(|attachment| ("instance", attachment.instance_id.clone())).collect()
+        let attached = self.attachment.iter().map(|attachment| ("instance", attachment.instance_id.clone()));
+        attached.chain([("id", self.volume_id.clone())]).collect()
     }
 }

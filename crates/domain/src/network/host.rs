@@ -134,6 +134,9 @@ pub struct InterfaceItem {
     pub egress: Egress,
     /// Whether packets from and to other addresses are dropped.
     pub source_dest_check: bool,
+    /// The EC2 instance (`i-…`) whose task has it; its agent must find it.
+    #[serde(default)]
+    pub task_of_instance: Option<String>,
 }
 
 /// A name the VPCs' resolvers answer.

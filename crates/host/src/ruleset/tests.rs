@@ -88,6 +88,7 @@ fn ruleset() -> impl Strategy<Value = Ruleset> {
                     _ => Egress::Nat { address: Ipv4Addr::new(198, 18, 0, 200) },
                 },
                 source_dest_check,
+                task_of_instance: None,
             })
             .collect();
         compile(&vpc(), &groups, &interfaces, 4580)

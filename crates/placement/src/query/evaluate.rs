@@ -45,36 +45,43 @@ fn holds(subject: &Subject, test: &Test, instance: &Instance<'_>) -> bool {
                 (test, Some(attribute)) => of_text(test, attribute.value.as_deref().unwrap_or_default()),
             }
         }
-        Subject::AgentConnected => of_text(test, if instance.agent_connected { "true" } else { "false" }),
+        Subject::AgentConnected => of_connection(test, instance.agent_connected),
         Subject::Ec2InstanceId => instance.ec2_instance_id.is_some_and(|id| of_text(test, id)),
         Subject::TaskGroup => {
             // It has several values, and of none of them may hold what is negated.
             let of = |group: &String| of_text(test, group);
             if is_negated(test) { instance.task_groups.iter().all(of) } else { instance.task_groups.iter().any(of) }
         }
-        Subject::AgentVersion => match test {
-            Test::Order(order, Bound::Version(bound)) => version(instance.agent_version)
-                .is_some_and(|own| is_in_order(Some(compare_versions(&own, bound)), *order)),
-            _ => false,
-        },
-        Subject::RegisteredAt => match test {
-            Test::Order(order, Bound::Time(bound)) => is_in_order(Some(instance.registered_at.cmp(bound)), *order),
-            _ => false,
-        },
-        Subject::RunningTasksCount => match test {
-            Test::Order(order, Bound::Number(bound)) => {
-                is_in_order((instance.running_tasks as f64).partial_cmp(bound), *order)
-            }
-            _ => false,
-        },
+        Subject::AgentVersion => of_version(test, instance.agent_version),
+        Subject::RegisteredAt => of_time(test, instance.registered_at),
+        Subject::RunningTasksCount => of_number(test, instance.running_tasks),
     }
 }
 
-fn is_negated(test: &Test) -> bool {
+pub(super) fn of_connection(test: &Test, connected: bool) -> bool {
+    of_text(test, if connected { "true" } else { "false" })
+}
+
+pub(super) fn of_version(test: &Test, own: &str) -> bool {
+    let Test::Order(order, Bound::Version(bound)) = test else { return false };
+    version(own).is_some_and(|own| is_in_order(Some(compare_versions(&own, bound)), *order))
+}
+
+pub(super) fn of_time(test: &Test, time: Timestamp) -> bool {
+    let Test::Order(order, Bound::Time(bound)) = test else { return false };
+    is_in_order(Some(time.cmp(bound)), *order)
+}
+
+pub(super) fn of_number(test: &Test, number: usize) -> bool {
+    let Test::Order(order, Bound::Number(bound)) = test else { return false };
+    is_in_order((number as f64).partial_cmp(bound), *order)
+}
+
+pub(super) fn is_negated(test: &Test) -> bool {
     matches!(test, Test::In { negated: true, .. } | Test::Matches { negated: true, .. })
 }
 
-fn of_text(test: &Test, value: &str) -> bool {
+pub(super) fn of_text(test: &Test, value: &str) -> bool {
     match test {
         Test::Exists(wanted) => *wanted,
         Test::In { list, negated } => list.iter().any(|item| item == value) != *negated,

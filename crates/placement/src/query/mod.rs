@@ -4,6 +4,7 @@
 
 mod evaluate;
 mod parse;
+mod select;
 mod token;
 
 use domain::Timestamp;

@@ -1,19 +1,19 @@
 //! Who is left out, with which words, and who is the closest.
 
 use domain::ecs::{ContainerInstanceStatus, HostPort, LaunchType, TransportProtocol};
-use placement::{Demand, Instance, Reason, Refusal, filter, place};
+use placement::{Demand, Instance, Reason, Refusal, filter};
 
 use crate::support::*;
 
 #[test]
 fn each_filter_says_what_is_missing() {
     // An instance of 1024 CPU units, 2048 MiB, in zone a, with SSH and one task of the group and port 80 on it.
-    let check = |what: &str, expected: Result<(), Reason>, adapt: &dyn Fn(&mut Instance, &mut Demand)| {
+    let assert = |what: &str, expected: Result<(), Reason>, adapt: &dyn Fn(&mut Instance, &mut Demand)| {
         let mut instance = instance("a", 1024, 2048, &[("ecs.availability-zone", "a"), ("x", "1")]);
         instance.take(&Demand { host_ports: vec![tcp(80)], ..demand(24, 48) });
         let mut demand = demand(1000, 2000);
         adapt(&mut instance, &mut demand);
-        assert_eq!(filter::check(&instance, &demand), expected, "{what}");
+        assert_eq!(check(&instance, &demand), expected, "{what}");
     };
     let external = |instance: &mut Instance| {
         change(instance, |stored| {
@@ -21,34 +21,34 @@ fn each_filter_says_what_is_missing() {
         });
     };
     let udp = HostPort { protocol: TransportProtocol::Udp, port: 80 };
-    check("exactly what is free", Ok(()), &|_, _| {});
-    check("draining", Err(Reason::Inactive), &|instance, _| {
+    assert("exactly what is free", Ok(()), &|_, _| {});
+    assert("draining", Err(Reason::Inactive), &|instance, _| {
         change(instance, |stored| stored.status = ContainerInstanceStatus::Draining);
     });
-    check("disconnected", Err(Reason::Agent), &|instance, _| instance.connected = false);
-    check("one unit more", Err(Reason::Cpu), &|_, demand| demand.cpu += 1);
-    check("one MiB more", Err(Reason::Memory), &|_, demand| demand.memory += 1);
-    check("no CPU at all", Ok(()), &|_, demand| demand.cpu = 0);
-    check("a task's port", Err(Reason::Ports), &|_, demand| demand.host_ports = vec![tcp(81), tcp(80)]);
-    check("a reserved port", Err(Reason::Ports), &|_, demand| demand.host_ports = vec![tcp(22)]);
-    check("that port of UDP", Ok(()), &|_, demand| demand.host_ports = vec![udp]);
-    check("an attribute", Ok(()), &|_, demand| demand.required_attributes = vec!["x".into()]);
-    check("no attribute", Err(Reason::Attribute), &|_, demand| demand.required_attributes = vec!["y".into()]);
-    check("no interfaces", Err(Reason::Attribute), &|_, demand| demand.network_interface = true);
-    check("EXTERNAL", Err(Reason::Attribute), &|_, demand| demand.launch_type = LaunchType::External);
-    check("EXTERNAL there", Ok(()), &|instance, demand| {
+    assert("disconnected", Err(Reason::Agent), &|instance, _| instance.connected = false);
+    assert("one unit more", Err(Reason::Cpu), &|_, demand| demand.cpu += 1);
+    assert("one MiB more", Err(Reason::Memory), &|_, demand| demand.memory += 1);
+    assert("no CPU at all", Ok(()), &|_, demand| demand.cpu = 0);
+    assert("a task's port", Err(Reason::Ports), &|_, demand| demand.host_ports = vec![tcp(81), tcp(80)]);
+    assert("a reserved port", Err(Reason::Ports), &|_, demand| demand.host_ports = vec![tcp(22)]);
+    assert("that port of UDP", Ok(()), &|_, demand| demand.host_ports = vec![udp]);
+    assert("an attribute", Ok(()), &|_, demand| demand.required_attributes = vec!["x".into()]);
+    assert("no attribute", Err(Reason::Attribute), &|_, demand| demand.required_attributes = vec!["y".into()]);
+    assert("no interfaces", Err(Reason::Attribute), &|_, demand| demand.network_interface = true);
+    assert("EXTERNAL", Err(Reason::Attribute), &|_, demand| demand.launch_type = LaunchType::External);
+    assert("EXTERNAL there", Ok(()), &|instance, demand| {
         external(instance);
         demand.launch_type = LaunchType::External;
     });
-    check("EC2 on a machine outside", Err(Reason::Attribute), &|instance, _| external(instance));
-    check("FARGATE", Err(Reason::Attribute), &|_, demand| demand.launch_type = LaunchType::Fargate);
+    assert("EC2 on a machine outside", Err(Reason::Attribute), &|instance, _| external(instance));
+    assert("FARGATE", Err(Reason::Attribute), &|_, demand| demand.launch_type = LaunchType::Fargate);
     for (zones, own_zone, expected) in [
         (vec!["b"], true, Err(Reason::Location)),
         (vec!["b", "a"], true, Ok(())),
         (vec![], true, Ok(())),
         (vec!["b"], false, Ok(())),
     ] {
-        check("zones of subnets", expected, &|instance, demand| {
+        assert("zones of subnets", expected, &|instance, demand| {
             change(instance, |stored| {
                 stored.attributes.push(attribute(filter::NETWORK_INTERFACE_ATTRIBUTE, ""));
                 stored
@@ -59,17 +59,17 @@ fn each_filter_says_what_is_missing() {
             demand.zones = zones.iter().map(|zone| (*zone).to_owned()).collect();
         });
     }
-    check("zones of no interface", Ok(()), &|_, demand| demand.zones = vec!["b".into()]);
-    check("distinct", Err(Reason::DistinctInstance), &|_, demand| demand.distinct_instance = true);
-    check("distinct from others", Ok(()), &|_, demand| {
+    assert("zones of no interface", Ok(()), &|_, demand| demand.zones = vec!["b".into()]);
+    assert("distinct", Err(Reason::DistinctInstance), &|_, demand| demand.distinct_instance = true);
+    assert("distinct from others", Ok(()), &|_, demand| {
         demand.distinct_instance = true;
         demand.group = "service:other".into();
     });
-    check("selected", Ok(()), &|_, demand| demand.member_of = vec![query("attribute:x == 1")]);
-    check("not by all", Err(Reason::MemberOf), &|_, demand| {
+    assert("selected", Ok(()), &|_, demand| demand.member_of = vec![query("attribute:x == 1")]);
+    assert("not by all", Err(Reason::MemberOf), &|_, demand| {
         demand.member_of = vec![query("attribute:x == 1"), query("task:group != service:web")];
     });
-    check("first things first", Err(Reason::Cpu), &|_, demand| {
+    assert("first things first", Err(Reason::Cpu), &|_, demand| {
         demand.cpu = 9999;
         demand.memory = 9999;
         demand.distinct_instance = true;
@@ -123,20 +123,24 @@ fn a_refusal_has_the_reason_of_each_and_the_closest() {
     ];
     let refusal = refusal(&instances, &demand(1024, 1024));
     let reasons: Vec<_> =
-        refusal.left_out.iter().map(|left_out| (left_out.arn.resource_name(), left_out.reason.as_str())).collect();
+        refusal.left_out.iter().map(|left_out| (left_out.arn().resource_name(), left_out.reason.as_str())).collect();
     let memory = "RESOURCE:MEMORY";
     assert_eq!(
         reasons,
-        [("away", "AGENT"), ("slow", "RESOURCE:CPU"), ("less", memory), ("small", memory), ("alike", memory)]
+        [("alike", memory), ("away", "AGENT"), ("less", memory), ("slow", "RESOURCE:CPU"), ("small", memory)]
     );
-    assert_eq!(refusal.closest().map(|closest| closest.arn.resource_name()), Some("small"));
+    assert_eq!(
+        refusal.closest().map(|closest| closest.arn().resource_name()),
+        Some("alike"),
+        "the first of equal ones"
+    );
 }
 
 #[test]
 fn of_those_that_lack_cpu_the_one_with_the_most_is_the_closest() {
     let instances = [instance("slow", 256, 4096, &[]), instance("faster", 512, 1024, &[])];
     let refusal = refusal(&instances, &demand(1024, 1024));
-    assert_eq!(refusal.closest().map(|closest| closest.arn.resource_name()), Some("faster"));
+    assert_eq!(refusal.closest().map(|closest| closest.arn().resource_name()), Some("faster"));
 }
 
 #[test]

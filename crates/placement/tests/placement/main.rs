@@ -3,7 +3,10 @@
 #![allow(missing_docs, clippy::unwrap_used, reason = "tests")]
 
 mod filters;
+mod fleets;
+mod following;
 mod properties;
+mod reference;
 mod scale_in;
 mod snapshots;
 mod strategies;

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use domain::ecs::{ContainerInstanceStatus, HostPort, PlacementStrategy};
-use placement::{Candidate, Demand, Instance, create_service_default, filter, first_to_stop, place};
+use placement::{Candidate, Demand, Instance, create_service_default, first_to_stop};
 use proptest::{collection::vec, prelude::*, sample::select};
 
 use crate::{
@@ -72,17 +72,17 @@ proptest! {
         let mut placed: Vec<(String, &Demand)> = Vec::new();
         for demand in &demands {
             let before = instances.clone();
-            let same = place(&before, demand, &strategy, &mut again).map(|instance| instance.arn().clone());
+            let same = place(&before, demand, &strategy, &mut again);
             let answer = place_next(&mut instances, demand, &strategy, &mut random);
             prop_assert_eq!(&answer, &same, "the same seed gives the same answer");
             match answer {
                 Ok(arn) => {
                     let chosen = before.iter().find(|instance| *instance.arn() == arn).unwrap();
-                    prop_assert_eq!(filter::check(chosen, demand), Ok(()));
+                    prop_assert_eq!(check(chosen, demand), Ok(()));
                     placed.push((arn.to_string(), demand));
                 }
                 Err(refusal) => {
-                    prop_assert!(before.iter().all(|instance| filter::check(instance, demand).is_err()));
+                    prop_assert!(before.iter().all(|instance| check(instance, demand).is_err()));
                     let active = before.iter().filter(|instance| instance.is_active()).count();
                     prop_assert_eq!(refusal.left_out.len(), active);
                     let best = refusal.left_out.iter().map(|left_out| left_out.reason).max();
@@ -114,7 +114,7 @@ proptest! {
         }
         let find = |arn: &String| instances.iter().find(|instance| instance.arn().as_str() == arn).unwrap();
         let zone = |instance: &Instance| instance.attribute(domain::ecs::container_instance::ZONE_ATTRIBUTE).cloned().and_then(|zone| zone.value);
-        let check = |at: &[String]| {
+        let differences = |at: &[String]| {
             let mut zones: BTreeMap<_, BTreeMap<&str, usize>> = BTreeMap::new();
             for instance in &instances {
                 let here = at.iter().filter(|arn| *arn == instance.arn().as_str()).count();
@@ -123,7 +123,7 @@ proptest! {
             let within = zones.values().map(|instances| difference(instances.values().copied())).max();
             (difference(zones.values().map(|instances| instances.values().sum())), within.unwrap_or_default())
         };
-        let (between, within) = check(&at);
+        let (between, within) = differences(&at);
         prop_assert!(between <= 1 && within <= 1, "placed {between} {within}");
 
         let task = |arn| Candidate { instance: Some(find(arn)), cpu: 1, memory: 1, rank: 0, protected: false };
@@ -132,7 +132,7 @@ proptest! {
         prop_assert_eq!(gone.len(), stopped.min(tasks));
         let left: Vec<_> = (0..at.len()).filter(|place| !gone.contains(place)).map(|place| at[place].clone()).collect();
         prop_assert_eq!(left.len(), tasks - gone.len(), "none is stopped twice");
-        let (between, within) = check(&left);
+        let (between, within) = differences(&left);
         prop_assert!(between <= 1 && within <= 1, "scaled in {between} {within}");
     }
 
@@ -149,7 +149,7 @@ proptest! {
             let Ok(arn) = place_next(&mut instances, &demand, &strategy, &mut random) else { continue };
             let is_open = |instance: &&Instance| instance.tasks_of(GROUP) > 0;
             let chosen = before.iter().find(|instance| *instance.arn() == arn).unwrap();
-            let fits = before.iter().filter(is_open).any(|instance| filter::check(instance, &demand).is_ok());
+            let fits = before.iter().filter(is_open).any(|instance| check(instance, &demand).is_ok());
             prop_assert!(is_open(&chosen) || !fits);
         }
     }

@@ -9,16 +9,20 @@ use domain::{
         NetworkMode, PlacementConstraint, PortMapping, Task, TaskStatus, TransportProtocol,
     },
 };
-use placement::{Demand, Instance};
+use placement::{Demand, Fleets, Instance};
 use store::{Kinds, Snapshot, Store, Transaction, memory::Memory};
 
 use crate::support::*;
 
+/// What placement reads.
+pub fn kinds() -> Kinds {
+    Kinds::new().durable::<ContainerInstance>().durable::<Task>().volatile::<AgentConnection>()
+}
+
 fn view(write: impl FnOnce(&mut Transaction) + Send + 'static) -> Snapshot {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let kinds = Kinds::new().durable::<ContainerInstance>().durable::<Task>().volatile::<AgentConnection>();
     runtime.block_on(async {
-        let store = Store::open(Memory::default(), kinds).unwrap();
+        let store = Store::open(Memory::default(), kinds()).unwrap();
         let done = store.transact(move |tx| {
             write(tx);
             Ok::<_, String>(())
@@ -29,7 +33,7 @@ fn view(write: impl FnOnce(&mut Transaction) + Send + 'static) -> Snapshot {
 }
 
 fn mapping(host_port: u16, protocol: TransportProtocol) -> PortMapping {
-    PortMapping { container_port: 80, host_port, protocol, name: None }
+    PortMapping { container_port: 80, range: None, host_port, protocol, name: None }
 }
 
 #[test]
@@ -51,6 +55,7 @@ fn what_is_free_is_what_no_task_holds_until_it_is_stopped() {
         bind_ip: "0.0.0.0".into(),
         container_port: 81,
         host_port: 32768,
+        range: None,
         protocol: "udp".into(),
     }];
     let mut stopping = make("service:web");
@@ -75,9 +80,11 @@ fn what_is_free_is_what_no_task_holds_until_it_is_stopped() {
         }
     });
 
-    let found = placement::instances(&view, &cluster().arn);
-    let names: Vec<_> = found.iter().map(|instance| (instance.arn().resource_name(), instance.connected)).collect();
-    assert_eq!(names, [("a", true), ("b", false)], "INACTIVE instances are none");
+    Fleets::new().ask(&view, &cluster().arn, |fleet| {
+        let connected = |name: &str| Some(fleet.get(&stored(name, 0, 0, &[]).arn)?.connected);
+        let found = ["a", "b", "c"].map(connected);
+        assert_eq!((found, fleet.len()), ([Some(true), Some(false), None], 2), "INACTIVE instances are none");
+    });
     let instance = placement::instance(&view, view.get::<ContainerInstance>(arn.as_str()).unwrap());
     assert_eq!((instance.free_cpu, instance.free_memory), (1024 - 3 * 128, 2048 - 3 * 256));
     let udp = |port| HostPort { protocol: TransportProtocol::Udp, port };

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use domain::ecs::{BinpackField, PlacementStrategy};
-use placement::{Instance, create_service_default, place};
+use placement::{Instance, create_service_default};
 
 use crate::support::*;
 
@@ -17,7 +17,7 @@ pub const MEMORY: PlacementStrategy = PlacementStrategy::Binpack(BinpackField::M
 /// The names of all instances that are chosen by one seed or another.
 fn chosen(instances: &[Instance], strategy: &[PlacementStrategy]) -> String {
     let choose = |number| place(instances, &demand(100, 100), strategy, &mut seed(number)).unwrap();
-    let names: BTreeSet<_> = (0..50).map(|number| choose(number).arn().resource_name().to_owned()).collect();
+    let names: BTreeSet<_> = (0..50).map(|number| choose(number).resource_name().to_owned()).collect();
     names.into_iter().collect::<Vec<_>>().join(" ")
 }
 

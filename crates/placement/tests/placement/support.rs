@@ -10,7 +10,7 @@ use domain::{
         TransportProtocol, names,
     },
 };
-use placement::{Demand, Instance, Refusal, place, query::Query};
+use placement::{Demand, Fleet, Instance, Reason, Refusal, query::Query};
 
 pub const GROUP: &str = "service:web";
 
@@ -166,6 +166,33 @@ pub fn seed(seed: u64) -> IdSource {
     IdSource::from_seed(seed)
 }
 
+pub fn fleet(instances: &[Instance]) -> Fleet {
+    let mut fleet = Fleet::default();
+    instances.iter().for_each(|instance| fleet.put(instance.clone()));
+    fleet
+}
+
+/// What is against an instance, if anything is.
+pub fn check(instance: &Instance, demand: &Demand) -> Result<(), Reason> {
+    check_in(&fleet(std::slice::from_ref(instance)), instance, demand)
+}
+
+/// What is against an instance of a fleet.
+pub fn check_in(fleet: &Fleet, instance: &Instance, demand: &Demand) -> Result<(), Reason> {
+    // Instances that are not ACTIVE explain nothing.
+    let reason = |refusal: Refusal| refusal.left_out.first().map_or(Reason::Inactive, |left_out| left_out.reason);
+    fleet.place_on(instance.arn(), demand).map(|_| ()).map_err(reason)
+}
+
+pub fn place(
+    instances: &[Instance],
+    demand: &Demand,
+    strategy: &[PlacementStrategy],
+    random: &mut IdSource,
+) -> Result<Arn, Refusal> {
+    fleet(instances).place(demand, strategy, random).map(|instance| instance.arn().clone())
+}
+
 /// Places a task and counts it where it is, so that the next one can be placed.
 pub fn place_next(
     instances: &mut [Instance],
@@ -173,7 +200,7 @@ pub fn place_next(
     strategy: &[PlacementStrategy],
     random: &mut IdSource,
 ) -> Result<Arn, Refusal> {
-    let arn = place(instances, demand, strategy, random)?.arn().clone();
+    let arn = place(instances, demand, strategy, random)?;
     instances.iter_mut().filter(|instance| *instance.arn() == arn).for_each(|instance| instance.take(demand));
     Ok(arn)
 }

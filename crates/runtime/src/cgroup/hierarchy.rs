@@ -106,6 +106,27 @@ impl Hierarchy {
             .collect()
     }
 
+    /// Puts the calling process into the group in every tree, making it where it is missing.
+    pub(crate) fn enter(&self, path: &str) -> Result<(), CgroupError> {
+        for mount in self.mounts() {
+            let cpuset = mount.ends_with("cpuset");
+            let mut directory = mount;
+            for part in path.split('/') {
+                let parent = directory.clone();
+                directory.push(part);
+                match fs::create_dir(&directory) {
+                    Ok(()) if cpuset => inherit_cpuset(&parent, &directory)?,
+                    Ok(()) => {}
+                    Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                    Err(error) => return Err(CgroupError::at(&directory)(error)),
+                }
+            }
+            let file = directory.join("cgroup.procs");
+            fs::write(&file, "0").map_err(CgroupError::at(&file))?;
+        }
+        Ok(())
+    }
+
     /// Processes of the group and below; one controller is enough, for a process is put into all.
     pub(crate) fn processes(&self, path: &str) -> Vec<i32> {
         let mut found = std::collections::BTreeSet::new();
@@ -140,6 +161,16 @@ impl Hierarchy {
         }
         Ok(())
     }
+}
+
+/// A new group of the v1 cpuset controller has no processors and no memory, and takes no process before it has.
+fn inherit_cpuset(parent: &Path, directory: &Path) -> Result<(), CgroupError> {
+    for name in ["cpuset.cpus", "cpuset.mems"] {
+        let value = fs::read_to_string(parent.join(name)).map_err(CgroupError::at(&parent.join(name)))?;
+        let file = directory.join(name);
+        fs::write(&file, value).map_err(CgroupError::at(&file))?;
+    }
+    Ok(())
 }
 
 /// How deep a tree of ours can be; more would be somebody else's.

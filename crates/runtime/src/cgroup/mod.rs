@@ -4,6 +4,7 @@
 //! are given in Docker's terms, which are also Amazon's, and converted where v2 counts differently. Putting a process into a group is
 //! left to the container's start; [`Group::processes`] and [`Group::kill`] are for cleaning up.
 
+mod devices;
 mod hierarchy;
 mod v1;
 mod v2;
@@ -14,6 +15,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+pub use devices::{DeviceKind, DeviceRule};
 pub(crate) use hierarchy::Hierarchy;
 
 /// What went wrong with a control group.
@@ -165,6 +167,27 @@ impl Group {
     /// What the kernel refuses, with the file's name.
     pub fn update(&self, limits: &Limits) -> Result<(), CgroupError> {
         if self.hierarchy.unified() { v2::update(self, limits) } else { v1::update(self, limits) }
+    }
+
+    /// Lets the group and all below it use these devices and no others. The group must have none below it yet.
+    ///
+    /// # Errors
+    /// What the kernel refuses.
+    pub fn restrict_devices(&self, allowed: &[DeviceRule]) -> Result<(), CgroupError> {
+        devices::restrict(&self.hierarchy, &self.path, allowed)
+    }
+
+    /// Puts the calling process into the group, in every tree that this host has.
+    ///
+    /// # Errors
+    /// What the kernel refuses, with the file's name.
+    pub fn enter(&self) -> Result<(), CgroupError> {
+        self.hierarchy.enter(&self.path)
+    }
+
+    /// Whether this host has one tree for all controllers (cgroup v2), where a group with processes gives none to groups below it.
+    pub fn is_unified(&self) -> bool {
+        self.hierarchy.unified()
     }
 
     /// What the group uses now.

@@ -48,6 +48,25 @@ fn is_all(name: &str) -> bool {
     name.eq_ignore_ascii_case("ALL")
 }
 
+/// Takes these capabilities (`CAP_SYS_TIME` …) from whatever the calling thread executes next, for good. One that the kernel does not
+/// know is not there to be taken.
+///
+/// # Errors
+/// An unknown name, or what the kernel refuses.
+pub fn forgo_capabilities(names: &[&str]) -> Result<(), ContainerError> {
+    for name in names {
+        let capability = parse(name)?;
+        let refused = |error: caps::errors::CapsError| ContainerError::InvalidSpec {
+            field: "capabilities".to_owned(),
+            reason: format!("{name} cannot be dropped: {error}"),
+        };
+        if caps::has_cap(None, caps::CapSet::Bounding, capability).unwrap_or(false) {
+            caps::drop(None, caps::CapSet::Bounding, capability).map_err(refused)?;
+        }
+    }
+    Ok(())
+}
+
 fn has_all(names: &[String]) -> bool {
     names.iter().any(|name| is_all(name))
 }

@@ -23,6 +23,7 @@ mod spec;
 mod supervise;
 mod syscalls;
 
+pub use capabilities::forgo_capabilities;
 pub use error::ContainerError;
 pub(crate) use handle::Inner;
 pub use handle::{Container, ExecOutcome, ExecSpec, Exit, State};

@@ -4,6 +4,7 @@
 //! Mounts are made in the caller's mount namespace with names below the caller's directories, so that [`unmount_under`] finds
 //! every one of them again after any crash.
 
+mod loop_device;
 mod overlay;
 pub(crate) mod users;
 mod volume;
@@ -13,6 +14,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+pub use loop_device::LoopDevice;
 pub use overlay::{mount_overlay, unmount_under};
 pub use volume::EphemeralVolume;
 

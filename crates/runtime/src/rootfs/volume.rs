@@ -6,7 +6,6 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
-use std::os::fd::AsRawFd;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
@@ -14,7 +13,7 @@ use std::sync::{Mutex, PoisonError};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::unistd::Whence;
 
-use super::{RootfsError, overlay};
+use super::{LoopDevice, RootfsError, overlay};
 
 /// Held while the spare volume is made or taken.
 static SPARE: Mutex<()> = Mutex::new(());
@@ -126,9 +125,9 @@ impl EphemeralVolume {
 
     fn mount(&self) -> Result<(), RootfsError> {
         fs::create_dir_all(&self.mount_point).map_err(RootfsError::at(&self.mount_point))?;
-        let device = attach(&self.image).map_err(RootfsError::at(&self.image))?;
+        let device = LoopDevice::attach(&self.image).map_err(RootfsError::at(&self.image))?;
         let flags = MsFlags::MS_NODEV | MsFlags::MS_NOSUID | MsFlags::MS_NOATIME;
-        mount(Some(&device.path), &self.mount_point, Some("ext4"), flags, None::<&str>)
+        mount(Some(device.path()), &self.mount_point, Some("ext4"), flags, None::<&str>)
             .map_err(RootfsError::mount(&self.mount_point))
     }
 }
@@ -195,85 +194,4 @@ fn copy_sparse(from: &Path, to: &Path) -> io::Result<()> {
         position = hole;
     }
     Ok(())
-}
-
-/// A loop device that detaches itself when the last user closes it. The descriptor must live until it is mounted.
-struct LoopDevice {
-    path: PathBuf,
-    _file: File,
-}
-
-/// `struct loop_config` of `linux/loop.h`, with `struct loop_info64` inside.
-#[repr(C)]
-struct LoopConfig {
-    fd: u32,
-    block_size: u32,
-    info: LoopInfo,
-    reserved: [u64; 8],
-}
-
-#[repr(C)]
-struct LoopInfo {
-    device: u64,
-    inode: u64,
-    rdevice: u64,
-    offset: u64,
-    size_limit: u64,
-    number: u32,
-    encrypt_type: u32,
-    encrypt_key_size: u32,
-    flags: u32,
-    file_name: [u8; 64],
-    crypt_name: [u8; 64],
-    encrypt_key: [u8; 32],
-    init: [u64; 2],
-}
-
-const LOOP_CTL_GET_FREE: libc::c_ulong = 0x4C82;
-const LOOP_CONFIGURE: libc::c_ulong = 0x4C0A;
-const LO_FLAGS_AUTOCLEAR: u32 = 4;
-
-fn attach(image: &Path) -> io::Result<LoopDevice> {
-    let backing = OpenOptions::new().read(true).write(true).open(image)?;
-    let control = OpenOptions::new().read(true).write(true).open("/dev/loop-control")?;
-    for _ in 0..64 {
-        // SAFETY: the request takes no argument and the descriptor is open.
-        let number = unsafe { libc::ioctl(control.as_raw_fd(), LOOP_CTL_GET_FREE as _) };
-        if number < 0 {
-            return Err(io::Error::last_os_error());
-        }
-        let path = PathBuf::from(format!("/dev/loop{number}"));
-        let device = OpenOptions::new().read(true).write(true).open(&path)?;
-        let config = LoopConfig {
-            fd: backing.as_raw_fd().unsigned_abs(),
-            block_size: 0,
-            info: LoopInfo {
-                device: 0,
-                inode: 0,
-                rdevice: 0,
-                offset: 0,
-                size_limit: 0,
-                number: 0,
-                encrypt_type: 0,
-                encrypt_key_size: 0,
-                flags: LO_FLAGS_AUTOCLEAR,
-                file_name: [0; 64],
-                crypt_name: [0; 64],
-                encrypt_key: [0; 32],
-                init: [0; 2],
-            },
-            reserved: [0; 8],
-        };
-        // SAFETY: the structure is laid out as the kernel's and lives through the call.
-        let configured = unsafe { libc::ioctl(device.as_raw_fd(), LOOP_CONFIGURE as _, std::ptr::from_ref(&config)) };
-        if configured == 0 {
-            return Ok(LoopDevice { path, _file: device });
-        }
-        let error = io::Error::last_os_error();
-        // Another process took the free device between the two calls.
-        if error.raw_os_error() != Some(libc::EBUSY) {
-            return Err(error);
-        }
-    }
-    Err(io::Error::from_raw_os_error(libc::EBUSY))
 }

@@ -129,6 +129,7 @@ fn call_handler<'a>(route: &Route, request: &wire::Request<'_>, call: Call) -> R
         "elbv2" => &services::elbv2::Elbv2, elbv2;
         "iam" => &services::iam::Iam, iam;
         "logs" => &services::logs::Logs, logs;
+        "ssm" => &services::ssm::Ssm, ssm;
         "sts" => &services::sts::Sts, sts;
     })
 }

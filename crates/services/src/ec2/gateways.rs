@@ -19,7 +19,7 @@ use super::{
     allocation::{self, NewInterface, allocate_network_interface, release_network_interface},
     common::{Filterable, Query, begin, describe, find, invalid_value, refuse, required, unsupported},
     host_slice::route_table,
-    tags,
+    instances, tags,
 };
 use crate::Call;
 
@@ -319,6 +319,10 @@ fn address_shape(view: &Snapshot, address: &Address) -> api::ec2::Address {
         domain: Some("vpc".into()),
         network_interface_id: address.network_interface_id.clone(),
         network_interface_owner_id: interface.as_ref().map(|_| address.scope.account.to_string()),
+        instance_id: interface.as_ref().and_then(|interface| match &interface.owner {
+            NetworkInterfaceOwner::Instance { id, .. } => Some(id.clone()),
+            _ => None,
+        }),
         private_ip_address: interface.map(|interface| interface.private_address.to_string()),
         public_ipv4_pool: Some("amazon".into()),
         network_border_group: Some(address.scope.region.to_string()),
@@ -408,19 +412,27 @@ fn dissociate(tx: &mut Transaction, call: &Call, address: &Address) {
     });
 }
 
-/// AssociateAddress: with a user's interface.
+/// AssociateAddress: with a user's interface, or with an instance's primary one.
 pub(super) async fn associate_address(
     call: Call,
     input: AssociateAddressRequest,
 ) -> Result<AssociateAddressResult, ServiceError> {
-    refuse!(input; instance_id, public_ip);
+    refuse!(input; public_ip);
     let id = required(input.allocation_id, "allocationId")?;
-    let interface_id = required(input.network_interface_id, "networkInterfaceId")?;
+    let (instance_id, interface_id) = (input.instance_id, input.network_interface_id);
+    if instance_id.is_some() == interface_id.is_some() {
+        let text = "You must specify either an instance ID or a network interface ID, and not both";
+        return Err(ServiceError::new("InvalidParameterCombination", text));
+    }
     let auth = begin(&call, &[format!("elastic-ip/{id}")], input.dry_run)?;
     let wanted = input.private_ip_address.map(|text| parse_address(&text, "privateIpAddress")).transpose()?;
     let association_id = auth
         .transact(|tx| {
             let address = find::<Address>(&call, tx, &id)?;
+            let interface_id = match &instance_id {
+                Some(instance_id) => instances::one(&call, tx, instance_id)?.interface_id.clone(),
+                None => interface_id.unwrap_or_default(),
+            };
             let interface = find::<NetworkInterface>(&call, tx, &interface_id)?;
             if wanted.is_some_and(|wanted| wanted != interface.private_address) {
                 let text = "The private IP address is not assigned to the interface";
@@ -498,12 +510,14 @@ pub(super) async fn list_addresses(
             "network-interface-id",
             "domain",
             "private-ip-address",
+            "instance-id",
         ],
         values: |view, address, name| match name {
             "association-id" => address.association_id.iter().cloned().collect(),
             "network-interface-id" => address.network_interface_id.iter().cloned().collect(),
             "public-ip" => vec![address.public_address.to_string()],
             "domain" => vec!["vpc".to_owned()],
+            "instance-id" => address_shape(view, address).instance_id.into_iter().collect(),
             "private-ip-address" => address_shape(view, address).private_ip_address.into_iter().collect(),
             _ => vec![address.allocation_id.clone()],
         },

@@ -1,21 +1,32 @@
-//! What the `host` process must make of the network: computed from a snapshot, never stored.
+//! What the `host` process must make of networks, instances and volumes: computed from a snapshot, never stored.
 
-use std::{collections::BTreeMap, sync::Arc};
+mod instance;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use domain::{
-    ecs::Task,
+    ecs::{ContainerInstance, Task},
+    instances::{Instance, Volume, VolumeItem},
     network::{
-        NatGateway, NatGatewayState, NetworkInterface, NetworkSettings, Peer, RouteTable, RouteTarget, SecurityGroup,
-        Subnet, Vpc,
+        NatGateway, NatGatewayState, NetworkInterface, NetworkInterfaceOwner, NetworkSettings, Peer, RouteTable,
+        RouteTarget, SecurityGroup, Subnet, Vpc,
         host::{Egress, HostItem, InterfaceItem, PlatformItem, RuleItem, SecurityGroupItem, VpcItem},
     },
 };
 use store::Snapshot;
 
-/// The slice of the one host: every interface that something real has, with the VPCs and security groups it needs, and
-/// `extra` items (names, load balancers) from others. A VPC also stays for as long as a stopped task of it is remembered:
+/// The slice of the one host: every instance that is not off, every volume, every interface that something real has, with
+/// the VPCs and security groups it needs, and `extra` items (names, load balancers) from others. `sign` signs instance
+/// identity documents. A VPC also stays for as long as a stopped task of it is remembered:
 /// where tasks come one after the other, none waits for a router to be made.
-pub fn host_slice(view: &Snapshot, extra: impl IntoIterator<Item = (String, HostItem)>) -> BTreeMap<String, HostItem> {
+pub fn host_slice(
+    view: &Snapshot,
+    sign: &dyn Fn(&str) -> String,
+    extra: impl IntoIterator<Item = (String, HostItem)>,
+) -> BTreeMap<String, HostItem> {
     let mut slice: BTreeMap<String, HostItem> = extra.into_iter().collect();
     let mut add = |item: HostItem| {
         slice.insert(item.key(), item);
@@ -23,10 +34,24 @@ pub fn host_slice(view: &Snapshot, extra: impl IntoIterator<Item = (String, Host
     if let Some(settings) = view.get::<NetworkSettings>(NetworkSettings::KEY) {
         add(HostItem::Platform(PlatformItem { public_block: settings.public_block }));
     }
+    let mut instances: BTreeSet<String> = BTreeSet::new();
+    for instance in view.list::<Instance>("").filter(|instance| instance.is_on_host()) {
+        if let Some(item) = instance::item(view, &instance, sign) {
+            instances.insert(instance.instance_id.clone());
+            add(HostItem::Instance(Box::new(item)));
+        }
+    }
+    for volume in view.list::<Volume>("") {
+        add(HostItem::Volume(VolumeItem { volume_id: volume.volume_id.clone(), size_gib: volume.size_gib }));
+    }
     let mut vpcs: BTreeMap<String, Arc<Vpc>> = BTreeMap::new();
     let mut groups: BTreeMap<String, Arc<SecurityGroup>> = BTreeMap::new();
     for interface in view.list::<NetworkInterface>("") {
-        if !interface.owner.is_attached() {
+        let in_use = match &interface.owner {
+            NetworkInterfaceOwner::Instance { id, .. } => instances.contains(id),
+            owner => owner.is_attached(),
+        };
+        if !in_use {
             continue;
         }
         let Some(vpc) = view.get::<Vpc>(&interface.scope.key(&interface.vpc_id)) else { continue };
@@ -91,7 +116,15 @@ fn interface_item(view: &Snapshot, interface: &NetworkInterface, subnet: &Subnet
         security_groups,
         egress: egress(view, interface, subnet),
         source_dest_check: interface.source_dest_check,
+        task_of_instance: task_of_instance(view, interface),
     }
+}
+
+/// The EC2 instance on which the interface's task runs, if it runs on one.
+fn task_of_instance(view: &Snapshot, interface: &NetworkInterface) -> Option<String> {
+    let NetworkInterfaceOwner::Task { arn } = &interface.owner else { return None };
+    let host = view.get::<Task>(arn)?.container_instance_arn.clone()?;
+    view.get::<ContainerInstance>(host.as_str())?.ec2_instance_id.clone()
 }
 
 /// The route table a subnet uses: its own, else the VPC's main one.

@@ -1,4 +1,4 @@
-//! Network interfaces as users see them: those of tasks, load balancers and NAT gateways, and their own. A user's own
+//! Network interfaces as users see them: those of tasks, instances, load balancers and NAT gateways, and their own. A user's own
 //! interface has an address and groups but is in no network namespace: nothing of this platform can use it yet.
 
 use api::ec2::{
@@ -46,6 +46,9 @@ const FILTERS: Filterable<NetworkInterface> = Filterable {
         "attachment.attachment-id",
         "attachment.status",
         "attachment.instance-owner-id",
+        "attachment.instance-id",
+        "attachment.device-index",
+        "attachment.delete-on-termination",
     ],
     values: |view, interface, name| {
         let shape = shape(view, interface);
@@ -74,13 +77,17 @@ const FILTERS: Filterable<NetworkInterface> = Filterable {
             "attachment.attachment-id" => attachment.attachment_id,
             "attachment.status" => attachment.status,
             "attachment.instance-owner-id" => attachment.instance_owner_id,
+            "attachment.instance-id" => attachment.instance_id,
+            "attachment.device-index" => attachment.device_index.map(|index| index.to_string()),
+            "attachment.delete-on-termination" => attachment.delete_on_termination.map(|yes| yes.to_string()),
             _ => shape.network_interface_id,
         };
         one.into_iter().collect()
     },
 };
 
-fn shape(view: &Snapshot, interface: &NetworkInterface) -> api::ec2::NetworkInterface {
+/// An interface as it is shown.
+pub(super) fn shape(view: &Snapshot, interface: &NetworkInterface) -> api::ec2::NetworkInterface {
     let region = &interface.scope.region;
     let hostnames = view.get::<Vpc>(&interface.scope.key(&interface.vpc_id)).is_some_and(|vpc| vpc.dns_hostnames);
     let association = interface.public_address.as_ref().map(|public| NetworkInterfaceAssociation {
@@ -100,13 +107,24 @@ fn shape(view: &Snapshot, interface: &NetworkInterface) -> api::ec2::NetworkInte
         NetworkInterfaceOwner::LoadBalancer { .. } => Some("amazon-elb"),
         NetworkInterfaceOwner::NatGateway { .. } => Some("amazon-aws"),
     };
+    // What a service has made is not deleted with anything of the user's.
+    let (instance_id, device_index, goes) = match &interface.owner {
+        NetworkInterfaceOwner::Instance { id, device_index, delete_on_termination } => {
+            (Some(id.clone()), *device_index, *delete_on_termination)
+        }
+        _ => (None, 1, false),
+    };
     let attachment = interface.attachment_id.as_ref().map(|id| NetworkInterfaceAttachment {
         attachment_id: Some(id.clone()),
         attach_time: Some(wire::Timestamp(interface.created_at.millis())),
-        delete_on_termination: Some(false),
-        device_index: Some(1),
+        delete_on_termination: Some(goes),
+        device_index: i32::try_from(device_index).ok(),
         network_card_index: Some(0),
-        instance_owner_id: requester.map(str::to_owned),
+        instance_owner_id: match instance_id {
+            Some(_) => Some(interface.scope.account.to_string()),
+            None => requester.map(str::to_owned),
+        },
+        instance_id,
         status: Some("attached".into()),
         ..Default::default()
     });

@@ -2,6 +2,7 @@
 
 use domain::{
     Tags,
+    instances::{Instance, LaunchTemplate, Volume},
     network::{
         Address, DhcpOptions, InternetGateway, NatGateway, NetworkInterface, RouteTable, SecurityGroup, Subnet, Vpc,
     },
@@ -49,6 +50,27 @@ noun!(
 );
 noun!(Address, allocation_id, "elastic-ip", "InvalidAllocationID.NotFound", "allocation ID");
 noun!(DhcpOptions, dhcp_options_id, "dhcp-options", "InvalidDhcpOptionID.NotFound", "dhcpOption ID");
+noun!(Instance, instance_id, "instance", "InvalidInstanceID.NotFound", "instance ID");
+noun!(Volume, volume_id, "volume", "InvalidVolume.NotFound", "volume");
+
+impl Noun for LaunchTemplate {
+    const TYPE: &'static str = "launch-template";
+    const NOT_FOUND: &'static str = "InvalidLaunchTemplateId.NotFound";
+    const WORD: &'static str = "launch template ID";
+    fn id(&self) -> &str {
+        &self.launch_template_id
+    }
+    fn tags(&self) -> &Tags {
+        &self.tags
+    }
+    fn tags_mut(&mut self) -> &mut Tags {
+        &mut self.tags
+    }
+    fn not_found(id: &str) -> ServiceError {
+        let text = format!("The specified launch template, with template ID {id:.64}, does not exist.");
+        ServiceError::new(Self::NOT_FOUND, text)
+    }
+}
 
 impl Noun for NatGateway {
     const TYPE: &'static str = "natgateway";

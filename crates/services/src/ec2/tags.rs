@@ -6,6 +6,7 @@ use api::ec2::{
 };
 use domain::{
     Tags,
+    instances::{Instance, LaunchTemplate, Volume},
     network::{
         Address, DhcpOptions, InternetGateway, NatGateway, NetworkInterface, RouteTable, SecurityGroup, Subnet, Vpc,
     },
@@ -71,6 +72,9 @@ fn change(
         "nat" => of::<NatGateway>(tx, call, id, change),
         "eni" => of::<NetworkInterface>(tx, call, id, change),
         "eipalloc" => of::<Address>(tx, call, id, change),
+        "i" => of::<Instance>(tx, call, id, change),
+        "vol" => of::<Volume>(tx, call, id, change),
+        "lt" => of::<LaunchTemplate>(tx, call, id, change),
         "dopt" => of::<DhcpOptions>(tx, call, id, change),
         "sgr" => {
             let group = super::security_group_rules::group_of(call, tx, id)?;
@@ -153,6 +157,9 @@ pub(super) async fn describe(call: Call, input: DescribeTagsRequest) -> Result<D
     collect::<NatGateway>(&view, &prefix, &mut tags);
     collect::<NetworkInterface>(&view, &prefix, &mut tags);
     collect::<Address>(&view, &prefix, &mut tags);
+    collect::<Instance>(&view, &prefix, &mut tags);
+    collect::<Volume>(&view, &prefix, &mut tags);
+    collect::<LaunchTemplate>(&view, &prefix, &mut tags);
     collect::<DhcpOptions>(&view, &prefix, &mut tags);
     tags.retain(|tag| {
         filters.iter().all(|filter| {

@@ -13,6 +13,11 @@ use store::{Kinds, Store, Transaction, memory::Memory};
 
 use super::*;
 
+/// Stands for the platform's key.
+fn sign(document: &str) -> String {
+    format!("signed {}", document.len())
+}
+
 fn scope() -> Scope {
     Scope { account: "123456789012".parse().unwrap(), region: "us-east-1".parse().unwrap() }
 }
@@ -119,12 +124,13 @@ async fn the_host_is_told_of_interfaces_in_use_and_their_way_out() {
         (task.unwrap(), user.unwrap())
     })
     .await;
-    let egress =
-        |store: &Store| match host_slice(&store.snapshot(), []).get(&format!("eni/{}", task.network_interface_id)) {
-            Some(HostItem::Interface(item)) => item.egress,
-            other => panic!("{other:?}"),
-        };
-    let slice = host_slice(&store.snapshot(), []);
+    let egress = |store: &Store| match host_slice(&store.snapshot(), &sign, [])
+        .get(&format!("eni/{}", task.network_interface_id))
+    {
+        Some(HostItem::Interface(item)) => item.egress,
+        other => panic!("{other:?}"),
+    };
+    let slice = host_slice(&store.snapshot(), &sign, []);
     let kinds: Vec<&str> = slice.keys().filter_map(|key| key.split('/').next()).collect();
     assert_eq!(kinds, ["eni", "platform", "sg", "vpc"]);
     assert!(!slice.contains_key(&format!("eni/{}", user.network_interface_id)));

@@ -5,9 +5,10 @@ use std::collections::HashMap;
 
 use domain::{
     Arn, IdSource, Tags, Timestamp,
-    ecs::{ContainerInstance, NewTask, Task, TaskInterface, TaskNetwork, status::failure},
+    ecs::{NewTask, Task, TaskInterface, TaskNetwork, status::failure},
     network::{NetworkInterfaceOwner, Subnet, names},
 };
+use placement::Fleets;
 use store::{Snapshot, Transaction};
 
 use super::roles;
@@ -38,13 +39,14 @@ pub enum LaunchError {
 /// Makes a task where placement puts it; a `container_instance_arn` that is given is where StartTask wants it.
 pub fn launch(
     tx: &mut Transaction,
+    fleets: &Fleets,
     new: NewTask<'_>,
     network: Option<&TaskNetwork>,
     ids: &mut IdSource,
     now: Timestamp,
 ) -> Result<Task, LaunchError> {
     check_roles(tx, &new)?;
-    let instance = choose(tx, &new, network, ids)?;
+    let instance = choose(tx, fleets, &new, network, ids)?;
     let mut task = Task::new(NewTask { container_instance_arn: Some(instance), ..new }, ids, now);
     let Some(network) = network else {
         tx.put(task.clone());
@@ -89,6 +91,7 @@ pub fn launch(
 /// The container instance that gets the task.
 fn choose(
     view: &Snapshot,
+    fleets: &Fleets,
     new: &NewTask<'_>,
     network: Option<&TaskNetwork>,
     ids: &mut IdSource,
@@ -98,13 +101,6 @@ fn choose(
         let host = placement::place_on_fargate(&hosts, new.memory).map_err(|_| LaunchError::Capacity)?;
         return Ok(host.arn.clone());
     }
-    let instances = match &new.container_instance_arn {
-        None => placement::instances(view, &new.cluster.arn),
-        Some(arn) => {
-            let known = view.get::<ContainerInstance>(arn.as_str());
-            known.map(|known| placement::instance(view, known)).into_iter().collect()
-        }
-    };
     let mut demand = placement::Demand::of(new, super::compute::read_time).map_err(LaunchError::Constraint)?;
     let subnets = network.iter().flat_map(|network| &network.subnets);
     let zone = |id: &String| Some(view.get::<Subnet>(&new.cluster.scope.key(id))?.availability_zone.clone());
@@ -114,8 +110,14 @@ fn choose(
         [] if new.service.is_some() => &by_default[..],
         strategy => strategy,
     };
-    let chosen = placement::place(&instances, &demand, strategy, ids).map_err(LaunchError::NotPlaced)?;
-    Ok(chosen.arn().clone())
+    let chosen = fleets.ask(view, &new.cluster.arn, |fleet| {
+        let chosen = match &new.container_instance_arn {
+            Some(arn) => fleet.place_on(arn, &demand),
+            None => fleet.place(&demand, strategy, ids),
+        };
+        chosen.map(|instance| instance.arn().clone())
+    });
+    chosen.map_err(LaunchError::NotPlaced)
 }
 
 /// A task whose roles are not there would run without the permissions that it was given.

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+use domain::ecs::container_definition::port_range;
 use domain::{
     agent_protocol::{docker, payload},
     ecs::{
@@ -74,6 +75,8 @@ fn container(task: &Task, known: &TaskContainer, of: &TaskDefinition, options: &
     let command = change.and_then(|change| change.command.clone()).unwrap_or_else(|| definition.command.clone());
     let list = |list: &[String]| (!list.is_empty()).then(|| list.to_vec());
     let health = definition.health_check.as_ref().filter(|_| known.has_health_check);
+    // Without one the instance's own role pulls images and sends lines, where there is one.
+    let has_execution_role = task.execution_role_arn(of).is_some();
     Some(payload::Container {
         name: known.name.clone(),
         container_arn: known.arn.to_string(),
@@ -117,12 +120,12 @@ fn container(task: &Task, known: &TaskContainer, of: &TaskDefinition, options: &
                     registry_id: account.to_string(),
                     region: region.to_string(),
                     endpoint_override: None,
-                    use_execution_role: true,
+                    use_execution_role: has_execution_role,
                 }),
             }
         }),
         logs_auth_strategy: log_driver_of(definition)
-            .filter(|driver| driver.needs_execution_role)
+            .filter(|driver| driver.needs_execution_role && has_execution_role)
             .map(|_| "ExecutionRole".to_owned()),
         start_timeout: definition.start_timeout.map(i64::from),
         stop_timeout: definition.stop_timeout.map(i64::from),
@@ -145,8 +148,10 @@ fn container(task: &Task, known: &TaskContainer, of: &TaskDefinition, options: &
 
 fn port_mapping(mapping: &PortMapping) -> payload::PortMapping {
     payload::PortMapping {
-        container_port: mapping.container_port.into(),
-        host_port: mapping.host_port.into(),
+        // A range goes without single ports.
+        container_port: mapping.range.map_or(mapping.container_port.into(), |_| 0),
+        container_port_range: mapping.range.map(|count| port_range(mapping.container_port, count)).unwrap_or_default(),
+        host_port: mapping.range.map_or(mapping.host_port.into(), |_| 0),
         protocol: mapping.protocol.as_str().to_owned(),
     }
 }

@@ -15,6 +15,7 @@ use super::options::Options;
 use crate::aws::{CallError, Client, patiently, role_keys};
 use crate::engine::record;
 use crate::engine::record::task_id;
+use crate::identity::Identity;
 use crate::logs::Source;
 use crate::roles::Roles;
 
@@ -31,6 +32,8 @@ pub struct Delivery {
     pub client: Client,
     /// Where the execution role's keys are.
     pub roles: Arc<Roles>,
+    /// The instance, where its own keys are used.
+    pub instance: Option<Arc<Identity>>,
     /// The task.
     pub task_arn: String,
     /// The driver's options.
@@ -61,6 +64,7 @@ impl Delivery {
         Self {
             client: source.client.clone(),
             roles: source.roles.clone(),
+            instance: source.instance.cloned(),
             region: options.region.clone().unwrap_or_else(|| record::region(&task_arn).to_owned()),
             stream: options.stream(source.container, task_id(&task_arn), source.runtime_id),
             options,
@@ -70,9 +74,26 @@ impl Delivery {
 
     /// Makes sure the stream is there, as the driver does before the container starts.
     pub async fn open(&self) -> Result<(), OpenError> {
-        let role = self.roles.execution_in_time(&self.task_arn).await.ok_or(OpenError::NoKeys)?;
-        let keys = role_keys(&role, "logs", &self.region);
+        let keys = match &self.instance {
+            Some(_) => self.keys(),
+            None => {
+                let role = self.roles.execution_in_time(&self.task_arn).await;
+                role.map(|role| role_keys(&role, "logs", &self.region))
+            }
+        };
+        let keys = keys.ok_or(OpenError::NoKeys)?;
         patiently(|| self.make_stream(&keys)).await.map_err(OpenError::Call)
+    }
+
+    /// The keys there are right now.
+    fn keys(&self) -> Option<Keys> {
+        match &self.instance {
+            Some(instance) => {
+                let keys = instance.credentials.keys("logs").ok()?;
+                Some(Keys { region: self.region.clone(), ..keys })
+            }
+            None => self.roles.execution(&self.task_arn).map(|role| role_keys(&role, "logs", &self.region)),
+        }
     }
 
     async fn make_stream(&self, keys: &Keys) -> Result<(), CallError> {
@@ -90,13 +111,12 @@ impl Delivery {
         let mut pause = Duration::from_millis(100);
         let mut reopened = false;
         loop {
-            let Some(role) = self.roles.execution(&self.task_arn) else {
+            let Some(keys) = self.keys() else {
                 // After a restart of the agent the control plane sends the keys again.
                 let mut changes = self.roles.changes();
                 let _ = tokio::time::timeout(LONGEST_PAUSE, changes.changed()).await;
                 continue;
             };
-            let keys = role_keys(&role, "logs", &self.region);
             let error = match self.client.put_log_events(&self.options.group, &self.stream, &events, &keys).await {
                 Ok(0) => return,
                 Ok(rejected) => {

@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 
 use domain::network::names::{digits as six, link_prefix};
 
-use crate::network::nft;
+use plumbing::nft;
 
 /// Whether the machine forwards packets at all: one switch for everybody on it.
 const FORWARD: &str = "/proc/sys/net/ipv4/ip_forward";

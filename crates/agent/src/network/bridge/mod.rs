@@ -22,14 +22,17 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use domain::agent_protocol::docker::HostConfig;
 use domain::agent_protocol::payload::PortMapping;
+use domain::network::Cidr;
 use domain::network::names::{link_prefix, netns, netns_path, netns_prefix};
 
 pub use ports::Protocol;
 use ports::{Ports, Refused};
 use subnet::Subnet;
 
-use super::netlink::Netlink;
-use super::{Names, names, namespace};
+use plumbing::netlink::{End, Netlink, NewRoute};
+use plumbing::{netns, nft};
+
+use super::{Names, names};
 use crate::engine::record::ContainerNetwork;
 use crate::state;
 
@@ -68,7 +71,7 @@ impl Bridge {
         known: &HashSet<String>,
     ) -> io::Result<Bridge> {
         std::fs::create_dir_all(&directory)?;
-        namespace::prepare_directory()?;
+        netns::prepare_directory()?;
         let bridge = Bridge {
             digits: digits.to_owned(),
             inner: Mutex::new(Inner { containers: BTreeMap::new(), ports: Ports::new(range), last: None }),
@@ -98,7 +101,7 @@ impl Bridge {
         let path = self.namespace(key);
         if let Some(network) = inner.containers.get(key) {
             // An agent may have been killed in the middle of this; what is there is made complete or made anew.
-            if namespace::is_ready(&path) && configure(&path, network).is_ok() {
+            if netns::is_ready(&path) && configure(&path, network).is_ok() {
                 return Ok(network.clone());
             }
             self.take_away(&mut inner, key)?;
@@ -133,15 +136,17 @@ impl Bridge {
     ) -> io::Result<()> {
         state::write(&self.file(key), network)?;
         let path = self.namespace(key);
-        namespace::remove(&path)?;
-        namespace::make(&path)?;
+        netns::remove(&path)?;
+        netns::make(&path)?;
         if let Some((bridge, address)) = port {
             let mut netlink = Netlink::open()?;
             let name = self.link(address);
             // One that an agent left which was killed.
             netlink.delete_link(&name)?;
-            netlink.add_port(&name, bridge, mac(address), File::open(&path)?.as_fd())?;
-            let _ = namespace::set_parameter(&format!("ipv6/conf/{name}/disable_ipv6"), "1");
+            let (here, there) = (End { name: &name, mac: port_mac(address) }, End { name: "eth0", mac: mac(address) });
+            netlink.add_pair(&here, &there, File::open(&path)?.as_fd())?;
+            netlink.attach_to_bridge(&name, bridge)?;
+            let _ = netns::set_parameter(&format!("ipv6/conf/{name}/disable_ipv6"), "1");
         }
         configure(&path, network)?;
         // The first one on the bridge also brings the rules for what leaves it.
@@ -161,7 +166,7 @@ impl Bridge {
         inner.ports.give_back(&network.bindings);
         let link = network.address.map_or(Ok(()), |address| Netlink::open()?.delete_link(&self.link(address)));
         // What does not go must not keep the rest.
-        rules.and(link).and(namespace::remove(&self.namespace(key))).and(state::remove(&self.file(key)))
+        rules.and(link).and(netns::remove(&self.namespace(key))).and(state::remove(&self.file(key)))
     }
 
     /// What a container was given, if it has anything.
@@ -184,33 +189,33 @@ impl Bridge {
         let name = self.bridge_name();
         let mut netlink = Netlink::open()?;
         if let Some(link) = netlink.link(&name)?
-            && let Some((gateway, prefix)) = netlink.addresses(link.index)?.first()
+            && let Some((_, gateway, prefix)) = netlink.addresses()?.into_iter().find(|(on, ..)| *on == link.index)
         {
-            return Ok((Subnet::around(*gateway, *prefix), link.index));
+            return Ok((Subnet::around(gateway, prefix), link.index));
         }
         netlink.delete_link(&name)?;
         let subnet = Subnet::choose(&netlink.destinations()?)
             .ok_or_else(|| io::Error::other("every address block for the bridge is routed elsewhere"))?;
-        netlink.add_bridge(&name, mac(subnet.gateway()))?;
+        netlink.add_bridge(&End { name: &name, mac: mac(subnet.gateway()) })?;
         let index = netlink.link(&name)?.ok_or_else(|| io::Error::other(format!("{name} is not there")))?.index;
         // The loopback's ports are published to the host itself too: its packets go over the bridge.
-        namespace::set_parameter(&format!("ipv4/conf/{name}/route_localnet"), "1")?;
-        let _ = namespace::set_parameter(&format!("ipv6/conf/{name}/disable_ipv6"), "1");
+        netns::set_parameter(&format!("ipv4/conf/{name}/route_localnet"), "1")?;
+        let _ = netns::set_parameter(&format!("ipv6/conf/{name}/disable_ipv6"), "1");
         forwarding::ensure(&self.digits)?;
         // The last of it, by which a bridge is known to be complete.
-        netlink.add_address(index, subnet.gateway(), subnet.prefix)?;
+        netlink.add_address_and_route(index, subnet.gateway(), subnet.prefix)?;
         Ok((subnet, index))
     }
 
     fn apply_rules(&self, inner: &Inner) -> io::Result<()> {
-        super::nft::apply(&rules::script(&self.digits, &self.bridge_name(), &inner.containers))
+        nft::apply(&rules::script(&self.digits, &self.bridge_name(), &inner.containers))
     }
 
     fn remove_unknown(&self, inner: &Inner) -> io::Result<()> {
         let wanted: HashSet<String> = inner.containers.keys().map(|key| netns(&self.digits, key)).collect();
-        for name in namespace::list(&netns_prefix(&self.digits)).into_iter().filter(|name| !wanted.contains(name)) {
+        for name in netns::list(&netns_prefix(&self.digits))?.into_iter().filter(|name| !wanted.contains(name)) {
             tracing::warn!(name, "removing a network namespace no task knows");
-            namespace::remove(&Path::new(domain::network::names::NETNS_DIRECTORY).join(name))?;
+            netns::remove(&Path::new(domain::network::names::NETNS_DIRECTORY).join(name))?;
         }
         let wanted: HashSet<String> =
             inner.containers.values().filter_map(|network| network.address).map(|address| self.link(address)).collect();
@@ -246,17 +251,18 @@ impl Bridge {
 
 /// Sets up what is inside a container's namespace. Safe to repeat.
 fn configure(path: &Path, network: &ContainerNetwork) -> io::Result<()> {
-    namespace::within(path, || {
+    netns::within(path, || {
         let mut netlink = Netlink::open()?;
         netlink.set_up(1)?;
         let Some(address) = network.address else { return Ok(()) };
         let subnet = Subnet::of(address);
         // There is no IPv6 to be had here; a kernel without it has no such parameter.
-        let _ = namespace::set_parameter("ipv6/conf/all/disable_ipv6", "1");
+        let _ = netns::set_parameter("ipv6/conf/all/disable_ipv6", "1");
         let link = netlink.link("eth0")?.ok_or_else(|| io::Error::other("eth0 is not there"))?.index;
-        netlink.add_address(link, address, subnet.prefix)?;
+        netlink.add_address_and_route(link, address, subnet.prefix)?;
         netlink.set_up(link)?;
-        netlink.set_default_route(subnet.gateway(), link)
+        let via = Some(subnet.gateway());
+        netlink.set_route(&NewRoute { destination: Cidr::ANY, via, link, source: None })
     })
 }
 
@@ -279,11 +285,17 @@ fn mac(address: Ipv4Addr) -> [u8; 6] {
     [0x02, 0x42, a, b, c, d]
 }
 
+/// Of the machine's end of a container's link: another one than the container's, and as lasting.
+fn port_mac(address: Ipv4Addr) -> [u8; 6] {
+    let [_, _, a, b, c, d] = mac(address);
+    [0x02, 0x43, a, b, c, d]
+}
+
 /// Removes everything of an agent from the machine's networks, whatever state it is in; says what it was.
 pub fn teardown(digits: &str) -> io::Result<Vec<String>> {
     let mut removed = Vec::new();
-    for name in namespace::list(&netns_prefix(digits)) {
-        namespace::remove(&Path::new(domain::network::names::NETNS_DIRECTORY).join(&name))?;
+    for name in netns::list(&netns_prefix(digits))? {
+        netns::remove(&Path::new(domain::network::names::NETNS_DIRECTORY).join(&name))?;
         removed.push(format!("network namespace {name}"));
     }
     let mut netlink = Netlink::open()?;
@@ -294,8 +306,8 @@ pub fn teardown(digits: &str) -> io::Result<Vec<String>> {
         removed.push(format!("link {}", link.name));
     }
     let table = rules::table(digits);
-    if super::nft::tables().contains(&table) {
-        super::nft::apply(&format!("delete table ip {table}\n"))?;
+    if nft::tables().contains(&table) {
+        nft::apply(&format!("delete table ip {table}\n"))?;
         removed.push(format!("nftables table ip {table}"));
     }
     removed.extend(forwarding::restore(digits)?);

@@ -11,6 +11,7 @@ use std::net::{Ipv4Addr, TcpListener, UdpSocket};
 use std::ops::RangeInclusive;
 
 use domain::agent_protocol::payload::PortMapping;
+use domain::ecs::container_definition::parse_port_range;
 
 use crate::engine::record::NetworkBinding;
 
@@ -118,6 +119,17 @@ impl Ports {
 
     fn take_one(&mut self, address: Ipv4Addr, mapping: &PortMapping) -> Result<NetworkBinding, Refused> {
         let protocol = Protocol::of(mapping).ok_or_else(|| Refused::Invalid(mapping.protocol.clone()))?;
+        if !mapping.container_port_range.is_empty() {
+            let range = &mapping.container_port_range;
+            let (container_port, count) = parse_port_range(range).ok_or_else(|| Refused::Invalid(range.clone()))?;
+            return Ok(NetworkBinding {
+                bind_ip: Ipv4Addr::UNSPECIFIED.to_string(),
+                container_port,
+                host_port: self.take_range(protocol, count)?,
+                range: Some(count),
+                protocol: protocol.as_str().to_owned(),
+            });
+        }
         let port = |number: i64| u16::try_from(number).map_err(|_| Refused::Invalid(number.to_string()));
         let (container, wanted) = (port(mapping.container_port)?, port(mapping.host_port)?);
         let host = if wanted == 0 {
@@ -140,6 +152,7 @@ impl Ports {
             bind_ip: Ipv4Addr::UNSPECIFIED.to_string(),
             container_port: container,
             host_port: host,
+            range: None,
             protocol: protocol.as_str().to_owned(),
         })
     }
@@ -161,15 +174,39 @@ impl Ports {
         Err(Refused::None)
     }
 
+    /// The first of so many ports in a row that nobody has.
+    fn take_range(&mut self, protocol: Protocol, count: u16) -> Result<u16, Refused> {
+        let (first, last) = (*self.range.start(), *self.range.end());
+        let mut start = first;
+        while start.checked_add(count.saturating_sub(1)).is_some_and(|end| end <= last) {
+            let mut taken = 0;
+            while taken < count && !self.held.contains_key(&(protocol, start + taken)) {
+                let Ok(held) = hold(protocol, start + taken) else { break };
+                self.held.insert((protocol, start + taken), held);
+                taken += 1;
+            }
+            if taken == count {
+                return Ok(start);
+            }
+            // The one that is in the way is in the way of all that begin before it.
+            (0..taken).for_each(|offset| drop(self.held.remove(&(protocol, start + offset))));
+            let Some(next) = start.checked_add(taken + 1) else { break };
+            start = next;
+        }
+        Err(Refused::None)
+    }
+
     /// Goes on holding what an agent before this one had given out.
     pub fn take_over(&mut self, bindings: &[NetworkBinding]) {
         for binding in bindings {
             let Some(protocol) = Protocol::named(&binding.protocol) else { continue };
-            let held = hold(protocol, binding.host_port).unwrap_or_else(|error| {
-                tracing::warn!(port = binding.host_port, %error, "another program has taken a published port meanwhile");
-                Held::Lost
-            });
-            self.held.insert((protocol, binding.host_port), held);
+            for port in ports_of(binding) {
+                let held = hold(protocol, port).unwrap_or_else(|error| {
+                    tracing::warn!(port, %error, "another program has taken a published port meanwhile");
+                    Held::Lost
+                });
+                self.held.insert((protocol, port), held);
+            }
         }
     }
 
@@ -177,10 +214,16 @@ impl Ports {
     pub fn give_back(&mut self, bindings: &[NetworkBinding]) {
         for binding in bindings {
             if let Some(protocol) = Protocol::named(&binding.protocol) {
-                self.held.remove(&(protocol, binding.host_port));
+                ports_of(binding).for_each(|port| drop(self.held.remove(&(protocol, port))));
             }
         }
     }
+}
+
+/// The instance's ports of a binding.
+fn ports_of(binding: &NetworkBinding) -> impl Iterator<Item = u16> + use<> {
+    let first = binding.host_port;
+    (0..binding.range.unwrap_or(1)).map(move |offset| first.saturating_add(offset))
 }
 
 fn hold(protocol: Protocol, port: u16) -> io::Result<Held> {
@@ -216,7 +259,7 @@ mod tests {
     const ADDRESS: Ipv4Addr = Ipv4Addr::new(172, 17, 0, 2);
 
     fn mapping(container: i64, host: i64) -> PortMapping {
-        PortMapping { container_port: container, host_port: host, protocol: "tcp".into() }
+        PortMapping { container_port: container, host_port: host, protocol: "tcp".into(), ..PortMapping::default() }
     }
 
     /// A few ports that nobody has right now.
@@ -241,6 +284,25 @@ mod tests {
         assert!(TcpListener::bind((Ipv4Addr::LOCALHOST, one[0].host_port)).is_err());
         ports.give_back(&one);
         assert!(TcpListener::bind((Ipv4Addr::LOCALHOST, one[0].host_port)).is_ok());
+    }
+
+    #[test]
+    fn a_range_is_had_in_a_row_around_what_is_taken() {
+        let range = free();
+        let (first, second) = (*range.start(), *range.start() + 1);
+        let mut ports = Ports::new(range);
+        let other = TcpListener::bind((Ipv4Addr::LOCALHOST, first)).expect("a listener");
+        let wanted = |text: &str| {
+            [PortMapping { container_port_range: text.into(), protocol: "tcp".into(), ..PortMapping::default() }]
+        };
+        let taken = ports.take(ADDRESS, &wanted("8000-8002")).expect("ports");
+        assert_eq!((taken[0].container_port, taken[0].host_port, taken[0].range), (8000, second, Some(3)));
+        assert!(TcpListener::bind((Ipv4Addr::LOCALHOST, second + 2)).is_err());
+        assert_eq!(ports.take(ADDRESS, &wanted("8000-8001")), Err(Refused::None));
+        assert_eq!(ports.take(ADDRESS, &wanted("9-8")), Err(Refused::Invalid("9-8".to_owned())));
+        ports.give_back(&taken);
+        assert!(TcpListener::bind((Ipv4Addr::LOCALHOST, second + 2)).is_ok());
+        drop(other);
     }
 
     #[test]

@@ -28,7 +28,10 @@ pub fn script(digits: &str, bridge: &str, containers: &BTreeMap<String, Containe
         let Some(address) = network.address else { continue };
         for binding in &network.bindings {
             let (protocol, host, container) = (&binding.protocol, binding.host_port, binding.container_port);
-            let _ = writeln!(published, "\t\t{protocol} dport {host} dnat to {address}:{container}");
+            for offset in 0..binding.range.unwrap_or(1) {
+                let (host, container) = (host.saturating_add(offset), container.saturating_add(offset));
+                let _ = writeln!(published, "\t\t{protocol} dport {host} dnat to {address}:{container}");
+            }
         }
     }
     let block = containers.values().find_map(|network| network.address).map(Subnet::of).map(|subnet| {

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::fmt;
 use std::net::Ipv4Addr;
 
-use crate::network::netlink::Block;
+use domain::network::Cidr;
 
 /// The length of the prefix of every bridge's block.
 const PREFIX: u8 = 16;
@@ -19,9 +19,9 @@ pub struct Subnet {
 
 impl Subnet {
     /// The first of 172.17.0.0/16 to 172.31.0.0/16 that overlaps with nothing the machine routes.
-    pub fn choose(routed: &[Block]) -> Option<Subnet> {
+    pub fn choose(routed: &[Cidr]) -> Option<Subnet> {
         let candidates = (17..=31).map(|second| Subnet::of(Ipv4Addr::new(172, second, 0, 1)));
-        candidates.into_iter().find(|candidate| !routed.iter().any(|block| candidate.overlaps(*block)))
+        candidates.into_iter().find(|candidate| !routed.iter().any(|block| candidate.overlaps(block)))
     }
 
     /// The block an address is in.
@@ -50,10 +50,10 @@ impl Subnet {
         candidates.into_iter().find(|address| !given.contains(address))
     }
 
-    fn overlaps(self, (address, prefix): Block) -> bool {
+    fn overlaps(self, block: &Cidr) -> bool {
         // The default route leads everywhere and is in nobody's way.
-        let shorter = mask(prefix.min(self.prefix).min(32));
-        prefix > 0 && u32::from(address) & shorter == self.network & shorter
+        let shorter = mask(block.prefix().min(self.prefix).min(32));
+        block.prefix() > 0 && u32::from(block.first()) & shorter == self.network & shorter
     }
 }
 
@@ -78,11 +78,11 @@ mod tests {
     #[test]
     fn a_block_that_is_routed_already_is_left_alone() {
         assert_eq!(Subnet::choose(&[]).map(Subnet::gateway), Some(at(17, 1)));
-        let docker = (at(17, 0), 16);
-        let narrow = (Ipv4Addr::new(172, 18, 200, 0), 24);
-        let default = (Ipv4Addr::UNSPECIFIED, 0);
+        let docker = Cidr::literal(at(17, 0), 16);
+        let narrow = Cidr::literal(Ipv4Addr::new(172, 18, 200, 0), 24);
+        let default = Cidr::ANY;
         assert_eq!(Subnet::choose(&[default, docker, narrow]).map(Subnet::gateway), Some(at(19, 1)));
-        assert_eq!(Subnet::choose(&[(at(16, 0), 12)]), None);
+        assert_eq!(Subnet::choose(&[Cidr::literal(at(16, 0), 12)]), None);
     }
 
     #[test]

@@ -97,6 +97,7 @@ pub static SERVICE: Service = Service {
         &DISASSOCIATE_ADDRESS,
         &DISASSOCIATE_IAM_INSTANCE_PROFILE,
         &DISASSOCIATE_ROUTE_TABLE,
+        &GET_CONSOLE_OUTPUT,
         &IMPORT_KEY_PAIR,
         &MODIFY_INSTANCE_ATTRIBUTE,
         &MODIFY_LAUNCH_TEMPLATE,
@@ -106,6 +107,7 @@ pub static SERVICE: Service = Service {
         &MODIFY_VOLUME,
         &MODIFY_VPC_ATTRIBUTE,
         &MODIFY_VPC_ENDPOINT,
+        &REBOOT_INSTANCES,
         &RELEASE_ADDRESS,
         &REPLACE_IAM_INSTANCE_PROFILE_ASSOCIATION,
         &REPLACE_ROUTE,
@@ -1695,9 +1697,27 @@ pub static DISASSOCIATE_ROUTE_TABLE: Operation = Operation {
     pagination: None,
     event_stream: false,
 };
+pub static GET_CONSOLE_OUTPUT: Operation = Operation {
+    name: "GetConsoleOutput",
+    index: 80,
+    service: &SERVICE,
+    action: "ec2:GetConsoleOutput",
+    method: "POST",
+    path: "/",
+    status: 200,
+    input: &tables::GET_CONSOLE_OUTPUT_REQUEST,
+    output: &tables::GET_CONSOLE_OUTPUT_RESULT,
+    has_output: true,
+    result_wrapper: None,
+    errors: &[],
+    signed: true,
+    idempotency_token: None,
+    pagination: None,
+    event_stream: false,
+};
 pub static IMPORT_KEY_PAIR: Operation = Operation {
     name: "ImportKeyPair",
-    index: 80,
+    index: 81,
     service: &SERVICE,
     action: "ec2:ImportKeyPair",
     method: "POST",
@@ -1715,7 +1735,7 @@ pub static IMPORT_KEY_PAIR: Operation = Operation {
 };
 pub static MODIFY_INSTANCE_ATTRIBUTE: Operation = Operation {
     name: "ModifyInstanceAttribute",
-    index: 81,
+    index: 82,
     service: &SERVICE,
     action: "ec2:ModifyInstanceAttribute",
     method: "POST",
@@ -1733,7 +1753,7 @@ pub static MODIFY_INSTANCE_ATTRIBUTE: Operation = Operation {
 };
 pub static MODIFY_LAUNCH_TEMPLATE: Operation = Operation {
     name: "ModifyLaunchTemplate",
-    index: 82,
+    index: 83,
     service: &SERVICE,
     action: "ec2:ModifyLaunchTemplate",
     method: "POST",
@@ -1751,7 +1771,7 @@ pub static MODIFY_LAUNCH_TEMPLATE: Operation = Operation {
 };
 pub static MODIFY_NETWORK_INTERFACE_ATTRIBUTE: Operation = Operation {
     name: "ModifyNetworkInterfaceAttribute",
-    index: 83,
+    index: 84,
     service: &SERVICE,
     action: "ec2:ModifyNetworkInterfaceAttribute",
     method: "POST",
@@ -1769,7 +1789,7 @@ pub static MODIFY_NETWORK_INTERFACE_ATTRIBUTE: Operation = Operation {
 };
 pub static MODIFY_SECURITY_GROUP_RULES: Operation = Operation {
     name: "ModifySecurityGroupRules",
-    index: 84,
+    index: 85,
     service: &SERVICE,
     action: "ec2:ModifySecurityGroupRules",
     method: "POST",
@@ -1787,7 +1807,7 @@ pub static MODIFY_SECURITY_GROUP_RULES: Operation = Operation {
 };
 pub static MODIFY_SUBNET_ATTRIBUTE: Operation = Operation {
     name: "ModifySubnetAttribute",
-    index: 85,
+    index: 86,
     service: &SERVICE,
     action: "ec2:ModifySubnetAttribute",
     method: "POST",
@@ -1805,7 +1825,7 @@ pub static MODIFY_SUBNET_ATTRIBUTE: Operation = Operation {
 };
 pub static MODIFY_VOLUME: Operation = Operation {
     name: "ModifyVolume",
-    index: 86,
+    index: 87,
     service: &SERVICE,
     action: "ec2:ModifyVolume",
     method: "POST",
@@ -1823,7 +1843,7 @@ pub static MODIFY_VOLUME: Operation = Operation {
 };
 pub static MODIFY_VPC_ATTRIBUTE: Operation = Operation {
     name: "ModifyVpcAttribute",
-    index: 87,
+    index: 88,
     service: &SERVICE,
     action: "ec2:ModifyVpcAttribute",
     method: "POST",
@@ -1841,7 +1861,7 @@ pub static MODIFY_VPC_ATTRIBUTE: Operation = Operation {
 };
 pub static MODIFY_VPC_ENDPOINT: Operation = Operation {
     name: "ModifyVpcEndpoint",
-    index: 88,
+    index: 89,
     service: &SERVICE,
     action: "ec2:ModifyVpcEndpoint",
     method: "POST",
@@ -1857,9 +1877,27 @@ pub static MODIFY_VPC_ENDPOINT: Operation = Operation {
     pagination: None,
     event_stream: false,
 };
+pub static REBOOT_INSTANCES: Operation = Operation {
+    name: "RebootInstances",
+    index: 90,
+    service: &SERVICE,
+    action: "ec2:RebootInstances",
+    method: "POST",
+    path: "/",
+    status: 200,
+    input: &tables::REBOOT_INSTANCES_REQUEST,
+    output: &wire::schema::EMPTY,
+    has_output: false,
+    result_wrapper: None,
+    errors: &[],
+    signed: true,
+    idempotency_token: None,
+    pagination: None,
+    event_stream: false,
+};
 pub static RELEASE_ADDRESS: Operation = Operation {
     name: "ReleaseAddress",
-    index: 89,
+    index: 91,
     service: &SERVICE,
     action: "ec2:ReleaseAddress",
     method: "POST",
@@ -1877,7 +1915,7 @@ pub static RELEASE_ADDRESS: Operation = Operation {
 };
 pub static REPLACE_IAM_INSTANCE_PROFILE_ASSOCIATION: Operation = Operation {
     name: "ReplaceIamInstanceProfileAssociation",
-    index: 90,
+    index: 92,
     service: &SERVICE,
     action: "ec2:ReplaceIamInstanceProfileAssociation",
     method: "POST",
@@ -1895,7 +1933,7 @@ pub static REPLACE_IAM_INSTANCE_PROFILE_ASSOCIATION: Operation = Operation {
 };
 pub static REPLACE_ROUTE: Operation = Operation {
     name: "ReplaceRoute",
-    index: 91,
+    index: 93,
     service: &SERVICE,
     action: "ec2:ReplaceRoute",
     method: "POST",
@@ -1913,7 +1951,7 @@ pub static REPLACE_ROUTE: Operation = Operation {
 };
 pub static REPLACE_ROUTE_TABLE_ASSOCIATION: Operation = Operation {
     name: "ReplaceRouteTableAssociation",
-    index: 92,
+    index: 94,
     service: &SERVICE,
     action: "ec2:ReplaceRouteTableAssociation",
     method: "POST",
@@ -1931,7 +1969,7 @@ pub static REPLACE_ROUTE_TABLE_ASSOCIATION: Operation = Operation {
 };
 pub static REVOKE_SECURITY_GROUP_EGRESS: Operation = Operation {
     name: "RevokeSecurityGroupEgress",
-    index: 93,
+    index: 95,
     service: &SERVICE,
     action: "ec2:RevokeSecurityGroupEgress",
     method: "POST",
@@ -1949,7 +1987,7 @@ pub static REVOKE_SECURITY_GROUP_EGRESS: Operation = Operation {
 };
 pub static REVOKE_SECURITY_GROUP_INGRESS: Operation = Operation {
     name: "RevokeSecurityGroupIngress",
-    index: 94,
+    index: 96,
     service: &SERVICE,
     action: "ec2:RevokeSecurityGroupIngress",
     method: "POST",
@@ -1967,7 +2005,7 @@ pub static REVOKE_SECURITY_GROUP_INGRESS: Operation = Operation {
 };
 pub static RUN_INSTANCES: Operation = Operation {
     name: "RunInstances",
-    index: 95,
+    index: 97,
     service: &SERVICE,
     action: "ec2:RunInstances",
     method: "POST",
@@ -1985,7 +2023,7 @@ pub static RUN_INSTANCES: Operation = Operation {
 };
 pub static START_INSTANCES: Operation = Operation {
     name: "StartInstances",
-    index: 96,
+    index: 98,
     service: &SERVICE,
     action: "ec2:StartInstances",
     method: "POST",
@@ -2003,7 +2041,7 @@ pub static START_INSTANCES: Operation = Operation {
 };
 pub static STOP_INSTANCES: Operation = Operation {
     name: "StopInstances",
-    index: 97,
+    index: 99,
     service: &SERVICE,
     action: "ec2:StopInstances",
     method: "POST",
@@ -2021,7 +2059,7 @@ pub static STOP_INSTANCES: Operation = Operation {
 };
 pub static TERMINATE_INSTANCES: Operation = Operation {
     name: "TerminateInstances",
-    index: 98,
+    index: 100,
     service: &SERVICE,
     action: "ec2:TerminateInstances",
     method: "POST",
@@ -2039,7 +2077,7 @@ pub static TERMINATE_INSTANCES: Operation = Operation {
 };
 pub static UPDATE_SECURITY_GROUP_RULE_DESCRIPTIONS_EGRESS: Operation = Operation {
     name: "UpdateSecurityGroupRuleDescriptionsEgress",
-    index: 99,
+    index: 101,
     service: &SERVICE,
     action: "ec2:UpdateSecurityGroupRuleDescriptionsEgress",
     method: "POST",
@@ -2057,7 +2095,7 @@ pub static UPDATE_SECURITY_GROUP_RULE_DESCRIPTIONS_EGRESS: Operation = Operation
 };
 pub static UPDATE_SECURITY_GROUP_RULE_DESCRIPTIONS_INGRESS: Operation = Operation {
     name: "UpdateSecurityGroupRuleDescriptionsIngress",
-    index: 100,
+    index: 102,
     service: &SERVICE,
     action: "ec2:UpdateSecurityGroupRuleDescriptionsIngress",
     method: "POST",

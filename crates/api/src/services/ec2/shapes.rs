@@ -1614,6 +1614,20 @@ pub struct FpgaInfo {
 }
 
 #[derive(Clone, Default)]
+pub struct GetConsoleOutputRequest {
+    pub instance_id: Option<String>,
+    pub latest: Option<bool>,
+    pub dry_run: Option<bool>,
+}
+
+#[derive(Clone, Default)]
+pub struct GetConsoleOutputResult {
+    pub instance_id: Option<String>,
+    pub timestamp: Option<wire::Timestamp>,
+    pub output: Option<String>,
+}
+
+#[derive(Clone, Default)]
 pub struct GpuDeviceInfo {
     pub name: Option<String>,
     pub manufacturer: Option<String>,
@@ -3323,6 +3337,12 @@ pub struct PublicIpDnsNameOptions {
 }
 
 #[derive(Clone, Default)]
+pub struct RebootInstancesRequest {
+    pub instance_ids: Option<Vec<String>>,
+    pub dry_run: Option<bool>,
+}
+
+#[derive(Clone, Default)]
 pub struct ReferencedSecurityGroup {
     pub group_id: Option<String>,
     pub peering_status: Option<String>,
@@ -4379,6 +4399,8 @@ wire::reflect! {
     FpgaDeviceInfo tables::FPGA_DEVICE_INFO { 0 name, 1 manufacturer, 2 count, 3 memory_info }
     FpgaDeviceMemoryInfo tables::FPGA_DEVICE_MEMORY_INFO { 0 size_in_mi_b }
     FpgaInfo tables::FPGA_INFO { 0 fpgas, 1 total_fpga_memory_in_mi_b }
+    GetConsoleOutputRequest tables::GET_CONSOLE_OUTPUT_REQUEST { 0 instance_id, 1 latest, 2 dry_run }
+    GetConsoleOutputResult tables::GET_CONSOLE_OUTPUT_RESULT { 0 instance_id, 1 timestamp, 2 output }
     GpuDeviceInfo tables::GPU_DEVICE_INFO { 0 name, 1 manufacturer, 2 count, 3 logical_gpu_count, 4 gpu_partition_size, 5 workloads, 6 memory_info }
     GpuDeviceMemoryInfo tables::GPU_DEVICE_MEMORY_INFO { 0 size_in_mi_b }
     GpuInfo tables::GPU_INFO { 0 gpus, 1 total_gpu_memory_in_mi_b }
@@ -4564,6 +4586,7 @@ wire::reflect! {
     ProvisionedBandwidth tables::PROVISIONED_BANDWIDTH { 0 provision_time, 1 provisioned, 2 request_time, 3 requested, 4 status }
     PtrUpdateStatus tables::PTR_UPDATE_STATUS { 0 value, 1 status, 2 reason }
     PublicIpDnsNameOptions tables::PUBLIC_IP_DNS_NAME_OPTIONS { 0 dns_hostname_type, 1 public_ipv4_dns_name, 2 public_ipv6_dns_name, 3 public_dual_stack_dns_name }
+    RebootInstancesRequest tables::REBOOT_INSTANCES_REQUEST { 0 instance_ids, 1 dry_run }
     ReferencedSecurityGroup tables::REFERENCED_SECURITY_GROUP { 0 group_id, 1 peering_status, 2 user_id, 3 vpc_id, 4 vpc_peering_connection_id }
     Region tables::REGION { 0 opt_in_status, 1 geography, 2 region_name, 3 endpoint }
     RegionGeography tables::REGION_GEOGRAPHY { 0 name }

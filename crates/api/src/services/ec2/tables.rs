@@ -1964,6 +1964,22 @@ pub static FPGA_INFO: Structure = Structure::new(
     ],
 );
 static S_FPGA_INFO: Shape = Shape::structure(&FPGA_INFO);
+pub static GET_CONSOLE_OUTPUT_REQUEST: Structure = Structure::new(
+    "GetConsoleOutputRequest",
+    &[
+        Member::new("InstanceId", &STRING).required(),
+        Member::new("Latest", &BOOLEAN),
+        Member::new("DryRun", &BOOLEAN).wire("dryRun"),
+    ],
+);
+pub static GET_CONSOLE_OUTPUT_RESULT: Structure = Structure::new(
+    "GetConsoleOutputResult",
+    &[
+        Member::new("InstanceId", &STRING).wire("instanceId"),
+        Member::new("Timestamp", &TIMESTAMP).wire("timestamp"),
+        Member::new("Output", &STRING).wire("output"),
+    ],
+);
 pub static GPU_DEVICE_INFO: Structure = Structure::new(
     "GpuDeviceInfo",
     &[
@@ -5707,6 +5723,13 @@ pub static PUBLIC_IP_DNS_NAME_OPTIONS: Structure = Structure::new(
 );
 static S_PUBLIC_IP_DNS_NAME_OPTIONS: Shape = Shape::structure(&PUBLIC_IP_DNS_NAME_OPTIONS);
 static S_PUBLIC_IP_STRING_LIST: Shape = Shape::list(Member::new("member", &STRING).wire("PublicIp").query("PublicIp"));
+pub static REBOOT_INSTANCES_REQUEST: Structure = Structure::new(
+    "RebootInstancesRequest",
+    &[
+        Member::new("InstanceIds", &S_INSTANCE_ID_STRING_LIST).wire("InstanceId").query("InstanceId").required(),
+        Member::new("DryRun", &BOOLEAN).wire("dryRun"),
+    ],
+);
 static S_REBOOT_MIGRATION_SUPPORT: Shape = Shape::new(Kind::String).values(&["unsupported", "supported"]);
 pub static REFERENCED_SECURITY_GROUP: Structure = Structure::new(
     "ReferencedSecurityGroup",

@@ -568,6 +568,13 @@ pub trait Ec2: Send + Sync + 'static {
     ) -> impl Future<Output = Result<(), ServiceError>> + Send {
         wire::unserved(&operation::DISASSOCIATE_ROUTE_TABLE)
     }
+    fn get_console_output(
+        &self,
+        call: Self::Call,
+        input: GetConsoleOutputRequest,
+    ) -> impl Future<Output = Result<GetConsoleOutputResult, ServiceError>> + Send {
+        wire::unserved(&operation::GET_CONSOLE_OUTPUT)
+    }
     fn import_key_pair(
         &self,
         call: Self::Call,
@@ -630,6 +637,13 @@ pub trait Ec2: Send + Sync + 'static {
         input: ModifyVpcEndpointRequest,
     ) -> impl Future<Output = Result<ModifyVpcEndpointResult, ServiceError>> + Send {
         wire::unserved(&operation::MODIFY_VPC_ENDPOINT)
+    }
+    fn reboot_instances(
+        &self,
+        call: Self::Call,
+        input: RebootInstancesRequest,
+    ) -> impl Future<Output = Result<(), ServiceError>> + Send {
+        wire::unserved(&operation::REBOOT_INSTANCES)
     }
     fn release_address(
         &self,
@@ -804,27 +818,29 @@ pub fn dispatch<'a, S: Ec2>(
         77 => wire::serve(route, request, |input| service.disassociate_address(call, input)),
         78 => wire::serve(route, request, |input| service.disassociate_iam_instance_profile(call, input)),
         79 => wire::serve(route, request, |input| service.disassociate_route_table(call, input)),
-        80 => wire::serve(route, request, |input| service.import_key_pair(call, input)),
-        81 => wire::serve(route, request, |input| service.modify_instance_attribute(call, input)),
-        82 => wire::serve(route, request, |input| service.modify_launch_template(call, input)),
-        83 => wire::serve(route, request, |input| service.modify_network_interface_attribute(call, input)),
-        84 => wire::serve(route, request, |input| service.modify_security_group_rules(call, input)),
-        85 => wire::serve(route, request, |input| service.modify_subnet_attribute(call, input)),
-        86 => wire::serve(route, request, |input| service.modify_volume(call, input)),
-        87 => wire::serve(route, request, |input| service.modify_vpc_attribute(call, input)),
-        88 => wire::serve(route, request, |input| service.modify_vpc_endpoint(call, input)),
-        89 => wire::serve(route, request, |input| service.release_address(call, input)),
-        90 => wire::serve(route, request, |input| service.replace_iam_instance_profile_association(call, input)),
-        91 => wire::serve(route, request, |input| service.replace_route(call, input)),
-        92 => wire::serve(route, request, |input| service.replace_route_table_association(call, input)),
-        93 => wire::serve(route, request, |input| service.revoke_security_group_egress(call, input)),
-        94 => wire::serve(route, request, |input| service.revoke_security_group_ingress(call, input)),
-        95 => wire::serve(route, request, |input| service.run_instances(call, input)),
-        96 => wire::serve(route, request, |input| service.start_instances(call, input)),
-        97 => wire::serve(route, request, |input| service.stop_instances(call, input)),
-        98 => wire::serve(route, request, |input| service.terminate_instances(call, input)),
-        99 => wire::serve(route, request, |input| service.update_security_group_rule_descriptions_egress(call, input)),
-        100 => {
+        80 => wire::serve(route, request, |input| service.get_console_output(call, input)),
+        81 => wire::serve(route, request, |input| service.import_key_pair(call, input)),
+        82 => wire::serve(route, request, |input| service.modify_instance_attribute(call, input)),
+        83 => wire::serve(route, request, |input| service.modify_launch_template(call, input)),
+        84 => wire::serve(route, request, |input| service.modify_network_interface_attribute(call, input)),
+        85 => wire::serve(route, request, |input| service.modify_security_group_rules(call, input)),
+        86 => wire::serve(route, request, |input| service.modify_subnet_attribute(call, input)),
+        87 => wire::serve(route, request, |input| service.modify_volume(call, input)),
+        88 => wire::serve(route, request, |input| service.modify_vpc_attribute(call, input)),
+        89 => wire::serve(route, request, |input| service.modify_vpc_endpoint(call, input)),
+        90 => wire::serve(route, request, |input| service.reboot_instances(call, input)),
+        91 => wire::serve(route, request, |input| service.release_address(call, input)),
+        92 => wire::serve(route, request, |input| service.replace_iam_instance_profile_association(call, input)),
+        93 => wire::serve(route, request, |input| service.replace_route(call, input)),
+        94 => wire::serve(route, request, |input| service.replace_route_table_association(call, input)),
+        95 => wire::serve(route, request, |input| service.revoke_security_group_egress(call, input)),
+        96 => wire::serve(route, request, |input| service.revoke_security_group_ingress(call, input)),
+        97 => wire::serve(route, request, |input| service.run_instances(call, input)),
+        98 => wire::serve(route, request, |input| service.start_instances(call, input)),
+        99 => wire::serve(route, request, |input| service.stop_instances(call, input)),
+        100 => wire::serve(route, request, |input| service.terminate_instances(call, input)),
+        101 => wire::serve(route, request, |input| service.update_security_group_rule_descriptions_egress(call, input)),
+        102 => {
             wire::serve(route, request, |input| service.update_security_group_rule_descriptions_ingress(call, input))
         }
         _ => wire::unknown_reply(route),
@@ -948,6 +964,7 @@ pub fn each_operation<E: crate::Each>(each: &mut E) {
         &operation::DISASSOCIATE_IAM_INSTANCE_PROFILE,
     );
     each.each::<DisassociateRouteTableRequest, ()>(&operation::DISASSOCIATE_ROUTE_TABLE);
+    each.each::<GetConsoleOutputRequest, GetConsoleOutputResult>(&operation::GET_CONSOLE_OUTPUT);
     each.each::<ImportKeyPairRequest, ImportKeyPairResult>(&operation::IMPORT_KEY_PAIR);
     each.each::<ModifyInstanceAttributeRequest, ()>(&operation::MODIFY_INSTANCE_ATTRIBUTE);
     each.each::<ModifyLaunchTemplateRequest, ModifyLaunchTemplateResult>(&operation::MODIFY_LAUNCH_TEMPLATE);
@@ -959,6 +976,7 @@ pub fn each_operation<E: crate::Each>(each: &mut E) {
     each.each::<ModifyVolumeRequest, ModifyVolumeResult>(&operation::MODIFY_VOLUME);
     each.each::<ModifyVpcAttributeRequest, ()>(&operation::MODIFY_VPC_ATTRIBUTE);
     each.each::<ModifyVpcEndpointRequest, ModifyVpcEndpointResult>(&operation::MODIFY_VPC_ENDPOINT);
+    each.each::<RebootInstancesRequest, ()>(&operation::REBOOT_INSTANCES);
     each.each::<ReleaseAddressRequest, ()>(&operation::RELEASE_ADDRESS);
     each.each::<ReplaceIamInstanceProfileAssociationRequest, ReplaceIamInstanceProfileAssociationResult>(
         &operation::REPLACE_IAM_INSTANCE_PROFILE_ASSOCIATION,

@@ -438,9 +438,10 @@ impl Task {
     /// has found for it.
     pub fn held_ports(&self) -> impl Iterator<Item = HostPort> + '_ {
         let bindings = self.containers.iter().flat_map(|container| &container.network_bindings);
-        let found = bindings.map(|binding| HostPort {
-            protocol: if binding.protocol == "udp" { TransportProtocol::Udp } else { TransportProtocol::Tcp },
-            port: binding.host_port,
+        let found = bindings.flat_map(|binding| {
+            let protocol = if binding.protocol == "udp" { TransportProtocol::Udp } else { TransportProtocol::Tcp };
+            let ports = (0..binding.range.unwrap_or(1)).map(|offset| binding.host_port.saturating_add(offset));
+            ports.map(move |port| HostPort { protocol, port })
         });
         self.host_ports.iter().copied().chain(found)
     }

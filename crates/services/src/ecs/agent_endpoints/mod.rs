@@ -6,6 +6,7 @@
 
 pub mod acs;
 pub(super) mod credentials;
+mod identity;
 mod query;
 mod register;
 mod reports;
@@ -26,6 +27,7 @@ use wire::ServiceError;
 
 use crate::Platform;
 
+pub(crate) use identity::retire_ec2_instance;
 pub(super) use register::{discover_poll_endpoint, register};
 pub(super) use reports::{submit_container, submit_task};
 pub use wake::Wakeups;
@@ -95,3 +97,6 @@ fn agents_instance(
         ServiceError::new("InactiveInstanceException", "The container instance is not registered with this cluster.")
     })
 }
+
+#[cfg(test)]
+mod identity_tests;

@@ -16,7 +16,7 @@ use wire::ServiceError;
 
 use super::super::common::{Given, client, invalid, refuse, tags};
 use super::super::container_instances::{retire, shape};
-use super::{agents_cluster, agents_instance};
+use super::{agents_cluster, agents_instance, identity};
 use crate::{Authorised, Call};
 
 /// An agent sends some fifty.
@@ -28,10 +28,8 @@ pub(in crate::ecs) async fn register(
 ) -> Result<RegisterContainerInstanceResponse, ServiceError> {
     let cluster = input.cluster.clone().filter(|cluster| !cluster.is_empty());
     let auth = call.authorise(&[super::super::common::cluster_arn(&call.scope, cluster.as_deref())])?;
-    refuse(&[
-        ("instanceIdentityDocument", input.instance_identity_document.given()),
-        ("platformDevices", input.platform_devices.given()),
-    ])?;
+    refuse(&[("platformDevices", input.platform_devices.given())])?;
+    let machine = identity::claimed(&auth, &input)?;
     let offer = Offer::read(&input, auth.scope.region.as_str())?;
     let tags = tags(input.tags.clone())?;
     let new_arn = |cluster: &Arn| {
@@ -42,7 +40,8 @@ pub(in crate::ecs) async fn register(
     let fresh = new_arn(&cluster);
     let now = auth.now();
     let arn = auth.transact(|tx| {
-        let instance = match input.container_instance_arn.as_deref().filter(|arn| !arn.is_empty()) {
+        let machine = machine.as_deref().map(|id| identity::instance(&auth, tx, id)).transpose()?;
+        let mut instance = match input.container_instance_arn.as_deref().filter(|arn| !arn.is_empty()) {
             Some(arn) => {
                 let known = tx
                     .get::<ContainerInstance>(arn)
@@ -56,6 +55,10 @@ pub(in crate::ecs) async fn register(
                 instance
             }
         };
+        if let Some(machine) = &machine {
+            identity::apply(&mut instance, machine)?;
+            identity::retire_ec2_instance(tx, &machine.instance_id, Some(instance.arn.as_str()));
+        }
         let arn = instance.arn.clone();
         if tx.get::<ContainerInstance>(arn.as_str()).as_deref() != Some(&instance) {
             tx.put(instance);

@@ -7,6 +7,7 @@ use api::ecs::{
     ContainerStateChange, NetworkBinding as SentBinding, SubmitContainerStateChangeRequest,
     SubmitContainerStateChangeResponse, SubmitTaskStateChangeRequest, SubmitTaskStateChangeResponse,
 };
+use domain::ecs::container_definition::parse_port_range;
 use domain::ecs::{ContainerInstance, ContainerReport, NetworkBinding, ReportedStatus, Task, TaskReport};
 use domain::{Arn, Timestamp};
 use store::Snapshot;
@@ -103,10 +104,16 @@ fn container(change: &ContainerStateChange) -> Result<ContainerReport, ServiceEr
 /// A binding without its ports says nothing.
 fn binding(sent: &SentBinding) -> Option<NetworkBinding> {
     let port = |port: Option<i32>| port.and_then(|port| u16::try_from(port).ok());
+    let range = |range: &Option<String>| range.as_deref().filter(|range| !range.is_empty()).and_then(parse_port_range);
+    let (container_port, host_port, range) = match (range(&sent.container_port_range), range(&sent.host_port_range)) {
+        (Some((container, count)), Some((host, on_host))) if count == on_host => (container, host, Some(count)),
+        _ => (port(sent.container_port)?, port(sent.host_port)?, None),
+    };
     Some(NetworkBinding {
         bind_ip: sent.bind_ip.clone().unwrap_or_default(),
-        container_port: port(sent.container_port)?,
-        host_port: port(sent.host_port)?,
+        container_port,
+        host_port,
+        range,
         protocol: sent.protocol.clone().unwrap_or_else(|| "tcp".to_owned()),
     })
 }

@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 
 use api::ecs as wire_shapes;
+use domain::ecs::container_definition::parse_port_range;
 use domain::ecs::{
     ContainerDefinition, Dependency, DependencyCondition, HealthCheck, NetworkMode, PortMapping, RestartPolicy,
     TransportProtocol, Ulimit, container_definition::check_dependencies, names,
@@ -357,16 +358,19 @@ pub(in crate::ecs) fn memory_of(given: Option<i32>, field: &str, container: &str
     }
 }
 
+/// A range has this many ports at most: each is a rule on the instance, and Amazon counts 100 for each container.
+const MOST_PORTS: u16 = 100;
+
 fn port(asked: wire_shapes::PortMapping, mode: NetworkMode) -> Result<PortMapping, ServiceError> {
     let wire_shapes::PortMapping { container_port, host_port, protocol, name, app_protocol, container_port_range } =
         asked;
-    refuse(&[
-        ("portMappings.appProtocol", app_protocol.given()),
-        ("portMappings.containerPortRange", container_port_range.given()),
-    ])?;
+    refuse(&[("portMappings.appProtocol", app_protocol.given())])?;
     let valid = |port: i32| u16::try_from(port).ok().filter(|port| *port > 0);
-    let container_port = container_port
-        .and_then(valid)
+    let range = container_port_range.filter(|range| !range.is_empty());
+    let range = range.map(|range| port_range(&range, container_port, host_port, mode)).transpose()?;
+    let container_port = range
+        .map(|(first, _)| first)
+        .or_else(|| container_port.and_then(valid))
         .ok_or_else(|| client("Invalid 'containerPort' setting for container: it must be between 1 and 65535."))?;
     let host_port = match host_port.filter(|port| *port != 0) {
         None if mode == NetworkMode::Bridge => 0,
@@ -392,7 +396,29 @@ fn port(asked: wire_shapes::PortMapping, mode: NetworkMode) -> Result<PortMappin
     if let Some(name) = name.as_ref().filter(|name| name.len() > 64 || !names::is_valid(name)) {
         return Err(client(format!("Invalid port mapping name: {name}")));
     }
-    Ok(PortMapping { container_port, host_port, protocol, name })
+    Ok(PortMapping { container_port, range: range.map(|(_, count)| count), host_port, protocol, name })
+}
+
+/// Reads `containerPortRange`, which goes without a port and finds its host ports by itself.
+fn port_range(
+    text: &str,
+    container_port: Option<i32>,
+    host_port: Option<i32>,
+    mode: NetworkMode,
+) -> Result<(u16, u16), ServiceError> {
+    let refused = |why: &str| client(format!("Invalid 'containerPortRange' setting for container: {why}"));
+    if container_port.is_some() || host_port.is_some_and(|port| port != 0) {
+        return Err(refused("it cannot be given together with containerPort or hostPort."));
+    }
+    if !matches!(mode, NetworkMode::Bridge | NetworkMode::Awsvpc) {
+        return Err(refused("it is only supported in network modes bridge and awsvpc."));
+    }
+    let range =
+        parse_port_range(text).ok_or_else(|| refused("it must be two ports such as 8000-8009, the lower first."))?;
+    if range.1 > MOST_PORTS {
+        return Err(refused(&format!("it cannot have more than {MOST_PORTS} ports.")));
+    }
+    Ok(range)
 }
 
 fn dependency(asked: wire_shapes::ContainerDependency) -> Result<Dependency, ServiceError> {

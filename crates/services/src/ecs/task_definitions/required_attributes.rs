@@ -38,6 +38,9 @@ pub(super) fn of(definition: &TaskDefinition, options: &Options) -> Vec<String> 
             names.push("com.amazonaws.ecs.capability.docker-remote-api.1.29");
             names.push("ecs.capability.container-health-check");
         }
+        if container.port_mappings.iter().any(|mapping| mapping.range.is_some()) {
+            names.push("ecs.capability.container-port-range");
+        }
         if container.restart_policy.is_some() {
             names.push("ecs.capability.container-restart-policy");
         }

@@ -1,6 +1,7 @@
 //! Task definitions as responses have them: normalised as Amazon's (empty lists are there, defaults are filled in).
 
 use api::ecs::*;
+use domain::ecs::container_definition::port_range;
 use domain::ecs::{ContainerDefinition as StoredContainer, PlacementConstraint as StoredConstraint};
 
 use super::Stored;
@@ -60,8 +61,9 @@ fn filled<T: Clone>(list: &[T]) -> Option<Vec<T>> {
 
 fn container(stored: &StoredContainer) -> ContainerDefinition {
     let port = |port: &domain::ecs::PortMapping| PortMapping {
-        container_port: Some(port.container_port.into()),
-        host_port: Some(port.host_port.into()),
+        container_port: port.range.is_none().then(|| port.container_port.into()),
+        container_port_range: port.range.map(|count| port_range(port.container_port, count)),
+        host_port: port.range.is_none().then(|| port.host_port.into()),
         protocol: Some(port.protocol.as_str().to_owned()),
         name: port.name.clone(),
         ..PortMapping::default()

@@ -70,7 +70,7 @@ pub(in crate::ecs) async fn run(call: Call, input: RunTaskRequest) -> Result<Run
                 image_digests: Default::default(),
                 tags: checked.task.tags.clone(),
             };
-            match launch(tx, new, checked.task.network.as_ref(), &mut ids, now) {
+            match launch(tx, &platform.fleets, new, checked.task.network.as_ref(), &mut ids, now) {
                 Ok(mut task) => {
                     if input.client_token.is_some() {
                         task.client_token.clone_from(&input.client_token);
@@ -97,7 +97,7 @@ fn refusals(refusal: &placement::Refusal) -> Result<Vec<Failure>, ServiceError> 
         return Err(invalid("No Container Instances were found in your cluster."));
     }
     let failure = |one: &placement::LeftOut| Failure {
-        arn: Some(one.arn.to_string()),
+        arn: Some(one.arn().to_string()),
         reason: Some(one.reason.as_str().to_owned()),
         ..Failure::default()
     };

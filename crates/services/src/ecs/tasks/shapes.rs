@@ -1,6 +1,7 @@
 //! Tasks as responses have them.
 
 use api::ecs::*;
+use domain::ecs::container_definition::port_range;
 use domain::ecs::{
     AgentConnection, ContainerInstance, DesiredStatus, LaunchType, TaskContainer, TaskDefinition, TaskStatus,
 };
@@ -105,10 +106,11 @@ fn attachment(task: &Stored) -> Option<Attachment> {
 fn container(task: &Stored, known: &TaskContainer) -> Container {
     let binding = |binding: &domain::ecs::NetworkBinding| NetworkBinding {
         bind_ip: Some(binding.bind_ip.clone()),
-        container_port: Some(binding.container_port.into()),
-        host_port: Some(binding.host_port.into()),
+        container_port: binding.range.is_none().then(|| binding.container_port.into()),
+        host_port: binding.range.is_none().then(|| binding.host_port.into()),
+        container_port_range: binding.range.map(|count| port_range(binding.container_port, count)),
+        host_port_range: binding.range.map(|count| port_range(binding.host_port, count)),
         protocol: Some(binding.protocol.clone()),
-        ..NetworkBinding::default()
     };
     let interfaces = task.interface.iter().map(|interface| NetworkInterface {
         attachment_id: Some(interface.attachment_id.clone()),

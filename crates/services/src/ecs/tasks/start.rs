@@ -96,7 +96,7 @@ pub(in crate::ecs) async fn start(call: Call, input: StartTaskRequest) -> Result
                 image_digests: Default::default(),
                 tags: checked.tags.clone(),
             };
-            match launch(tx, new, checked.network.as_ref(), &mut ids, now) {
+            match launch(tx, &platform.fleets, new, checked.network.as_ref(), &mut ids, now) {
                 Ok(task) => tasks.push(shapes::task(tx, &task, true)),
                 Err(error) => failures.push(Failure {
                     arn: Some(instance.arn.to_string()),

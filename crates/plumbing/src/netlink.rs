@@ -1,4 +1,4 @@
-//! The few requests to the kernel's routing socket that routers and interfaces need, each waited for.
+//! The few requests to the kernel's routing socket that routers, interfaces and bridges need, each waited for.
 //!
 //! A socket belongs to the network namespace of the thread that opened it, for good: it may be used from a thread that
 //! has moved on.
@@ -17,7 +17,10 @@ use netlink_packet_core::{
 use netlink_packet_route::{
     AddressFamily, RouteNetlinkMessage,
     address::{AddressAttribute, AddressFlags, AddressMessage, AddressScope},
-    link::{InfoData, InfoKind, InfoVeth, LinkAttribute, LinkFlags, LinkInfo, LinkMessage},
+    link::{
+        InfoBridgePort, InfoData, InfoKind, InfoPortData, InfoPortKind, InfoVeth, LinkAttribute, LinkFlags, LinkInfo,
+        LinkMessage,
+    },
     neighbour::{NeighbourAddress, NeighbourAttribute, NeighbourMessage, NeighbourState},
     route::{
         RouteAddress, RouteAttribute, RouteFlags, RouteHeader, RouteMessage, RouteProtocol, RouteScope, RouteType,
@@ -30,35 +33,44 @@ const OURS: RouteProtocol = RouteProtocol::Other(0x4c);
 
 /// A link as the kernel has it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Link {
-    pub(crate) index: u32,
-    pub(crate) name: String,
-    pub(crate) mac: Vec<u8>,
+pub struct Link {
+    /// The kernel's number of it, in its namespace.
+    pub index: u32,
+    /// Its name, in its namespace.
+    pub name: String,
+    /// Its hardware address.
+    pub mac: Vec<u8>,
 }
 
 /// One end of a pair of links to be made.
-pub(crate) struct End<'a> {
-    pub(crate) name: &'a str,
-    pub(crate) mac: [u8; 6],
+pub struct End<'a> {
+    /// Its name.
+    pub name: &'a str,
+    /// Its hardware address.
+    pub mac: [u8; 6],
 }
 
 /// A route to be made.
-pub(crate) struct NewRoute {
-    pub(crate) destination: Cidr,
-    pub(crate) via: Option<Ipv4Addr>,
-    pub(crate) link: u32,
-    pub(crate) source: Option<Ipv4Addr>,
+pub struct NewRoute {
+    /// Where it leads to.
+    pub destination: Cidr,
+    /// Over whom; nobody when the destination is on the link itself.
+    pub via: Option<Ipv4Addr>,
+    /// The link's index.
+    pub link: u32,
+    /// The address that packets over it come from.
+    pub source: Option<Ipv4Addr>,
 }
 
 /// A connection to the kernel's routing socket.
-pub(crate) struct Netlink {
+pub struct Netlink {
     socket: Socket,
     sequence: u32,
 }
 
 impl Netlink {
     /// Connects, in the calling thread's network namespace.
-    pub(crate) fn open() -> io::Result<Self> {
+    pub fn open() -> io::Result<Self> {
         let mut socket = Socket::new(NETLINK_ROUTE)?;
         socket.bind_auto()?;
         socket.connect(&SocketAddr::new(0, 0))?;
@@ -67,7 +79,7 @@ impl Netlink {
 
     /// Makes a pair of links: `here` in this socket's namespace, up, `there` in another, down: the kernel cannot set it
     /// up before both exist. Neither is ever in the wrong one, and nothing is moved, which would cost a grace period.
-    pub(crate) fn add_pair(&mut self, here: &End<'_>, there: &End<'_>, namespace: BorrowedFd<'_>) -> io::Result<()> {
+    pub fn add_pair(&mut self, here: &End<'_>, there: &End<'_>, namespace: BorrowedFd<'_>) -> io::Result<()> {
         let mut peer = link_message(there);
         peer.attributes.push(LinkAttribute::NetNsFd(namespace.as_raw_fd()));
         let mut message = link_message(here);
@@ -80,8 +92,30 @@ impl Netlink {
         self.request(RouteNetlinkMessage::NewLink(message), NLM_F_CREATE | NLM_F_EXCL)
     }
 
+    /// Makes a bridge, up.
+    pub fn add_bridge(&mut self, bridge: &End<'_>) -> io::Result<()> {
+        let mut message = link_message(bridge);
+        message.header.flags = LinkFlags::Up;
+        message.header.change_mask = LinkFlags::Up;
+        message.attributes.push(LinkAttribute::LinkInfo(vec![LinkInfo::Kind(InfoKind::Bridge)]));
+        self.request(RouteNetlinkMessage::NewLink(message), NLM_F_CREATE | NLM_F_EXCL)
+    }
+
+    /// Makes a link a port of a bridge. What it sends may come back over it: to itself, by an address of the bridge's.
+    pub fn attach_to_bridge(&mut self, name: &str, bridge: u32) -> io::Result<()> {
+        let mut message = named(name);
+        message.attributes.push(LinkAttribute::Controller(bridge));
+        self.request(RouteNetlinkMessage::NewLink(message), 0)?;
+        let mut message = named(name);
+        message.attributes.push(LinkAttribute::LinkInfo(vec![
+            LinkInfo::PortKind(InfoPortKind::Bridge),
+            LinkInfo::PortData(InfoPortData::BridgePort(vec![InfoBridgePort::HairpinMode(true)])),
+        ]));
+        self.request(RouteNetlinkMessage::NewLink(message), 0)
+    }
+
     /// Sets a link up.
-    pub(crate) fn set_up(&mut self, index: u32) -> io::Result<()> {
+    pub fn set_up(&mut self, index: u32) -> io::Result<()> {
         let mut message = LinkMessage::default();
         message.header.index = index;
         message.header.flags = LinkFlags::Up;
@@ -90,9 +124,8 @@ impl Netlink {
     }
 
     /// Removes a link and its other end. Does nothing when there is none.
-    pub(crate) fn delete_link(&mut self, name: &str) -> io::Result<()> {
-        let mut message = LinkMessage::default();
-        message.attributes.push(LinkAttribute::IfName(name.to_owned()));
+    pub fn delete_link(&mut self, name: &str) -> io::Result<()> {
+        let message = named(name);
         match self.request(RouteNetlinkMessage::DelLink(message), 0) {
             Err(error) if error.raw_os_error() == Some(nix::libc::ENODEV) => Ok(()),
             other => other,
@@ -100,7 +133,7 @@ impl Netlink {
     }
 
     /// All links of the namespace.
-    pub(crate) fn links(&mut self) -> io::Result<Vec<Link>> {
+    pub fn links(&mut self) -> io::Result<Vec<Link>> {
         let answers = self.dump(RouteNetlinkMessage::GetLink(LinkMessage::default()))?;
         Ok(answers
             .into_iter()
@@ -112,9 +145,8 @@ impl Netlink {
     }
 
     /// The link of this name. Costs the same however many there are.
-    pub(crate) fn link(&mut self, name: &str) -> io::Result<Option<Link>> {
-        let mut message = LinkMessage::default();
-        message.attributes.push(LinkAttribute::IfName(name.to_owned()));
+    pub fn link(&mut self, name: &str) -> io::Result<Option<Link>> {
+        let message = named(name);
         self.send(RouteNetlinkMessage::GetLink(message), NLM_F_ACK)?;
         let mut found = None;
         let answered = self.answers(|answer| {
@@ -129,7 +161,16 @@ impl Netlink {
     }
 
     /// Gives a link an address, without the route to its neighbours that the kernel would add.
-    pub(crate) fn add_address(&mut self, link: u32, address: Ipv4Addr, prefix: u8) -> io::Result<()> {
+    pub fn add_address(&mut self, link: u32, address: Ipv4Addr, prefix: u8) -> io::Result<()> {
+        self.add_address_with(link, address, prefix, &[AddressFlags::Noprefixroute])
+    }
+
+    /// Gives a link an address, and with it the route to its neighbours.
+    pub fn add_address_and_route(&mut self, link: u32, address: Ipv4Addr, prefix: u8) -> io::Result<()> {
+        self.add_address_with(link, address, prefix, &[])
+    }
+
+    fn add_address_with(&mut self, link: u32, address: Ipv4Addr, prefix: u8, flags: &[AddressFlags]) -> io::Result<()> {
         let mut message = AddressMessage::default();
         message.header.family = AddressFamily::Inet;
         message.header.prefix_len = prefix;
@@ -137,12 +178,12 @@ impl Netlink {
         message.header.scope = AddressScope::Universe;
         message.attributes.push(AddressAttribute::Address(IpAddr::V4(address)));
         message.attributes.push(AddressAttribute::Local(IpAddr::V4(address)));
-        message.attributes.push(AddressAttribute::Flags(AddressFlags::Noprefixroute));
+        message.attributes.extend(flags.iter().map(|flags| AddressAttribute::Flags(*flags)));
         self.request(RouteNetlinkMessage::NewAddress(message), NLM_F_CREATE | NLM_F_REPLACE)
     }
 
-    /// The IPv4 addresses of the namespace, each with its link.
-    pub(crate) fn addresses(&mut self) -> io::Result<Vec<(u32, Ipv4Addr)>> {
+    /// The IPv4 addresses of the namespace, each with its link and the length of its prefix.
+    pub fn addresses(&mut self) -> io::Result<Vec<(u32, Ipv4Addr, u8)>> {
         let mut message = AddressMessage::default();
         message.header.family = AddressFamily::Inet;
         let answers = self.dump(RouteNetlinkMessage::GetAddress(message))?;
@@ -151,7 +192,7 @@ impl Netlink {
             let RouteNetlinkMessage::NewAddress(message) = answer else { continue };
             for attribute in &message.attributes {
                 if let AddressAttribute::Local(IpAddr::V4(address)) = attribute {
-                    addresses.push((message.header.index, *address));
+                    addresses.push((message.header.index, *address, message.header.prefix_len));
                 }
             }
         }
@@ -159,7 +200,7 @@ impl Netlink {
     }
 
     /// Makes a route, in place of one to the same destination.
-    pub(crate) fn set_route(&mut self, route: &NewRoute) -> io::Result<()> {
+    pub fn set_route(&mut self, route: &NewRoute) -> io::Result<()> {
         let mut message = route_message(route.destination, RouteType::Unicast);
         if route.via.is_none() {
             message.header.scope = RouteScope::Link;
@@ -176,14 +217,33 @@ impl Netlink {
         self.request(RouteNetlinkMessage::NewRoute(message), NLM_F_CREATE | NLM_F_REPLACE)
     }
 
+    /// Where the main table leads to, but for the default route, which leads everywhere.
+    pub fn destinations(&mut self) -> io::Result<Vec<Cidr>> {
+        let mut message = RouteMessage::default();
+        message.header.address_family = AddressFamily::Inet;
+        let mut blocks = Vec::new();
+        for answer in self.dump(RouteNetlinkMessage::GetRoute(message))? {
+            let RouteNetlinkMessage::NewRoute(message) = answer else { continue };
+            if message.header.table != RouteHeader::RT_TABLE_MAIN {
+                continue;
+            }
+            for attribute in &message.attributes {
+                if let RouteAttribute::Destination(RouteAddress::Inet(address)) = attribute {
+                    blocks.push(Cidr::literal(*address, message.header.destination_prefix_length));
+                }
+            }
+        }
+        Ok(blocks)
+    }
+
     /// Drops everything to a block that no narrower route takes.
-    pub(crate) fn set_blackhole(&mut self, destination: Cidr) -> io::Result<()> {
+    pub fn set_blackhole(&mut self, destination: Cidr) -> io::Result<()> {
         let message = route_message(destination, RouteType::BlackHole);
         self.request(RouteNetlinkMessage::NewRoute(message), NLM_F_CREATE | NLM_F_REPLACE)
     }
 
     /// Removes one of our routes over a link.
-    pub(crate) fn delete_route(&mut self, destination: Cidr, link: u32) -> io::Result<()> {
+    pub fn delete_route(&mut self, destination: Cidr, link: u32) -> io::Result<()> {
         let mut message = route_message(destination, RouteType::Unicast);
         message.header.scope = RouteScope::NoWhere;
         message.attributes.push(RouteAttribute::Oif(link));
@@ -194,7 +254,7 @@ impl Netlink {
     }
 
     /// The IPv4 routes of the main table that have our mark, each with its link.
-    pub(crate) fn our_routes(&mut self) -> io::Result<Vec<(Cidr, u32)>> {
+    pub fn our_routes(&mut self) -> io::Result<Vec<(Cidr, u32)>> {
         let mut message = RouteMessage::default();
         message.header.address_family = AddressFamily::Inet;
         let answers = self.dump(RouteNetlinkMessage::GetRoute(message))?;
@@ -220,7 +280,7 @@ impl Netlink {
     }
 
     /// Tells where a neighbour is, for good: nobody needs to ask, and nobody can answer falsely.
-    pub(crate) fn set_neighbour(&mut self, link: u32, address: Ipv4Addr, mac: [u8; 6]) -> io::Result<()> {
+    pub fn set_neighbour(&mut self, link: u32, address: Ipv4Addr, mac: [u8; 6]) -> io::Result<()> {
         let mut message = NeighbourMessage::default();
         message.header.family = AddressFamily::Inet;
         message.header.ifindex = link;
@@ -280,9 +340,14 @@ impl Netlink {
     }
 }
 
-fn link_message(end: &End<'_>) -> LinkMessage {
+fn named(name: &str) -> LinkMessage {
     let mut message = LinkMessage::default();
-    message.attributes.push(LinkAttribute::IfName(end.name.to_owned()));
+    message.attributes.push(LinkAttribute::IfName(name.to_owned()));
+    message
+}
+
+fn link_message(end: &End<'_>) -> LinkMessage {
+    let mut message = named(end.name);
     message.attributes.push(LinkAttribute::Address(end.mac.to_vec()));
     message
 }
@@ -312,7 +377,7 @@ fn route_message(destination: Cidr, kind: RouteType) -> RouteMessage {
 }
 
 /// Reads a MAC address such as `0a:12:34:56:78:9a`.
-pub(crate) fn parse_mac(text: &str) -> Option<[u8; 6]> {
+pub fn parse_mac(text: &str) -> Option<[u8; 6]> {
     let mut mac = [0; 6];
     let mut parts = text.split(':');
     for byte in &mut mac {

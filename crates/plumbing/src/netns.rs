@@ -25,7 +25,7 @@ const NSFS: FsType = FsType(0x6e73_6673);
 const OWN: &str = "/proc/thread-self/ns/net";
 
 /// Runs `work` on a thread of its own and waits for it.
-pub(crate) fn on_thread<R: Send>(work: impl FnOnce() -> io::Result<R> + Send) -> io::Result<R> {
+pub fn on_thread<R: Send>(work: impl FnOnce() -> io::Result<R> + Send) -> io::Result<R> {
     thread::scope(|scope| {
         thread::Builder::new()
             .name("netns".to_owned())
@@ -36,7 +36,7 @@ pub(crate) fn on_thread<R: Send>(work: impl FnOnce() -> io::Result<R> + Send) ->
 }
 
 /// Runs `work` in the namespace at `path`. Sockets it opens and processes it starts stay there.
-pub(crate) fn within<R: Send>(path: &Path, work: impl FnOnce() -> io::Result<R> + Send) -> io::Result<R> {
+pub fn within<R: Send>(path: &Path, work: impl FnOnce() -> io::Result<R> + Send) -> io::Result<R> {
     on_thread(|| {
         enter(path)?;
         work()
@@ -44,27 +44,35 @@ pub(crate) fn within<R: Send>(path: &Path, work: impl FnOnce() -> io::Result<R> 
 }
 
 /// Moves the calling thread into the namespace at `path`. Only for threads that end soon.
-pub(crate) fn enter(path: &Path) -> io::Result<()> {
+pub fn enter(path: &Path) -> io::Result<()> {
     Ok(setns(File::open(path)?, CloneFlags::CLONE_NEWNET)?)
 }
 
 /// Moves the calling thread into a new, empty namespace. Only for threads that end soon.
-pub(crate) fn enter_new() -> io::Result<()> {
+pub fn enter_new() -> io::Result<()> {
     Ok(unshare(CloneFlags::CLONE_NEWNET)?)
 }
 
 /// The calling thread's namespace.
-pub(crate) fn current() -> io::Result<File> {
+pub fn current() -> io::Result<File> {
     File::open(OWN)
 }
 
-/// Whether a namespace is mounted at `path`.
-pub(crate) fn is_ready(path: &Path) -> bool {
+/// Makes an empty namespace and gives it a name, in place of one that has none mounted.
+pub fn make(path: &Path) -> io::Result<()> {
+    on_thread(|| {
+        enter_new()?;
+        name_current(path)
+    })
+}
+
+/// Whether a namespace is mounted at `path`; a plain file is a name that is not ready.
+pub fn is_ready(path: &Path) -> bool {
     statfs(path).is_ok_and(|status| status.filesystem_type() == NSFS)
 }
 
 /// Gives the calling thread's namespace a name, in place of one that has none mounted.
-pub(crate) fn name_current(path: &Path) -> io::Result<()> {
+pub fn name_current(path: &Path) -> io::Result<()> {
     let own = fs::canonicalize("/proc/thread-self")?.join("ns/net");
     OpenOptions::new().write(true).create(true).truncate(false).open(path)?;
     mount(Some(&own), path, None::<&str>, MsFlags::MS_BIND, None::<&str>)?;
@@ -72,7 +80,7 @@ pub(crate) fn name_current(path: &Path) -> io::Result<()> {
 }
 
 /// Takes a name away. The namespace itself goes with its last process and socket. Does nothing when there is none.
-pub(crate) fn remove(path: &Path) -> io::Result<()> {
+pub fn remove(path: &Path) -> io::Result<()> {
     while is_ready(path) {
         umount2(path, MntFlags::MNT_DETACH)?;
     }
@@ -83,7 +91,7 @@ pub(crate) fn remove(path: &Path) -> io::Result<()> {
 }
 
 /// The names in `/run/netns` that begin with `prefix`, ready or not.
-pub(crate) fn list(prefix: &str) -> io::Result<Vec<String>> {
+pub fn list(prefix: &str) -> io::Result<Vec<String>> {
     let entries = match fs::read_dir(NETNS_DIRECTORY) {
         Ok(entries) => entries,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
@@ -103,7 +111,7 @@ pub(crate) fn list(prefix: &str) -> io::Result<Vec<String>> {
 
 /// Makes `/run/netns` a shared mount, as `ip netns` does, so that a name removed here is also removed in the mount
 /// namespaces that were copied from ours: a container's copy would otherwise keep the network namespace alive.
-pub(crate) fn prepare_directory() -> io::Result<()> {
+pub fn prepare_directory() -> io::Result<()> {
     fs::create_dir_all(NETNS_DIRECTORY)?;
     let share =
         || mount(None::<&str>, NETNS_DIRECTORY, None::<&str>, MsFlags::MS_SHARED | MsFlags::MS_REC, None::<&str>);
@@ -116,7 +124,20 @@ pub(crate) fn prepare_directory() -> io::Result<()> {
 }
 
 /// Writes a kernel parameter of the calling thread's namespace, e.g. `ipv4/ip_forward`.
-pub(crate) fn set_parameter(name: &str, value: &str) -> io::Result<()> {
+pub fn set_parameter(name: &str, value: &str) -> io::Result<()> {
     let path = Path::new("/proc/sys/net").join(name);
     fs::write(&path, value).map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", path.display())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_mounted_namespace_counts() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        assert!(!is_ready(file.path()));
+        assert!(is_ready(Path::new("/proc/self/ns/net")));
+        assert!(!is_ready(Path::new("/nonexistent")));
+    }
 }

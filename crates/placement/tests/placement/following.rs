@@ -1,0 +1,149 @@
+//! Fleets that follow the store show what a fleet shows that is read anew, whatever was written between, and whether or
+//! not it came to stay.
+
+use std::time::Duration;
+
+use domain::{
+    Timestamp,
+    ecs::{AgentConnection, ContainerInstance, ContainerInstanceStatus, DesiredStatus, Task, TaskStatus},
+};
+use placement::{Fleets, create_service_default};
+use proptest::{collection::vec, prelude::*, sample::select};
+use store::{Snapshot, Store, Transaction, memory::Memory};
+
+use crate::{snapshots::kinds, support::*};
+
+const CLUSTERS: [&str; 2] = ["c", "d"];
+
+#[derive(Clone, Debug)]
+enum Write {
+    Instance {
+        at: u8,
+        cluster: u8,
+        memory: u32,
+        zone: &'static str,
+        status: u8,
+    },
+    Deregister(u8),
+    Connect(u8),
+    Disconnect(u8),
+    Task {
+        at: u8,
+        on: u8,
+        group: u8,
+    },
+    /// The statuses that it has then; 0 for none, since it is forgotten.
+    Observe {
+        at: u8,
+        status: u8,
+    },
+}
+
+fn any_write() -> impl Strategy<Value = Write> {
+    let instance = (0u8..90, 0u8..2, select(vec![256u32, 1024, 4096]), select(vec!["a", "b", ""]), 0u8..6);
+    prop_oneof![
+        2 => instance.prop_map(|(at, cluster, memory, zone, status)| Write::Instance { at, cluster, memory, zone, status }),
+        1 => (0u8..90).prop_map(Write::Deregister),
+        2 => (0u8..90).prop_map(Write::Connect),
+        1 => (0u8..90).prop_map(Write::Disconnect),
+        4 => (0u8..200, 0u8..90, 0u8..3).prop_map(|(at, on, group)| Write::Task { at, on, group }),
+        3 => (0u8..200, 0u8..4).prop_map(|(at, status)| Write::Observe { at, status }),
+    ]
+}
+
+fn arn(at: u8) -> domain::Arn {
+    stored(&format!("{at:03}"), 0, 0, &[]).arn
+}
+
+fn write(tx: &mut Transaction, write: &Write) {
+    let task = |at: u8| format!("arn:aws:ecs:us-east-1:123456789012:task/c/{at}");
+    match write {
+        Write::Instance { at, cluster, memory, zone, status } => {
+            let mut instance = stored(&format!("{at:03}"), 1024, *memory, &[("ecs.availability-zone", zone)]);
+            // An instance stays in its cluster.
+            let known = tx.get::<ContainerInstance>(arn(*at).as_str());
+            instance.cluster_arn = known.map_or_else(
+                || scope().arn("ecs", &format!("cluster/{}", CLUSTERS[usize::from(*cluster)])),
+                |known| known.cluster_arn.clone(),
+            );
+            instance.status = match status {
+                0 => ContainerInstanceStatus::Inactive,
+                1 => ContainerInstanceStatus::Draining,
+                _ => ContainerInstanceStatus::Active,
+            };
+            tx.put(instance);
+        }
+        Write::Deregister(at) => tx.delete::<ContainerInstance>(arn(*at).as_str()),
+        Write::Connect(at) => tx.put(AgentConnection {
+            container_instance_arn: arn(*at),
+            connected_at: Timestamp(0),
+            connection_id: "1".into(),
+            patience: Duration::ZERO,
+        }),
+        Write::Disconnect(at) => tx.delete::<AgentConnection>(arn(*at).as_str()),
+        Write::Task { at, on, group } => {
+            let parts = parts();
+            let new = parts.new_task(&format!("service:{group}"), Some(&arn(*on)));
+            let mut made = Task::new(new, &mut seed(u64::from(*at)), Timestamp(0));
+            made.arn = task(*at).parse().unwrap();
+            tx.put(made);
+        }
+        Write::Observe { at, status: 0 } => tx.delete::<Task>(&task(*at)),
+        Write::Observe { at, status } => {
+            tx.update::<Task>(&task(*at), |task| match status {
+                1 => task.last_status = TaskStatus::Running,
+                2 => task.desired_status = DesiredStatus::Stopped,
+                _ => (task.desired_status, task.last_status) = (DesiredStatus::Stopped, TaskStatus::Stopped),
+            });
+        }
+    }
+}
+
+/// Everything that a fleet shows.
+fn shown(fleets: &Fleets, view: &Snapshot) -> Vec<String> {
+    let mut shown = Vec::new();
+    for cluster in CLUSTERS {
+        fleets.ask(view, &scope().arn("ecs", &format!("cluster/{cluster}")), |fleet| {
+            shown.push(fleet.len().to_string());
+            shown.extend((0..90).map(|at| format!("{:?}", fleet.get(&arn(at)))));
+            for (number, size) in [(1, 0), (2, 100), (3, 300), (4, 1000)] {
+                let answer = fleet.place(&demand(1, size), &create_service_default(), &mut seed(number));
+                shown.push(format!("{:?}", answer.map(|instance| instance.arn())));
+            }
+        });
+    }
+    shown
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(60))]
+
+    #[test]
+    fn what_is_followed_is_what_is_read(
+        first in vec(any_write(), 0..150),
+        rounds in vec((vec(any_write(), 0..10), any::<bool>(), 0u8..4), 0..12),
+    ) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let store = Store::open(Memory::default(), kinds()).unwrap();
+            let fleets = Fleets::new();
+            for (writes, stays, asks) in std::iter::once((first, true, 0)).chain(rounds) {
+                // Fleets are asked within the transaction, also when it comes to nothing, or a while later.
+                let done = store.transact(|tx| {
+                    for (at, one) in writes.iter().enumerate() {
+                        write(tx, one);
+                        if asks > 1 && at % 3 == 0 {
+                            assert_eq!(shown(&fleets, tx), shown(&Fleets::new(), tx));
+                        }
+                    }
+                    if stays { Ok(()) } else { Err("refused") }
+                });
+                assert_eq!(done.await.is_ok(), stays);
+                if asks > 0 {
+                    let view = store.snapshot();
+                    assert_eq!(shown(&fleets, &view), shown(&Fleets::new(), &view));
+                }
+            }
+        });
+    }
+}
