@@ -1,4 +1,4 @@
-//! `cargo xtask bench [name …]`: comparisons, each of which measures both sides in one run and prints a table. Most are
+//! `cargo xtask bench [name …] [option …]`: comparisons, each of which measures both sides in one run and prints a table. Most are
 //! programs in `tests/bench`; what is compared within one crate is an example of that crate.
 
 use crate::{
@@ -14,6 +14,11 @@ const BENCHMARKS: &[(&str, Program, &str)] = &[
     ("balancer", Program::Platform, "HTTP through a load balancer, against nginx and haproxy"),
     ("footprint", Program::Platform, "start to ready, and resident memory as the platform fills"),
     ("placement", Program::Example, "placement alone, against asking every instance, from 50 to 5,000 instances"),
+    (
+        "fleet",
+        Program::Platform,
+        "100,000 tasks on 5,000 simulated agents: the control plane's CPU, memory and latencies",
+    ),
 ];
 
 /// How a benchmark is run.
@@ -25,8 +30,10 @@ enum Program {
     Example,
 }
 
-/// Runs the named benchmarks, or all of them.
+/// Runs the named benchmarks, or all of them. What begins with the first option goes to each of them.
 pub fn run_bench(arguments: &[String]) -> Result<(), String> {
+    let options = arguments.iter().position(|argument| argument.starts_with('-')).unwrap_or(arguments.len());
+    let (arguments, options) = arguments.split_at(options);
     let known = |name: &String| BENCHMARKS.iter().any(|(known, ..)| known == name);
     if let Some(unknown) = arguments.iter().find(|name| !known(name)) {
         let list: Vec<String> = BENCHMARKS.iter().map(|(name, _, what)| format!("  {name:10} {what}")).collect();
@@ -38,12 +45,18 @@ pub fn run_bench(arguments: &[String]) -> Result<(), String> {
         setup::run_setup(&["--bench".to_owned()])?;
         run("cargo", &["build", "--release", "--locked"])?;
     }
+    if wanted.iter().any(|(name, ..)| *name == "fleet") {
+        // The simulated agents.
+        run("cargo", &["build", "--release", "--locked", "--package", "agent", "--example", "fleet"])?;
+    }
     for (name, program, what) in wanted {
         println!("\n{name}: {what}");
         match program {
             Program::Platform => {
                 let script = format!("tests/bench/{name}.py");
-                run_with(&python().display().to_string(), &[&script], &[("LONGSHORE", &release_binary())])?;
+                let line: Vec<&str> =
+                    std::iter::once(script.as_str()).chain(options.iter().map(String::as_str)).collect();
+                run_with(&python().display().to_string(), &line, &[("LONGSHORE", &release_binary())])?;
             }
             Program::Example => {
                 let example = format!("{name}_bench");

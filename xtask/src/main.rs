@@ -20,7 +20,7 @@ const TASKS: &[(&str, &str, Task)] = &[
     ("ci", "everything that must hold before a change lands", ci::run_ci),
     ("setup", "[--bench] [--vm]: install what the tests need", setup::run_setup),
     ("e2e", "[pytest arguments]: the end-to-end tests", ci::end_to_end),
-    ("bench", "[name …]: comparisons with other programs, as tables", bench::run_bench),
+    ("bench", "[name …] [option …]: comparisons with other programs, as tables", bench::run_bench),
     ("vmtest", "a Debian kernel with cgroup v2 only, and power cuts, in qemu", vmtest::run_vmtest),
     ("fuzz", fuzz::HELP, fuzz::run),
     ("tidy", "crate arrows, licences, module docs, file lengths", tidy::run),

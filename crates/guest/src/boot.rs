@@ -8,6 +8,7 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use agent::imds::{Imds, ImdsError};
+use nix::sys::signal::SigSet;
 use tokio::process::Command;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -42,6 +43,8 @@ pub enum Error {
 /// Boots and goes on running until SIGTERM.
 pub fn boot() -> Result<(), Error> {
     let endpoint = std::env::var(ENDPOINT_VARIABLE).map_err(|_| Error::Endpoint)?;
+    // The first process waits for its signals, and what it starts has inherited that they are blocked.
+    SigSet::empty().thread_set_mask().map_err(|error| at("signals")(error.into()))?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(at("threads"))?;
     runtime.block_on(async {
         let mut terminate = signal(SignalKind::terminate()).map_err(at("signals"))?;

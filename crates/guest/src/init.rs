@@ -55,7 +55,7 @@ pub fn init() -> i32 {
 }
 
 fn start_boot() -> std::io::Result<Pid> {
-    // The standard library gives the new process an empty signal mask.
+    // It inherits which signals are blocked, and lets them through again by itself.
     let mut command = Command::new("/proc/self/exe");
     command.arg0("longshore").arg("guest-boot").stdin(Stdio::null());
     let child = command.spawn()?;

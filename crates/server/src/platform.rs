@@ -90,6 +90,7 @@ impl ControlPlane {
         tokio::spawn(registry.clone().sweep_forever());
         let ids = IdSource::from_system();
         let platform = Arc::new(Platform::new(store.clone(), clock, authority, options, ids, logs, registry));
+        tokio::spawn(services::ecs::wake_agents(&platform));
         let publisher = Arc::new(feed::Publisher::bind(Path::new("run/feed.sock"), |_, user| {
             // `host` is root, load balancers run as we do.
             user == 0 || user == crate::data_directory::SERVICE_USER

@@ -13,6 +13,8 @@ use registry::Registry;
 use store::Store;
 use telemetry::LogStore;
 
+use crate::ecs::agent_endpoints::Wakeups;
+
 /// What the operator chose when starting the platform.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -44,6 +46,8 @@ pub struct Platform {
     pub logs: Arc<LogStore>,
     /// The content of repositories.
     pub registry: Arc<Registry>,
+    /// The agents' sessions that wait for something to do.
+    pub(crate) wakeups: Arc<Wakeups>,
     /// What placement knows of the clusters' instances: only ever asked within a transaction, of what that sees.
     pub fleets: Arc<Fleets>,
     ids: Mutex<IdSource>,
@@ -60,7 +64,8 @@ impl Platform {
         logs: Arc<LogStore>,
         registry: Arc<Registry>,
     ) -> Self {
-        Self { store, clock, authority, options, logs, registry, fleets: Arc::default(), ids: Mutex::new(ids) }
+        let (wakeups, fleets) = (Arc::default(), Arc::default());
+        Self { store, clock, authority, options, logs, registry, wakeups, fleets, ids: Mutex::new(ids) }
     }
 
     /// The source of identifiers. Hold it briefly: never across an await.

@@ -29,8 +29,11 @@ impl PartialEq for Value {
     }
 }
 
-/// Index entries of a value: index name and the value found there.
-pub(crate) type Entries = Vec<(&'static str, String)>;
+/// An index entry of a value: index name and the value found there.
+pub(crate) type Entry = (&'static str, String);
+
+/// All of a value.
+pub(crate) type Entries = Vec<Entry>;
 
 /// A function from JSON to a value with its index entries.
 type Read = fn(&[u8]) -> Result<(Value, Entries), serde_json::Error>;

@@ -1,21 +1,27 @@
 //! An immutable view of everything in the store.
 
-use std::sync::Arc;
+use std::{ops::Bound, sync::Arc};
 
 use domain::Resource;
 use imbl::{OrdMap, OrdSet, ordmap::DiffItem};
 
 use crate::{
     Revision,
-    kinds::{Entries, Kind, Kinds, Value},
+    kinds::{Entry, Kind, Kinds, Value},
 };
 
 /// Resources and index entries of one kind.
 #[derive(Clone, Default)]
 pub(crate) struct Table {
     values: OrdMap<Arc<str>, Value>,
-    /// From index name and value to the keys of the resources found there.
-    indexes: OrdMap<(&'static str, String), OrdSet<Arc<str>>>,
+    /// From index name and value (see [`place`]) to the keys of the resources found there. Each write copies the nodes on
+    /// its way through these maps, so their keys must be cheap to clone.
+    indexes: OrdMap<Arc<str>, OrdSet<Arc<str>>>,
+}
+
+/// Where an index has its entries for a value. No index name has a line break.
+fn place(index: &str, value: &str) -> String {
+    [index, "\n", value].concat()
 }
 
 impl Table {
@@ -23,14 +29,18 @@ impl Table {
         self.values.get(key)
     }
 
-    pub(crate) fn insert(&mut self, key: &str, value: Value, old: Entries, new: Entries) {
-        let key: Arc<str> = key.into();
+    /// The key as the table has it, and what is there.
+    pub(crate) fn known(&self, key: &str) -> Option<(Arc<str>, Value)> {
+        self.values.get_key_value(key).map(|(key, value)| (key.clone(), value.clone()))
+    }
+
+    pub(crate) fn insert(&mut self, key: Arc<str>, value: Value, old: &[Entry], new: &[Entry]) {
         self.reindex(&key, old, new);
         self.values.insert(key, value);
     }
 
-    pub(crate) fn remove(&mut self, key: &str, old: Entries) {
-        self.reindex(&key.into(), old, Vec::new());
+    pub(crate) fn remove(&mut self, key: &Arc<str>, old: &[Entry]) {
+        self.reindex(key, old, &[]);
         self.values.remove(key);
     }
 
@@ -38,21 +48,26 @@ impl Table {
         self.values.into_iter().map(|(key, _)| key.to_string())
     }
 
-    fn reindex(&mut self, key: &Arc<str>, old: Entries, new: Entries) {
-        for entry in &old {
+    fn reindex(&mut self, key: &Arc<str>, old: &[Entry], new: &[Entry]) {
+        for entry @ (index, value) in old {
             if !new.contains(entry) {
-                let emptied = self.indexes.get_mut(entry).is_some_and(|keys| {
+                let place = place(index, value);
+                let emptied = self.indexes.get_mut(place.as_str()).is_some_and(|keys| {
                     keys.remove(key);
                     keys.is_empty()
                 });
                 if emptied {
-                    self.indexes.remove(entry);
+                    self.indexes.remove(place.as_str());
                 }
             }
         }
-        for entry in new {
-            if !old.contains(&entry) {
-                self.indexes.entry(entry).or_default().insert(key.clone());
+        for entry @ (index, value) in new {
+            if !old.contains(entry) {
+                let place = place(index, value);
+                match self.indexes.get_mut(place.as_str()) {
+                    Some(keys) => drop(keys.insert(key.clone())),
+                    None => drop(self.indexes.insert(place.into(), OrdSet::unit(key.clone()))),
+                }
             }
         }
     }
@@ -132,21 +147,27 @@ impl Snapshot {
         index: &'static str,
         value: impl Into<String>,
     ) -> impl Iterator<Item = Arc<T>> + 'a {
-        let entry = (index, value.into());
-        self.table::<T>().into_iter().flat_map(move |table| {
-            table
-                .indexes
-                .get(&entry)
-                .into_iter()
-                .flat_map(|keys| keys.iter())
-                .filter_map(|key| table.values.get(key)?.typed())
-        })
+        self.find_after(index, value, "")
+    }
+
+    /// As [`Snapshot::find`], beginning with the first key after `after`: how a further page is read.
+    pub fn find_after<'a, T: Resource>(
+        &'a self,
+        index: &'static str,
+        value: impl Into<String>,
+        after: &str,
+    ) -> impl Iterator<Item = Arc<T>> + 'a {
+        let place = place(index, &value.into());
+        let start = (Bound::Excluded(after), Bound::Unbounded);
+        let table = self.table::<T>();
+        let keys = table.and_then(|table| table.indexes.get(place.as_str())).map(|keys| keys.range::<_, str>(start));
+        keys.into_iter().flatten().filter_map(move |key| table?.values.get(key)?.typed())
     }
 
     /// How many resources an index has under `value`. Costs nothing.
     pub fn count<T: Resource>(&self, index: &'static str, value: impl Into<String>) -> usize {
-        let entry = (index, value.into());
-        self.table::<T>().and_then(|table| table.indexes.get(&entry)).map_or(0, OrdSet::len)
+        let place = place(index, &value.into());
+        self.table::<T>().and_then(|table| table.indexes.get(place.as_str())).map_or(0, OrdSet::len)
     }
 
     /// How many resources of a kind there are.

@@ -1,6 +1,6 @@
-//! The view a writer works on: a snapshot that it may change, and the batch that comes of it.
+//! The view a writer works on: the newest state, changed in place, and the batch that comes of it.
 
-use std::ops::Deref;
+use std::{ops::Deref, sync::Arc};
 
 use domain::Resource;
 
@@ -11,10 +11,23 @@ use crate::{
 };
 
 /// The newest state, with this transaction's own writes already in it. Reads are those of [`Snapshot`].
+///
+/// One serves all transactions, one after the other: a view of its own for each would copy, with every write, what the
+/// batch's other transactions have copied already. What a transaction that is not kept has changed is undone.
 pub struct Transaction {
     view: Snapshot,
     batch: Batch,
     changes: Vec<Change>,
+    undo: Vec<Undo>,
+}
+
+/// How one write is taken back.
+enum Undo {
+    /// A resource was written or removed: the place of its table, its key, what was there with its index entries, and
+    /// the index entries that are there now.
+    Resource { table: usize, key: Arc<str>, before: Option<Value>, old: Entries, new: Entries },
+    /// Everything was removed.
+    Cleared(imbl::Vector<Table>),
 }
 
 impl Deref for Transaction {
@@ -26,22 +39,20 @@ impl Deref for Transaction {
 
 impl Transaction {
     pub(crate) fn new(view: Snapshot) -> Self {
-        Self { view, batch: Vec::new(), changes: Vec::new() }
+        Self { view, batch: Vec::new(), changes: Vec::new(), undo: Vec::new() }
     }
 
     /// Stores a resource under its key, in place of what was there.
     pub fn put<T: Resource>(&mut self, resource: T) {
+        let Some((index, durable)) = self.place::<T>() else { return };
         let key = resource.key();
-        let new = resource.indexes();
-        let Some((durable, old, table)) = self.table::<T>(&key) else { return };
         if durable {
             // A resource is plain data with string keys: turning it into JSON cannot fail.
             let value = serde_json::to_vec(&resource).unwrap_or_default();
-            table.insert(&key, Value::new(resource), old, new);
             self.batch.push(Write::Put { kind: T::KIND, key: key.clone(), value });
-        } else {
-            table.insert(&key, Value::new(resource), old, new);
         }
+        let new = resource.indexes();
+        self.write::<T>(index, &key, Some(Value::new(resource)), new);
         self.changes.push(Change { kind: T::KIND, key });
     }
 
@@ -50,11 +61,11 @@ impl Transaction {
         if !self.view.contains::<T>(key) {
             return;
         }
-        let Some((durable, old, table)) = self.table::<T>(key) else { return };
-        table.remove(key, old);
+        let Some((index, durable)) = self.place::<T>() else { return };
         if durable {
             self.batch.push(Write::Delete { kind: T::KIND, key: key.to_owned() });
         }
+        self.write::<T>(index, key, None, Vec::new());
         self.changes.push(Change { kind: T::KIND, key: key.to_owned() });
     }
 
@@ -70,6 +81,7 @@ impl Transaction {
     /// Removes every resource of every kind.
     pub fn clear(&mut self) {
         let kinds = self.view.kinds.clone();
+        self.undo.push(Undo::Cleared(self.view.tables.clone()));
         for (kind, table) in kinds.list.iter().zip(self.view.tables.iter_mut()) {
             for key in std::mem::take(table).into_keys() {
                 if kind.durable {
@@ -80,17 +92,47 @@ impl Transaction {
         }
     }
 
-    pub(crate) fn into_parts(self) -> (Snapshot, Batch, Vec<Change>) {
-        (self.view, self.batch, self.changes)
+    /// Keeps what was written since the last transaction was kept.
+    pub(crate) fn keep(&mut self) -> (Batch, Vec<Change>) {
+        self.undo.clear();
+        (std::mem::take(&mut self.batch), std::mem::take(&mut self.changes))
     }
 
-    fn table<T: Resource>(&mut self, key: &str) -> Option<(bool, Entries, &mut Table)> {
+    /// Takes back what was written since the last transaction was kept.
+    pub(crate) fn undo(&mut self) {
+        self.batch.clear();
+        self.changes.clear();
+        while let Some(undo) = self.undo.pop() {
+            match undo {
+                Undo::Cleared(tables) => self.view.tables = tables,
+                Undo::Resource { table, key, before, old, new } => {
+                    let Some(table) = self.view.tables.get_mut(table) else { continue };
+                    match before {
+                        Some(value) => table.insert(key, value, &new, &old),
+                        None => table.remove(&key, &new),
+                    }
+                }
+            }
+        }
+    }
+
+    fn place<T: Resource>(&self) -> Option<(usize, bool)> {
         let index = self.view.kinds.index_of::<T>();
         debug_assert!(index.is_some(), "the kind {} was not given to the store", T::KIND);
-        let index = index?;
-        let durable = self.view.kinds.list.get(index)?.durable;
-        let table = self.view.tables.get_mut(index)?;
-        let old = table.get(key).and_then(Value::typed::<T>).map(|value| value.indexes()).unwrap_or_default();
-        Some((durable, old, table))
+        Some((index?, self.view.kinds.list.get(index?)?.durable))
+    }
+
+    fn write<T: Resource>(&mut self, index: usize, key: &str, value: Option<Value>, new: Entries) {
+        let Some(table) = self.view.tables.get_mut(index) else { return };
+        let (key, before) = match table.known(key) {
+            Some((key, before)) => (key, Some(before)),
+            None => (key.into(), None),
+        };
+        let old = before.as_ref().and_then(Value::typed::<T>).map(|value| value.indexes()).unwrap_or_default();
+        match value {
+            Some(value) => table.insert(key.clone(), value, &old, &new),
+            None => table.remove(&key, &old),
+        }
+        self.undo.push(Undo::Resource { table: index, key, before, old, new });
     }
 }

@@ -3,7 +3,7 @@
 use std::{
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock},
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use tokio::sync::{broadcast, oneshot};
@@ -12,8 +12,17 @@ use crate::{
     Batch, Change, Changes, Journal, JournalError, Kinds, Revision, Snapshot, Transaction, Watch, snapshot::Table,
 };
 
-/// How many change notices are kept for a slow watch before it is told to look at everything again.
-const WATCH_CAPACITY: usize = 4096;
+/// How many change notices, one for each batch, are kept for a slow watch before it is told to look at everything again.
+const WATCH_CAPACITY: usize = 1024;
+/// A batch of at least so many transactions says that many come at once: then the next one is given time to become as
+/// large, since making one durable costs much the same whatever it holds.
+const BUSY: usize = 16;
+/// A batch that gathers is let go when nothing has come for so long, …
+const LULL: Duration = Duration::from_millis(1);
+/// … at the latest after this, …
+const GATHERING: Duration = Duration::from_millis(8);
+/// … or when it has so many transactions.
+const GATHERED: usize = 256;
 /// How long the writer waits before it tries again to read a journal that failed.
 const RECOVERY_PAUSE: Duration = Duration::from_millis(200);
 
@@ -73,7 +82,7 @@ struct Shared {
 }
 
 struct Writer {
-    head: Snapshot,
+    head: Transaction,
     pending: Vec<Pending>,
     committing: bool,
     closed: bool,
@@ -85,12 +94,22 @@ struct Pending {
     done: oneshot::Sender<Result<(), Arc<JournalError>>>,
 }
 
+/// A transaction that runs: unless it is kept, be it that it refuses or that it panics, what it wrote is undone.
+struct Running<'a>(&'a mut Transaction);
+
+impl Drop for Running<'_> {
+    fn drop(&mut self) {
+        self.0.undo();
+    }
+}
+
 impl Store {
     /// Reads everything from the journal and starts the writer.
     pub fn open(mut journal: impl Journal, kinds: Kinds) -> Result<Self, OpenError> {
         let snapshot = load(&mut journal, Snapshot::empty(Arc::new(kinds)))?;
         let revision = snapshot.revision;
-        let writer = Writer { head: snapshot.clone(), pending: Vec::new(), committing: false, closed: false };
+        let writer =
+            Writer { head: Transaction::new(snapshot.clone()), pending: Vec::new(), committing: false, closed: false };
         let shared = Arc::new(Shared {
             writer: Mutex::new(writer),
             wake: Condvar::new(),
@@ -131,18 +150,21 @@ impl Store {
             if writer.closed {
                 return Err(TransactError::Closed);
             }
-            let mut transaction = Transaction::new(writer.head.clone());
-            let result = work(&mut transaction).map_err(TransactError::Refused)?;
-            let (head, batch, changes) = transaction.into_parts();
+            let running = Running(&mut writer.head);
+            let result = work(running.0).map_err(TransactError::Refused)?;
+            let (batch, changes) = running.0.keep();
+            drop(running);
             if changes.is_empty() && writer.pending.is_empty() && !writer.committing {
                 return Ok(result);
             }
             let (done, wait) = oneshot::channel();
-            writer.head = head;
             writer.pending.push(Pending { batch, changes, done });
+            // The committer waits for the first one, or for a batch that is full.
+            if matches!(writer.pending.len(), 1 | GATHERED) {
+                self.0.shared.wake.notify_one();
+            }
             (result, wait)
         };
-        self.0.shared.wake.notify_one();
         match done.await {
             Ok(Ok(())) => Ok(result),
             Ok(Err(error)) => Err(TransactError::NotDurable(error)),
@@ -165,24 +187,29 @@ impl Drop for Inner {
 
 impl Shared {
     fn lock(&self) -> MutexGuard<'_, Writer> {
-        // A closure that panicked has changed nothing: the head is replaced only after it returned.
+        // A closure that panicked has changed nothing: see `Running`.
         self.writer.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn commit_until_closed(&self, mut journal: impl Journal, mut revision: Revision) {
+        let mut last = 0;
         loop {
-            let (work, mut state) = {
+            let (mut work, mut state) = {
                 let mut writer = self.lock();
                 while writer.pending.is_empty() && !writer.closed {
                     writer = self.wake.wait(writer).unwrap_or_else(PoisonError::into_inner);
+                }
+                if last >= BUSY {
+                    writer = self.gather(writer);
                 }
                 if writer.pending.is_empty() {
                     return;
                 }
                 writer.committing = true;
-                (std::mem::take(&mut writer.pending), writer.head.clone())
+                last = writer.pending.len();
+                (std::mem::take(&mut writer.pending), Snapshot::clone(&writer.head))
             };
-            let batch: Batch = work.iter().flat_map(|pending| pending.batch.iter().cloned()).collect();
+            let batch: Batch = work.iter_mut().flat_map(|pending| std::mem::take(&mut pending.batch)).collect();
             let outcome = if batch.is_empty() { Ok(revision) } else { journal.append(&batch, revision) };
             match outcome {
                 Ok(new) => {
@@ -190,11 +217,13 @@ impl Shared {
                     state.revision = new;
                     *self.durable.write().unwrap_or_else(PoisonError::into_inner) = state;
                     self.lock().committing = false;
+                    let changes: Arc<[Change]> =
+                        work.iter_mut().flat_map(|pending| std::mem::take(&mut pending.changes)).collect();
+                    if !changes.is_empty() {
+                        // Nobody watching is no failure.
+                        let _ = self.changes.send(Changes::Keys(changes));
+                    }
                     for pending in work {
-                        if !pending.changes.is_empty() {
-                            // Nobody watching is no failure.
-                            let _ = self.changes.send(Changes::Keys(pending.changes.into()));
-                        }
                         let _ = pending.done.send(Ok(()));
                     }
                 }
@@ -210,11 +239,26 @@ impl Shared {
         }
     }
 
+    /// Waits for as long as transactions keep coming, within bounds.
+    fn gather<'a>(&'a self, mut writer: MutexGuard<'a, Writer>) -> MutexGuard<'a, Writer> {
+        let begin = Instant::now();
+        loop {
+            let before = writer.pending.len();
+            let open = |writer: &mut Writer| writer.pending.len() < GATHERED && !writer.closed;
+            let waited = self.wake.wait_timeout_while(writer, LULL, open);
+            writer = waited.unwrap_or_else(PoisonError::into_inner).0;
+            let now = writer.pending.len();
+            if now == before || now >= GATHERED || writer.closed || begin.elapsed() >= GATHERING {
+                return writer;
+            }
+        }
+    }
+
     /// Nothing that ran since the last durable state counts: later transactions may have read what was lost.
     fn fail(&self, work: Vec<Pending>, error: Arc<JournalError>) {
         let later = {
             let mut writer = self.lock();
-            writer.head = self.durable.read().unwrap_or_else(PoisonError::into_inner).clone();
+            writer.head = Transaction::new(self.durable.read().unwrap_or_else(PoisonError::into_inner).clone());
             writer.committing = false;
             std::mem::take(&mut writer.pending)
         };
@@ -280,6 +324,6 @@ fn load_one(
         key: key.to_owned(),
         cause: error.to_string(),
     })?;
-    table.insert(key, value, Vec::new(), indexes);
+    table.insert(key.into(), value, &[], &indexes);
     Ok(())
 }

@@ -56,6 +56,20 @@ async fn listing_pages_by_key() {
 }
 
 #[tokio::test]
+async fn what_an_index_gives_is_read_in_pages() {
+    let store = Store::open(Memory::default(), kinds()).unwrap();
+    let boats = ["a", "b", "c"].map(|name| boat(name, "kiel")).into_iter().chain([boat("bb", "bremen")]);
+    store.transact(|tx| Ok::<_, ()>(boats.for_each(|boat| tx.put(boat)))).await.unwrap();
+    let snapshot = store.snapshot();
+    let after = |after: &str| -> Vec<String> {
+        snapshot.find_after::<Boat>("harbour", "kiel", after).map(|boat| boat.name.clone()).collect()
+    };
+    assert_eq!(after(""), ["a", "b", "c"]);
+    assert_eq!((after("a"), after("bb")), (vec!["b".into(), "c".into()], vec!["c".into()]));
+    assert_eq!(after("c"), Vec::<String>::new());
+}
+
+#[tokio::test]
 async fn clearing_leaves_nothing_in_memory_or_on_disk() {
     let journal = Memory::default();
     let store = Store::open(journal.clone(), kinds()).unwrap();
@@ -188,4 +202,36 @@ async fn a_data_directory_serves_one_platform_at_a_time_and_keeps_its_state() {
     drop(store);
     let store = Store::open(embedded::open(&path).unwrap(), kinds()).unwrap();
     assert_eq!((names(&store, "kiel"), store.snapshot().revision()), (vec!["anna".to_owned()], 1));
+}
+
+#[tokio::test]
+async fn what_a_transaction_wrote_before_it_refused_or_panicked_is_undone() {
+    let store = Store::open(Memory::default(), kinds()).unwrap();
+    store.transact(|tx| Ok::<_, ()>(tx.put(boat("anna", "kiel")))).await.unwrap();
+    let work = |tx: &mut store::Transaction| {
+        tx.put(boat("berta", "kiel"));
+        tx.put(boat("anna", "bremen"));
+        tx.delete::<Boat>("berta");
+        tx.clear();
+        tx.put(boat("anna", "hamburg"));
+        assert_eq!(tx.count::<Boat>("harbour", "kiel"), 0);
+    };
+    store.transact(|tx| Err::<(), _>(work(tx))).await.unwrap_err();
+    let panics = tokio::spawn({
+        let store = store.clone();
+        async move {
+            let panics = |tx: &mut store::Transaction| -> Result<(), ()> {
+                work(tx);
+                panic!("on purpose")
+            };
+            store.transact(panics).await
+        }
+    });
+    assert!(panics.await.unwrap_err().is_panic());
+    store.transact(|tx| Ok::<_, ()>(tx.put(boat("clara", "kiel")))).await.unwrap();
+    let snapshot = store.snapshot();
+    let boats: Vec<_> = snapshot.list::<Boat>("").map(|boat| (boat.name.clone(), boat.harbour.clone())).collect();
+    assert_eq!(boats, [("anna".into(), "kiel".into()), ("clara".into(), "kiel".to_owned())]);
+    assert_eq!((snapshot.count::<Boat>("harbour", "kiel"), snapshot.count::<Boat>("harbour", "bremen")), (2, 0));
+    assert_eq!(snapshot.count::<Boat>("harbour", "hamburg"), 0);
 }

@@ -27,6 +27,8 @@ const HANDSHAKE: Duration = Duration::from_secs(30);
 const WRITE: Duration = Duration::from_secs(30);
 /// Payloads are tens of kilobytes; this is a bound on a hostile server.
 const MESSAGE_LIMIT: usize = 16 << 20;
+/// What is read at once. The library's own 128 KiB are cleared for each read, most of which are of some hundred bytes.
+const READ_BUFFER: usize = 16 << 10;
 
 /// Why there is no connection.
 #[derive(Debug, thiserror::Error)]
@@ -144,8 +146,10 @@ impl Connection {
         } else {
             Box::new(socket)
         };
-        let config =
-            WebSocketConfig::default().max_message_size(Some(MESSAGE_LIMIT)).max_frame_size(Some(MESSAGE_LIMIT));
+        let config = WebSocketConfig::default()
+            .read_buffer_size(READ_BUFFER)
+            .max_message_size(Some(MESSAGE_LIMIT))
+            .max_frame_size(Some(MESSAGE_LIMIT));
         match client_async_with_config(request, socket, Some(config)).await {
             Ok((stream, _)) => Ok(Connection { stream }),
             Err(SocketError::Http(response)) => {

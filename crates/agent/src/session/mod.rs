@@ -11,4 +11,4 @@ mod connection;
 pub mod tcs;
 
 pub use backoff::Backoff;
-pub use connection::{Ended, Refused};
+pub use connection::{Connection, Ended, Refused, Target};

@@ -198,8 +198,10 @@ fn allowed(devices: &Devices) -> Vec<DeviceRule> {
     for (_, major, minor) in super::mounts::NODES {
         rules.push(rule(DeviceKind::Character, Some(*major), Some(*minor), true));
     }
-    // ptmx.
-    rules.push(rule(DeviceKind::Character, Some(5), Some(2), true));
+    // console and ptmx: what a container engine gives each of its containers, an instance must be able to give.
+    for minor in [1, 2] {
+        rules.push(rule(DeviceKind::Character, Some(5), Some(minor), true));
+    }
     for device in &devices.0 {
         let (Ok(major), Ok(minor)) = (u32::try_from(device.major), u32::try_from(device.minor)) else { continue };
         rules.push(rule(DeviceKind::Block, Some(major), Some(minor), true));

@@ -14,6 +14,7 @@ use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
     server::conn::auto,
 };
+use nix::sys::resource::{Resource, getrlimit};
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite},
     net::{TcpListener, TcpStream, UnixListener},
@@ -27,8 +28,10 @@ use super::{
     tls::Tls,
 };
 
-/// How many connections may be open at once, over all listeners.
-const MAX_CONNECTIONS: usize = 8_192;
+/// How many connections may be open at once, over all listeners: 5,000 agents have three each, and the others their room.
+const MAX_CONNECTIONS: usize = 24_576;
+/// File descriptors that are left for everything else.
+const OTHER_FILES: usize = 1_024;
 /// How long a client may take to send its request's head, or a `PROXY` line.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long nothing may go over a connection.
@@ -111,9 +114,11 @@ async fn is_plain(stream: &TcpStream) -> bool {
     matches!(peeked, Ok(Ok(1))) && first != [TLS_HANDSHAKE]
 }
 
-/// The semaphore that bounds how many connections are open at once.
+/// The semaphore that bounds how many connections are open at once: they must leave file descriptors for logs and layers.
 pub fn connection_limit() -> Arc<Semaphore> {
-    Arc::new(Semaphore::new(MAX_CONNECTIONS))
+    let files = getrlimit(Resource::RLIMIT_NOFILE).ok().and_then(|(files, _)| usize::try_from(files).ok());
+    let most = files.map_or(MAX_CONNECTIONS, |files| files.saturating_sub(OTHER_FILES).max(files / 2));
+    Arc::new(Semaphore::new(most.min(MAX_CONNECTIONS)))
 }
 
 async fn connection(

@@ -20,7 +20,7 @@ mod task_definitions;
 mod tasks;
 
 pub(crate) use agent_endpoints::retire_ec2_instance;
-pub use agent_endpoints::{await_agents, fargate_hosts_connected};
+pub use agent_endpoints::{await_agents, fargate_hosts_connected, wake_agents};
 use api::ecs::*;
 use domain::ecs::{
     AgentAbsence, AgentConnection, Cluster as StoredCluster, ContainerInstance as StoredInstance, RuntimeHealth,

@@ -12,6 +12,7 @@ mod register;
 mod reports;
 mod socket;
 pub mod tcs;
+mod wake;
 mod work;
 
 use std::time::Duration;
@@ -24,9 +25,17 @@ use iam::Principal;
 use store::{Snapshot, Transaction};
 use wire::ServiceError;
 
+use crate::Platform;
+
 pub(crate) use identity::retire_ec2_instance;
 pub(super) use register::{discover_poll_endpoint, register};
 pub(super) use reports::{submit_attachments, submit_container, submit_task};
+pub use wake::Wakeups;
+
+/// Wakes the agents' sessions when something changes for them, for as long as the platform's store is there.
+pub fn wake_agents(platform: &Platform) -> impl Future<Output = ()> + Send + use<> {
+    platform.wakeups.clone().follow(&platform.store)
+}
 
 /// How many Fargate hosts are connected and take tasks.
 pub fn fargate_hosts_connected(view: &Snapshot) -> usize {

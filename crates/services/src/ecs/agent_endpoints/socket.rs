@@ -12,6 +12,8 @@ pub(super) use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCod
 
 /// Telemetry frames are at most 1 MiB; answers are far smaller.
 const MESSAGE_LIMIT: usize = 2 << 20;
+/// What is read at once: the library clears it for each read, and keeps it for as long as the connection lives.
+const READ_BUFFER: usize = 8 << 10;
 /// An agent that does not read for this long is gone.
 const WRITE: Duration = Duration::from_secs(30);
 /// How long, and how much, an agent may still send after it was told why its connection ends: a connection that is cut
@@ -31,8 +33,10 @@ pub(super) struct Over;
 impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
     /// Takes over a connection after its handshake.
     pub(super) async fn new(io: S) -> Socket<S> {
-        let config =
-            WebSocketConfig::default().max_message_size(Some(MESSAGE_LIMIT)).max_frame_size(Some(MESSAGE_LIMIT));
+        let config = WebSocketConfig::default()
+            .read_buffer_size(READ_BUFFER)
+            .max_message_size(Some(MESSAGE_LIMIT))
+            .max_frame_size(Some(MESSAGE_LIMIT));
         Socket { stream: WebSocketStream::from_raw_socket(io, Role::Server, Some(config)).await }
     }
 

@@ -1,7 +1,7 @@
 //! What one ACS connection has yet to tell its agent: pure, from the tasks placed on the instance and from what was
 //! sent and acknowledged on this connection.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 
 use domain::Timestamp;
 use domain::ecs::DesiredStatus;
@@ -32,14 +32,29 @@ pub(super) struct Work {
 }
 
 impl Work {
-    /// The tasks that are to be sent now, in batches. `wanted` are all tasks of the instance.
-    pub(super) fn due(&mut self, wanted: &BTreeMap<String, DesiredStatus>, now: Timestamp) -> Vec<Vec<String>> {
-        self.sent.retain(|task, _| wanted.contains_key(task));
-        let due: Vec<String> = wanted
-            .iter()
-            .filter(|(task, wanted)| self.is_due(task, **wanted, now))
-            .map(|(task, _)| task.clone())
-            .collect();
+    /// Only tasks that are still wanted are remembered.
+    pub(super) fn retain(&mut self, is_wanted: impl Fn(&str) -> bool) {
+        self.sent.retain(|task, _| is_wanted(task));
+    }
+
+    /// A task is over.
+    pub(super) fn forget(&mut self, task: &str) {
+        self.sent.remove(task);
+    }
+
+    /// Whether anything is still to be acknowledged, or given up on.
+    pub(super) fn is_awaiting(&self) -> bool {
+        self.sent.values().any(|sent| sent.acknowledged.is_none() && sent.attempts < MOST_ATTEMPTS)
+    }
+
+    /// Of these tasks, those that are to be sent now, in batches.
+    pub(super) fn due<'a>(
+        &self,
+        wanted: impl Iterator<Item = (&'a str, DesiredStatus)>,
+        now: Timestamp,
+    ) -> Vec<Vec<String>> {
+        let due: Vec<String> =
+            wanted.filter(|(task, wanted)| self.is_due(task, *wanted, now)).map(|(task, _)| task.to_owned()).collect();
         due.chunks(TASKS_PER_PAYLOAD).map(<[String]>::to_vec).collect()
     }
 
@@ -84,14 +99,21 @@ impl Work {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use super::*;
 
     fn wanted(tasks: &[(&str, DesiredStatus)]) -> BTreeMap<String, DesiredStatus> {
         tasks.iter().map(|(task, wanted)| ((*task).to_owned(), *wanted)).collect()
     }
 
+    fn due(work: &mut Work, wanted: &BTreeMap<String, DesiredStatus>, now: i64) -> Vec<Vec<String>> {
+        work.retain(|task| wanted.contains_key(task));
+        work.due(wanted.iter().map(|(task, wanted)| (task.as_str(), *wanted)), Timestamp(now))
+    }
+
     fn send(work: &mut Work, wanted: &BTreeMap<String, DesiredStatus>, id: &str, now: i64) -> usize {
-        let batches = work.due(wanted, Timestamp(now));
+        let batches = due(work, wanted, now);
         for batch in &batches {
             let tasks: Vec<_> = batch.iter().map(|task| (task.clone(), wanted[task])).collect();
             work.sent(&tasks, id, Timestamp(now));
@@ -104,10 +126,12 @@ mod tests {
         let mut work = Work::default();
         let running = wanted(&[("a", DesiredStatus::Running), ("b", DesiredStatus::Running)]);
         assert_eq!(send(&mut work, &running, "m1", 0), 2);
+        assert!(work.is_awaiting());
         work.acknowledged("m1", Timestamp(1));
+        assert!(!work.is_awaiting());
         assert_eq!(send(&mut work, &running, "m2", 60_000), 0);
         let stopping = wanted(&[("a", DesiredStatus::Stopped), ("b", DesiredStatus::Running)]);
-        assert_eq!(work.due(&stopping, Timestamp(61_000)), [["a".to_owned()]]);
+        assert_eq!(due(&mut work, &stopping, 61_000), [["a".to_owned()]]);
     }
 
     #[test]
@@ -138,11 +162,11 @@ mod tests {
         let mut work = Work::default();
         let many: Vec<String> = (0..25).map(|number| format!("t{number:02}")).collect();
         let all: BTreeMap<_, _> = many.iter().map(|task| (task.clone(), DesiredStatus::Running)).collect();
-        let sizes: Vec<usize> = work.due(&all, Timestamp(0)).iter().map(Vec::len).collect();
+        let sizes: Vec<usize> = due(&mut work, &all, 0).iter().map(Vec::len).collect();
         assert_eq!(sizes, [10, 10, 5]);
         let one = wanted(&[("x", DesiredStatus::Running)]);
         send(&mut work, &one, "m", 0);
-        work.due(&BTreeMap::new(), Timestamp(1));
+        due(&mut work, &BTreeMap::new(), 1);
         assert_eq!(send(&mut work, &one, "n", 2), 1);
     }
 }

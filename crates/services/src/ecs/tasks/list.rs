@@ -62,8 +62,10 @@ pub(in crate::ecs) async fn list(call: Call, input: ListTasksRequest) -> Result<
     } else {
         (Stored::BY_CLUSTER, format!("{arn} {status}"))
     };
+    let given = next_token.as_deref().filter(|token| !token.is_empty());
+    let after = given.and_then(|token| wire::page::position(&operation::LIST_TASKS, token)).unwrap_or_default();
     let arns = view
-        .find::<Stored>(index, value)
+        .find_after::<Stored>(index, value, &after)
         .filter(|task| task.cluster_arn == *arn)
         .filter(|task| {
             service.as_ref().is_none_or(|of| task.service_arn.as_ref().is_some_and(|arn| arn.as_str() == of))

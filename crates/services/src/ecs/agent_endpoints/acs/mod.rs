@@ -18,21 +18,27 @@ use domain::ecs::{
     AgentAbsence, AgentConnection, ContainerInstance, ContainerInstanceStatus, DesiredStatus, ReportedStatus, Task,
     TaskReport,
 };
-use domain::{Arn, Clock, Resource, Scope, Timestamp};
+use domain::{Arn, Clock, Scope, Timestamp};
 use iam::Principal;
-use store::{Changes, Snapshot};
+use store::Snapshot;
 use tokio::io::{AsyncRead, AsyncWrite};
 use wire::ServiceError;
 
 use super::query::parameter;
 use super::sessions_instance;
 use super::socket::{CloseCode, Over, Socket, short};
+use super::wake::Woken;
 use super::work::Work;
 use crate::Platform;
 use crate::ecs::observe;
 
 /// Heartbeats in a row that an agent may leave unanswered.
 const UNANSWERED: u32 = 3;
+
+/// How often a session looks for what was not acknowledged, and for credentials that will soon not work any more.
+const AGAIN: Duration = Duration::from_secs(5);
+/// With each so-manieth of those looks it goes through all tasks of its instance, whether or not it was woken for them.
+const LOOK_EACH: u32 = 12;
 
 /// A session whose handshake was accepted.
 pub struct Begun {
@@ -155,9 +161,10 @@ impl Session {
     }
 
     async fn run<S: AsyncRead + AsyncWrite + Unpin>(&mut self, mut socket: Socket<S>) {
-        let mut watch = self.begun.platform.store.watch();
+        let sleep = self.begun.platform.wakeups.sleep(self.begun.instance.as_str());
         let mut heartbeat = tokio::time::interval(Duration::from_secs(HEARTBEAT_SECONDS));
-        let mut again = tokio::time::interval(Duration::from_secs(5));
+        let mut again = tokio::time::interval(AGAIN);
+        let mut ticks = 0u32;
         if self.greet(&mut socket).await.is_err() {
             return;
         }
@@ -167,9 +174,9 @@ impl Session {
                     Ok(text) => self.answer(&text, &mut socket).await,
                     Err(Over) => return,
                 },
-                changes = watch.next() => match changes {
-                    Some(changes) if !self.concerns(&changes) => continue,
-                    Some(_) => {
+                woken = sleep.woken() => match woken {
+                    Some(Woken::Tasks(tasks)) => self.catch_up_with(&tasks, &mut socket).await,
+                    Some(Woken::Everything) => {
                         if let Some((code, reason)) = self.is_over() {
                             socket.close(code, reason).await;
                             return;
@@ -191,8 +198,15 @@ impl Session {
                     socket.send(ToAgent::Heartbeat(heartbeat).encode()).await
                 }
                 _ = again.tick() => {
+                    ticks += 1;
                     self.end_unknown().await;
-                    match self.catch_up(&mut socket).await {
+                    // With thousands of sessions, looking at all tasks is left to when there is a reason.
+                    let outcome = if self.work.is_awaiting() || ticks.is_multiple_of(LOOK_EACH) {
+                        self.catch_up(&mut socket).await
+                    } else {
+                        Ok(())
+                    };
+                    match outcome {
                         Ok(()) => self.renew_credentials(&mut socket).await,
                         over => over,
                     }
@@ -212,17 +226,6 @@ impl Session {
     fn next_sequence(&mut self) -> i64 {
         self.sequence = (self.sequence + 1).max(Clock::system_now().millis());
         self.sequence
-    }
-
-    fn concerns(&self, changes: &Changes) -> bool {
-        match changes {
-            Changes::Lagged => true,
-            Changes::Keys(keys) => keys.iter().any(|change| {
-                change.kind == Task::KIND
-                    || (change.kind == AgentConnection::KIND || change.kind == ContainerInstance::KIND)
-                        && change.key == self.begun.instance.as_str()
-            }),
-        }
     }
 
     /// Why this connection is not to go on: deregistered, or replaced by a newer one. An agent that is replaced is not to
@@ -250,13 +253,45 @@ impl Session {
         let view = self.begun.platform.store.snapshot();
         let tasks = self.tasks(&view);
         self.expirations.retain(|task, _| tasks.contains_key(task));
-        let wanted = tasks.iter().map(|(arn, (_, wanted))| (arn.clone(), *wanted)).collect();
+        self.work.retain(|task| tasks.contains_key(task));
+        self.send_due(&view, &tasks, socket).await
+    }
+
+    /// As [`Self::catch_up`], when only these tasks have changed.
+    async fn catch_up_with<S: AsyncRead + AsyncWrite + Unpin>(
+        &mut self,
+        changed: &[String],
+        socket: &mut Socket<S>,
+    ) -> Result<(), Over> {
+        let view = self.begun.platform.store.snapshot();
+        let mut tasks = BTreeMap::new();
+        for arn in changed {
+            let task = view.get::<Task>(arn);
+            let task = task.filter(|task| task.container_instance_arn.as_ref() == Some(&self.begun.instance));
+            match task.and_then(|task| task.wanted_on_host().map(|wanted| (task, wanted))) {
+                Some(wanted) => drop(tasks.insert(arn.clone(), wanted)),
+                None => {
+                    self.expirations.remove(arn);
+                    self.work.forget(arn);
+                }
+            }
+        }
+        self.send_due(&view, &tasks, socket).await
+    }
+
+    async fn send_due<S: AsyncRead + AsyncWrite + Unpin>(
+        &mut self,
+        view: &Snapshot,
+        tasks: &BTreeMap<String, (Arc<Task>, DesiredStatus)>,
+        socket: &mut Socket<S>,
+    ) -> Result<(), Over> {
         let now = Clock::system_now();
-        for batch in self.work.due(&wanted, now) {
+        let wanted = tasks.iter().map(|(arn, (_, wanted))| (arn.as_str(), *wanted));
+        for batch in self.work.due(wanted, now) {
             let (mut sent, mut bodies) = (Vec::new(), Vec::new());
             for arn in batch {
                 let Some((task, wanted)) = tasks.get(&arn) else { continue };
-                match self.task_body(&view, task, *wanted) {
+                match self.task_body(view, task, *wanted) {
                     Some(body) => bodies.push(body),
                     None => tracing::error!(task = arn, "a task's definition or interface is gone: it cannot be sent"),
                 }
