@@ -153,7 +153,7 @@ def test_r05_the_hop_limit_keeps_a_bridge_task_from_a_token(platform, launched):
     image = Image(platform, "hops").uri
     script = (
         "printf 'PUT /latest/api/token HTTP/1.1\\r\\nHost: x\\r\\nX-aws-ec2-metadata-token-ttl-seconds: 60\\r\\nConnection: close\\r\\n\\r\\n'"
-        " | nc -w 5 169.254.169.254 80 | grep -q '200 OK'"
+        " | busybox timeout 5 busybox nc 169.254.169.254 80 | grep -q '200 OK'"
     )
     ecs.register_task_definition(
         family="hops",
