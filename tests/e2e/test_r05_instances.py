@@ -8,7 +8,7 @@ import subprocess
 import botocore.exceptions
 import pytest
 
-from conftest import Image, Platform, eventually, wait_for as wait_for_task
+from conftest import Image, Platform, default_network, eventually, wait_for as wait_for_task
 from instances import console, describe, joined, launch, profile, said, terminate, wait_for
 
 TOKEN = 'T=$(curl -s -X PUT -H "X-aws-ec2-metadata-token-ttl-seconds: 300" http://169.254.169.254/latest/api/token)\n'
@@ -171,6 +171,33 @@ def test_r05_the_hop_limit_keeps_a_bridge_task_from_a_token(platform, launched):
         stopped = wait_for_task(platform, answer["tasks"][0]["taskArn"], "STOPPED", cluster="hops")
         exits[hops] = stopped["containers"][0]["exitCode"]
     assert exits[1] != 0 and exits[2] == 0
+
+
+def test_r10_tasks_of_an_instance_have_interfaces_or_ranges_of_ports(platform, launched):
+    ecs = platform.client("ecs")
+    ecs.create_cluster(clusterName="own")
+    image = Image(platform, "own").uri
+    serve = "mkdir /w; echo mine > /w/index.html; exec httpd -f -p 80 -h /w"
+    container = {"name": "app", "image": image, "memory": 64, "command": ["sh", "-c", serve], "stopTimeout": 2}
+    ecs.register_task_definition(family="own", requiresCompatibilities=["EC2"], networkMode="awsvpc", containerDefinitions=[container])
+    ranged = {**container, "portMappings": [{"containerPortRange": "8000-8003"}]}
+    ecs.register_task_definition(family="ranged", requiresCompatibilities=["EC2"], networkMode="bridge", containerDefinitions=[ranged])
+    launched("echo ECS_CLUSTER=own >> /etc/ecs/ecs.config\n", role=profile(platform))
+    joined(platform, "own", 1)
+    answer = ecs.run_task(cluster="own", taskDefinition="own", launchType="EC2", networkConfiguration=default_network(platform))
+    assert answer["failures"] == []
+    task = wait_for_task(platform, answer["tasks"][0]["taskArn"], "RUNNING", cluster="own")
+    address = task["containers"][0]["networkInterfaces"][0]["privateIpv4Address"]
+    # Another instance of the VPC reaches it by its own address: both have the default security group.
+    other = launched(f"curl -s --max-time 10 http://{address}/ && echo reached\n")
+    printed = said(platform, other, "cloud-init: finished")
+    assert "mine\nreached" in printed, printed
+    answer = ecs.run_task(cluster="own", taskDefinition="ranged", launchType="EC2")
+    assert answer["failures"] == []
+    task = wait_for_task(platform, answer["tasks"][0]["taskArn"], "RUNNING", cluster="own")
+    (binding,) = task["containers"][0]["networkBindings"]
+    first, last = map(int, binding["hostPortRange"].split("-"))
+    assert binding["containerPortRange"] == "8000-8003" and last - first == 3 and "hostPort" not in binding
 
 
 def first_process(platform, instance):
