@@ -15,7 +15,7 @@ use domain::network::{
 
 use crate::{
     dns::{self, Knowledge},
-    endpoint,
+    endpoint, imds,
     netlink::{End, Netlink, NewRoute},
     netns, nft, outside,
     testing::*,
@@ -395,7 +395,12 @@ fn the_platform_and_the_resolver_are_reached_whatever_the_groups_say() {
         // Other ports of the router are closed.
         dropped(fetch(&path(A), [169, 254, 169, 252], 22));
         dropped(fetch(&path(A), [10, 0, 0, 1], 22));
-        dropped(fetch(&path(A), [169, 254, 169, 254], 80));
+        dropped(fetch(&path(A), [169, 254, 169, 254], 22));
+        // Who is no instance has no metadata: its connection ends at once.
+        let (_instances, none) = tokio::sync::watch::channel(std::sync::Arc::default());
+        let shared = std::sync::Arc::new(imds::Shared::new(socket).unwrap());
+        runtime.spawn(imds::serve(listeners.metadata, none, shared));
+        assert_eq!(fetch(&path(A), [169, 254, 169, 254], 80).unwrap(), "");
     });
 }
 
