@@ -13,6 +13,7 @@ const PROGRAMS: &[(&str, &str)] = &[
     ("mkfs.ext4", "e2fsprogs"),
     ("curl", "curl"),
     ("busybox", "busybox-static"),
+    ("pgrep", "procps"),
     ("dockerd", "docker.io"),
     ("podman", "podman"),
     ("skopeo", "skopeo"),
