@@ -10,38 +10,24 @@ use domain::{
     Clock, Resource, Timestamp,
     instances::{ConsoleOutput, Instance, InstanceState},
 };
-use store::{Changes, Snapshot, Store, Transaction};
+use store::{Snapshot, Store, Transaction};
+
+use crate::expiry::{self, Due};
 
 /// How long DescribeInstances knows a terminated instance.
 pub const REMEMBERED: Duration = Duration::from_secs(3600);
-/// How long nothing is done after the store could not commit.
-const AFTER_FAILURE: Duration = Duration::from_secs(1);
-
-/// What is forgotten at a point in time.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Forgotten {
-    /// Keys of those whose hour is over.
-    pub over: Vec<String>,
-    /// When the next one's is.
-    pub next: Option<Timestamp>,
-}
-
 /// Looks at all terminated instances.
-pub fn reconcile(view: &Snapshot, now: Timestamp) -> Forgotten {
-    let mut forgotten = Forgotten::default();
+pub fn reconcile(view: &Snapshot, now: Timestamp) -> Due {
+    let mut due = Due::default();
     for instance in view.find::<Instance>(Instance::TERMINATED, "yes") {
         // Until the host has reported, its end is still to come.
         if instance.state() != InstanceState::Terminated {
             continue;
         }
         let until = instance.ended_at.unwrap_or(instance.launched_at) + REMEMBERED;
-        if until <= now {
-            forgotten.over.push(instance.key());
-        } else {
-            forgotten.next = Some(forgotten.next.map_or(until, |next| next.min(until)));
-        }
+        due.add(instance.key(), until, now);
     }
-    forgotten
+    due
 }
 
 /// Removes those whose hour is over by now, with what they have printed.
@@ -54,52 +40,9 @@ pub fn remove(tx: &mut Transaction, now: Timestamp) {
     }
 }
 
-/// Forgets terminated instances in time, until the store is gone. Sleeps when there is none.
+/// Forgets terminated instances in time, until the store is gone.
 pub async fn run(store: Store, clock: Clock) {
-    let mut watch = store.watch();
-    loop {
-        let now = clock.now();
-        let forgotten = reconcile(&store.snapshot(), now);
-        if !forgotten.over.is_empty() {
-            let removed: Result<(), store::TransactError<std::convert::Infallible>> = store
-                .transact(|tx| {
-                    remove(tx, now);
-                    Ok(())
-                })
-                .await;
-            if let Err(error) = removed {
-                tracing::error!(%error, "terminated instances cannot be forgotten");
-                tokio::time::sleep(AFTER_FAILURE).await;
-            }
-            continue;
-        }
-        let due = async {
-            match forgotten.next {
-                // A little late rather than too early by a rounding.
-                Some(next) => tokio::time::sleep(clock.real(next.since(now)) + Duration::from_millis(1)).await,
-                None => std::future::pending().await,
-            }
-        };
-        tokio::select! {
-            () = due => {}
-            changed = relevant(&mut watch) => if !changed { return },
-        }
-    }
-}
-
-/// Waits for a change of some instance; false when the store is gone.
-async fn relevant(watch: &mut store::Watch) -> bool {
-    loop {
-        match watch.next().await {
-            Some(Changes::Keys(changes)) => {
-                if changes.iter().any(|change| change.kind == Instance::KIND) {
-                    return true;
-                }
-            }
-            Some(Changes::Lagged) => return true,
-            None => return false,
-        }
-    }
+    expiry::run::<Instance>(store, clock, reconcile, remove, "terminated instances").await;
 }
 
 #[cfg(test)]

@@ -16,6 +16,7 @@
 pub mod commit;
 pub mod driver;
 mod events;
+pub mod expiry;
 pub mod instances;
 pub mod queue;
 pub mod service;

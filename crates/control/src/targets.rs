@@ -4,34 +4,20 @@
 //! Registering and deregistering is the API's and the task reconciler's. Mirrors
 //! <https://docs.aws.amazon.com/elasticloadbalancing/latest/application/edit-target-group-attributes.html#deregistration-delay>.
 
-use std::time::Duration;
-
 use domain::{Clock, Resource, Timestamp, balancing::TargetRegistration};
-use store::{Changes, Snapshot, Store, Transaction};
+use store::{Snapshot, Store, Transaction};
 
-/// How long nothing is done after the store could not commit.
-const AFTER_FAILURE: Duration = Duration::from_secs(1);
-
-/// What drains at a point in time.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Drains {
-    /// Keys of those whose delay is over.
-    pub over: Vec<String>,
-    /// When the next one's is.
-    pub next: Option<Timestamp>,
-}
+use crate::expiry::{self, Due};
 
 /// Looks at all draining targets.
-pub fn reconcile(view: &Snapshot, now: Timestamp) -> Drains {
-    let mut drains = Drains::default();
+pub fn reconcile(view: &Snapshot, now: Timestamp) -> Due {
+    let mut due = Due::default();
     for registration in view.find::<TargetRegistration>(TargetRegistration::DRAINING, "yes") {
-        match registration.draining_until {
-            Some(until) if until <= now => drains.over.push(registration.key()),
-            Some(until) => drains.next = Some(drains.next.map_or(until, |next| next.min(until))),
-            None => {}
+        if let Some(until) = registration.draining_until {
+            due.add(registration.key(), until, now);
         }
     }
-    drains
+    due
 }
 
 /// Removes those whose delay is over by now. One registered again meanwhile stays.
@@ -41,53 +27,14 @@ pub fn remove(tx: &mut Transaction, now: Timestamp) {
     }
 }
 
-/// Removes drained targets in time, until the store is gone. Sleeps when nothing drains.
+/// Removes drained targets in time, until the store is gone.
 pub async fn run(store: Store, clock: Clock) {
-    let mut watch = store.watch();
-    loop {
-        let now = clock.now();
-        let drains = reconcile(&store.snapshot(), now);
-        if !drains.over.is_empty() {
-            let removed: Result<(), store::TransactError<std::convert::Infallible>> = store
-                .transact(|tx| {
-                    remove(tx, now);
-                    Ok(())
-                })
-                .await;
-            if let Err(error) = removed {
-                tracing::error!(%error, "drained targets cannot be removed");
-                tokio::time::sleep(AFTER_FAILURE).await;
-            }
-            continue;
-        }
-        let due = async {
-            match drains.next {
-                // A little late rather than too early by a rounding.
-                Some(next) => tokio::time::sleep(clock.real(next.since(now)) + Duration::from_millis(1)).await,
-                None => std::future::pending().await,
-            }
-        };
-        tokio::select! {
-            () = due => {}
-            changed = relevant(&mut watch) => if !changed { return },
-        }
-    }
-}
-
-/// Waits for a change of some target; false when the store is gone.
-async fn relevant(watch: &mut store::Watch) -> bool {
-    loop {
-        match watch.next().await {
-            Some(Changes::Keys(keys)) if keys.iter().all(|change| change.kind != TargetRegistration::KIND) => {}
-            Some(_) => return true,
-            None => return false,
-        }
-    }
+    expiry::run::<TargetRegistration>(store, clock, reconcile, remove, "drained targets").await;
 }
 
 #[cfg(test)]
 mod tests {
-    use std::net::IpAddr;
+    use std::{net::IpAddr, time::Duration};
 
     use store::Kinds;
 
@@ -124,7 +71,7 @@ mod tests {
             store(&directory, vec![target(1, None), target(2, Some(10)), target(3, Some(30)), target(4, Some(20))])
                 .await;
         let drains = reconcile(&store.snapshot(), Timestamp(10));
-        assert_eq!(drains, Drains { over: vec![target(2, None).key()], next: Some(Timestamp(20)) });
+        assert_eq!(drains, Due { over: vec![target(2, None).key()], next: Some(Timestamp(20)) });
     }
 
     #[tokio::test]

@@ -18,7 +18,8 @@ const LIFE: Duration = Duration::from_secs(6 * 3600);
 /// role. Whoever asks has made sure that it is the instance that will get them.
 pub fn instance_credentials(platform: &Platform, instance_id: &str) -> Option<String> {
     let view = platform.store.snapshot();
-    let instance = view.find::<Instance>("id", instance_id).next().filter(|instance| instance.power == Power::On)?;
+    let instance =
+        view.find::<Instance>(Instance::BY_ID, instance_id).next().filter(|instance| instance.power == Power::On)?;
     let role = role_of(&view, &instance)?;
     let principal = Principal::AssumedRole {
         account: role.account.clone(),

@@ -20,7 +20,7 @@ pub fn instance(
     reason: Option<String>,
     now: Timestamp,
 ) {
-    let Some(known) = tx.find::<Instance>("id", instance_id).next() else { return };
+    let Some(known) = tx.find::<Instance>(Instance::BY_ID, instance_id).next() else { return };
     let mut instance = Instance::clone(&known);
     let seen = instance.observed.as_ref();
     // Neither what is over by now, nor what was never asked for.
@@ -68,7 +68,7 @@ fn ended(instance: &mut Instance, has_run: bool, reason: Option<&str>, now: Time
 
 /// What an instance has printed, kept in memory only.
 pub fn console(tx: &mut Transaction, instance_id: &str, output: String, now: Timestamp) {
-    if output.len() > MAX_CONSOLE || tx.find::<Instance>("id", instance_id).next().is_none() {
+    if output.len() > MAX_CONSOLE || tx.find::<Instance>(Instance::BY_ID, instance_id).next().is_none() {
         return;
     }
     tx.put(ConsoleOutput { instance_id: instance_id.to_owned(), output, at: now });
