@@ -1,7 +1,7 @@
 //! The process as a whole: fed over its socket, killed and started again, with a load balancer's process below it.
 
 use std::{
-    fs::{self, Permissions},
+    fs::{self, File, Permissions},
     io::Write,
     net::{Ipv4Addr, SocketAddrV4, TcpListener},
     os::unix::fs::{MetadataExt, PermissionsExt},
@@ -89,16 +89,13 @@ fn directory() -> tempfile::TempDir {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path();
     fs::set_permissions(path, Permissions::from_mode(0o755)).unwrap();
-    fs::copy(std::env::current_exe().unwrap(), path.join("test")).unwrap();
+    executable(&path.join("test"), File::open(std::env::current_exe().unwrap()).unwrap());
     let script = format!(
         "#!/bin/sh\nexport {DIRECTORY}={}\nexec {} --exact process_tests::balancer_process --ignored --nocapture\n",
         path.display(),
         path.join("test").display()
     );
-    fs::write(path.join("longshore"), script).unwrap();
-    for program in ["test", "longshore"] {
-        fs::set_permissions(path.join(program), Permissions::from_mode(0o755)).unwrap();
-    }
+    executable(&path.join("longshore"), script.as_bytes());
     directory
 }
 

@@ -6,6 +6,7 @@ use std::{
     io::{self, Read, Write},
     net::{Ipv4Addr, SocketAddrV4, TcpListener, TcpStream},
     path::{Path, PathBuf},
+    process::{Command, Stdio},
     sync::Arc,
     thread,
     time::{Duration, Instant},
@@ -43,6 +44,19 @@ pub(crate) fn needs_root() -> bool {
         eprintln!("skipped: it needs root");
     }
     unprivileged
+}
+
+/// Makes an executable file of what the reader gives. Another process writes it: would this one, then a test that starts a
+/// program at that moment would hand the open file to its child for a moment, and whoever executes it finds "Text file busy".
+pub(crate) fn executable(path: &Path, mut content: impl Read) {
+    let mut shell = Command::new("/bin/sh")
+        .args(["-c", "cat > \"$0\" && chmod 755 \"$0\""])
+        .arg(path)
+        .stdin(Stdio::piped())
+        .spawn()
+        .expect("a shell");
+    io::copy(&mut content, &mut shell.stdin.take().expect("a pipe")).expect("the content is written");
+    assert!(shell.wait().expect("the shell ends").success(), "{} is not made", path.display());
 }
 
 /// Runs a test in a machine of its own.

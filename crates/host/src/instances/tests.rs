@@ -2,7 +2,6 @@
 
 use std::{
     fs,
-    os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     process::Command,
     thread,
@@ -84,8 +83,7 @@ impl World {
              exec {} --exact instances::tests::helper_process --ignored --nocapture --test-threads=1\n",
             std::env::current_exe().unwrap().display()
         );
-        fs::write(&helper, text).unwrap();
-        fs::set_permissions(&helper, fs::Permissions::from_mode(0o755)).unwrap();
+        executable(&helper, text.as_bytes());
         let command: Vec<String> = ["/bin/sh", "-c", script].map(str::to_owned).to_vec();
         let instances = Instances::with_command(&config(directory.path()), command.clone()).unwrap();
         let mut items = Items::new();
