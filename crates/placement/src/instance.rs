@@ -1,6 +1,9 @@
 //! A container instance with what is free on it, counted from the tasks that are there: nothing of it is stored.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{
+    collections::{BTreeMap, btree_map::Entry},
+    sync::Arc,
+};
 
 use domain::{
     Arn,
@@ -30,27 +33,71 @@ pub struct Instance {
     pub free_memory: u32,
     /// How many of its tasks are RUNNING.
     pub running_tasks: usize,
-    ports: BTreeSet<HostPort>,
+    /// What its tasks hold together, which may be more than there is: an instance can come back smaller than it was.
+    held_cpu: u64,
+    held_memory: u64,
+    /// How many have each port: a task that names one and reports it has it twice.
+    ports: BTreeMap<HostPort, u32>,
     groups: Groups,
+}
+
+/// What a task holds of its instance.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Held<'a> {
+    cpu: u32,
+    memory: u32,
+    group: &'a str,
+    wanted: bool,
+    running: bool,
+}
+
+impl<'a> From<&'a Task> for Held<'a> {
+    fn from(task: &'a Task) -> Self {
+        Self {
+            cpu: task.cpu,
+            memory: task.memory,
+            group: &task.group,
+            wanted: task.desired_status != DesiredStatus::Stopped,
+            running: task.last_status == TaskStatus::Running,
+        }
+    }
 }
 
 /// The groups of the tasks on an instance, in the order of their names.
 #[derive(Clone, Debug, Default)]
 struct Groups {
     names: Vec<String>,
-    /// For each name how many tasks are wanted there. May be 0: a task that is being stopped is still there for the
-    /// query language, but is no reason to put its replacement elsewhere.
-    wanted: Vec<usize>,
+    tasks: Vec<GroupTasks>,
+}
+
+/// How many tasks of a group there are.
+#[derive(Clone, Copy, Debug, Default)]
+struct GroupTasks {
+    present: usize,
+    /// May be 0: a task that is being stopped is still there for the query language, but is no reason to put its
+    /// replacement elsewhere.
+    wanted: usize,
 }
 
 impl Groups {
-    fn add(&mut self, name: &str, wanted: usize) {
-        match self.find(name) {
-            Ok(at) => self.wanted[at] += wanted,
-            Err(at) => {
-                self.names.insert(at, name.to_owned());
-                self.wanted.insert(at, wanted);
-            }
+    fn add(&mut self, name: &str, wanted: bool) {
+        let at = self.find(name).unwrap_or_else(|at| {
+            self.names.insert(at, name.to_owned());
+            self.tasks.insert(at, GroupTasks::default());
+            at
+        });
+        self.tasks[at].present += 1;
+        self.tasks[at].wanted += usize::from(wanted);
+    }
+
+    fn remove(&mut self, name: &str, wanted: bool) {
+        let Ok(at) = self.find(name) else { return };
+        let tasks = &mut self.tasks[at];
+        tasks.present = tasks.present.saturating_sub(1);
+        tasks.wanted = tasks.wanted.saturating_sub(usize::from(wanted));
+        if tasks.present == 0 {
+            self.names.remove(at);
+            self.tasks.remove(at);
         }
     }
 
@@ -84,7 +131,9 @@ impl Instance {
             free_cpu: stored.cpu,
             free_memory: stored.memory,
             running_tasks: 0,
-            ports: tcp.chain(udp).map(|(protocol, port)| HostPort { protocol, port }).collect(),
+            held_cpu: 0,
+            held_memory: 0,
+            ports: tcp.chain(udp).map(|(protocol, port)| (HostPort { protocol, port }, 1)).collect(),
             groups: Groups::default(),
             stored,
         }
@@ -92,21 +141,52 @@ impl Instance {
 
     /// Counts a task that is on it and not STOPPED.
     pub fn hold(&mut self, task: &Task) {
-        self.reserve(task.cpu, task.memory, task.held_ports());
-        self.groups.add(&task.group, usize::from(task.desired_status != DesiredStatus::Stopped));
-        self.running_tasks += usize::from(task.last_status == TaskStatus::Running);
+        let held = Held::from(task);
+        self.reserve(held.cpu, held.memory, task.held_ports());
+        self.groups.add(held.group, held.wanted);
+        self.running_tasks += usize::from(held.running);
+    }
+
+    /// Counts a task no more that was counted as it is given.
+    pub(crate) fn release(&mut self, task: &Task) {
+        let held = Held::from(task);
+        self.held_cpu = self.held_cpu.saturating_sub(held.cpu.into());
+        self.held_memory = self.held_memory.saturating_sub(held.memory.into());
+        self.count_free();
+        for port in task.held_ports() {
+            if let Entry::Occupied(mut holders) = self.ports.entry(port) {
+                *holders.get_mut() -= 1;
+                if *holders.get() == 0 {
+                    holders.remove();
+                }
+            }
+        }
+        self.groups.remove(held.group, held.wanted);
+        self.running_tasks = self.running_tasks.saturating_sub(usize::from(held.running));
+    }
+
+    /// Whether a task holds the same in both states.
+    pub(crate) fn holds_alike(old: &Task, new: &Task) -> bool {
+        Held::from(old) == Held::from(new) && old.held_ports().eq(new.held_ports())
     }
 
     /// Counts a task that has just been placed on it, so that the next one can be.
     pub fn take(&mut self, demand: &Demand) {
         self.reserve(demand.cpu, demand.memory, demand.host_ports.iter().copied());
-        self.groups.add(&demand.group, 1);
+        self.groups.add(&demand.group, true);
     }
 
     fn reserve(&mut self, cpu: u32, memory: u32, ports: impl Iterator<Item = HostPort>) {
-        self.free_cpu = self.free_cpu.saturating_sub(cpu);
-        self.free_memory = self.free_memory.saturating_sub(memory);
-        self.ports.extend(ports);
+        self.held_cpu += u64::from(cpu);
+        self.held_memory += u64::from(memory);
+        self.count_free();
+        ports.for_each(|port| *self.ports.entry(port).or_default() += 1);
+    }
+
+    fn count_free(&mut self) {
+        let free = |there: u32, held: u64| u32::try_from(u64::from(there).saturating_sub(held)).unwrap_or_default();
+        self.free_cpu = free(self.stored.cpu, self.held_cpu);
+        self.free_memory = free(self.stored.memory, self.held_memory);
     }
 
     /// Its ARN.
@@ -126,12 +206,12 @@ impl Instance {
 
     /// The ports that nobody else can have: reserved ones and those of tasks, in order.
     pub fn held_ports(&self) -> impl Iterator<Item = HostPort> + '_ {
-        self.ports.iter().copied()
+        self.ports.keys().copied()
     }
 
     /// Whether somebody has that port.
     pub fn holds_port(&self, port: HostPort) -> bool {
-        self.ports.contains(&port)
+        self.ports.contains_key(&port)
     }
 
     /// How many tasks of a group are wanted on it: those whose desired status is STOPPED no longer count.
@@ -141,12 +221,12 @@ impl Instance {
 
     /// As [`Self::tasks_of`], with none where no task of the group is there at all.
     pub(crate) fn group(&self, name: &str) -> Option<usize> {
-        self.groups.find(name).ok().map(|at| self.groups.wanted[at])
+        self.groups.find(name).ok().map(|at| self.groups.tasks[at].wanted)
     }
 
     /// The groups of its tasks, each with how many are wanted.
     pub(crate) fn groups(&self) -> impl Iterator<Item = (&str, usize)> {
-        self.groups.names.iter().map(String::as_str).zip(self.groups.wanted.iter().copied())
+        self.groups.names.iter().map(String::as_str).zip(self.groups.tasks.iter().map(|tasks| tasks.wanted))
     }
 
     /// Whether an expression of the cluster query language selects it.

@@ -68,6 +68,18 @@ impl Fleet {
         self.instances[slot] = Some(instance);
     }
 
+    /// Changes an instance, if it is there.
+    pub(crate) fn change(&mut self, arn: &Arn, change: impl FnOnce(&mut Instance)) {
+        let Some(slot) = self.slots.get(arn).copied() else { return };
+        let old = self.instances[slot].take();
+        let mut new = old.clone();
+        if let Some(new) = &mut new {
+            change(new);
+        }
+        self.index.change(slot, old.as_ref(), new.as_ref());
+        self.instances[slot] = new;
+    }
+
     /// Lets an instance go, if it is there.
     pub fn remove(&mut self, arn: &Arn) {
         let Some(slot) = self.slots.remove(arn) else { return };
