@@ -3,11 +3,8 @@
 //! A plan is applied whole or not at all; what fails alone (no host has room, a subnet is full) is said in a service
 //! event and tried again.
 
-use std::net::IpAddr;
-
 use domain::{
     IdSource, Tags, Timestamp,
-    balancing::{TargetGroup, TargetRegistration, deregister, register},
     ecs::{
         Cluster, DeploymentStatus, NewTask, RolloutState, Service, ServiceStatus, StopCode, Task, TaskDefinition,
         TaskNetwork, TaskOverrides, TaskStatus,
@@ -20,7 +17,8 @@ use crate::{
     events::{self, Edit},
     queue::Queue,
     service::{Census, INCONSISTENT, STARTED_WELL, pause},
-    task::{Draining, draining, is_absent, patience_ends, target_keys, why_host_is_lost},
+    targets::{self, Draining, draining},
+    task::{is_absent, patience_ends, why_host_is_lost},
 };
 
 /// Why a task was not made, with the reason as Amazon gives it in service events.
@@ -90,13 +88,13 @@ fn commit_task(
     let mut edit = task.service_arn.as_ref().and_then(|service| Edit::of(tx, service.as_str()));
     let changed = match step {
         TaskStep::Activate if task.last_status == TaskStatus::Activating => {
-            for group in register_targets(tx, &task, now) {
+            for group in targets::enter(tx, &task, now) {
                 edit.iter_mut().for_each(|edit| edit.say(&events::registered(&group)));
             }
             task.activated(now)
         }
         TaskStep::Drain if task.last_status == TaskStatus::Deactivating => {
-            let groups = deregister_targets(tx, &task, now);
+            let groups = targets::leave(tx, &task, now);
             if let Some(edit) = edit.as_mut().filter(|_| !groups.is_empty()) {
                 edit.say(&events::draining(1));
                 groups.iter().for_each(|group| edit.say(&events::deregistered(group)));
@@ -111,14 +109,12 @@ fn commit_task(
                 Draining::Done => true,
             };
             if over {
-                let keys: Vec<String> = target_keys(&task).collect();
-                keys.iter().for_each(|key| tx.delete::<TargetRegistration>(key));
+                targets::remove(tx, &task);
             }
             over && finish_draining(&mut task, edit.as_mut(), now)
         }
         TaskStep::Deprovision if task.last_status == TaskStatus::Deprovisioning => {
-            let keys: Vec<String> = target_keys(&task).collect();
-            keys.iter().for_each(|key| tx.delete::<TargetRegistration>(key));
+            targets::remove(tx, &task);
             launcher.release(tx, &task);
             if let Some(edit) = edit.as_mut() {
                 account_for_failure(edit, &task, now);
@@ -149,51 +145,6 @@ fn finish_draining(task: &mut Task, edit: Option<&mut Edit>, now: Timestamp) -> 
         edit.say(&events::stopped(&[task.id().to_owned()]));
     }
     task.deactivated(now)
-}
-
-/// Registers the task where it is a target. Returns the target groups.
-fn register_targets(tx: &mut Transaction, task: &Task, now: Timestamp) -> Vec<String> {
-    let Some(interface) = &task.interface else { return Vec::new() };
-    let mut groups = Vec::new();
-    for balancer in &task.load_balancers {
-        let group = &balancer.target_group_arn;
-        if !tx.contains::<TargetGroup>(group.as_str()) {
-            continue;
-        }
-        let target = TargetRegistration {
-            target_group: group.clone(),
-            address: IpAddr::V4(interface.private_address),
-            port: balancer.container_port,
-            availability_zone: Some(interface.availability_zone.clone()),
-            registered_at: now,
-            draining_until: None,
-        };
-        let key = TargetRegistration::key_of(group, target.address, target.port);
-        let existing = tx.get::<TargetRegistration>(&key).map(|existing| TargetRegistration::clone(&existing));
-        tx.put(register(existing, target));
-        groups.push(group.to_string());
-    }
-    groups
-}
-
-/// Lets the task's targets drain. Returns the target groups.
-fn deregister_targets(tx: &mut Transaction, task: &Task, now: Timestamp) -> Vec<String> {
-    let mut groups = Vec::new();
-    let keys: Vec<String> = target_keys(task).collect();
-    for key in keys {
-        let Some(existing) = tx.get::<TargetRegistration>(&key) else { continue };
-        if existing.draining_until.is_some() {
-            continue;
-        }
-        let group = existing.target_group.to_string();
-        let delay = tx.get::<TargetGroup>(&group).map_or(0, |group| group.attributes.deregistration_delay_seconds);
-        match deregister(TargetRegistration::clone(&existing), std::time::Duration::from_secs(delay.into()), now) {
-            Some(draining) => tx.put(draining),
-            None => tx.delete::<TargetRegistration>(&key),
-        }
-        groups.push(group);
-    }
-    groups
 }
 
 /// Counts a task of the service that did not start, or ran only shortly: the next one waits longer.

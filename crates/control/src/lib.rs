@@ -7,7 +7,7 @@
 //!
 //! - [`service`]: the desired count, rolling updates, replacing what failed, events;
 //! - [`task`]: targets and network interfaces on a task's way in and out, lost hosts, forgetting old tasks;
-//! - [`targets`]: removing targets that have drained, with a loop of its own;
+//! - [`targets`]: what tasks are to load balancers; removing targets that have drained, with a loop of its own;
 //! - [`instances`]: forgetting terminated EC2 instances, with a loop of its own.
 //!
 //! Leaves making tasks to the [`Launcher`], containers to the agents, requests to `services`. Mirrors

@@ -1,11 +1,10 @@
 //! The reconciler of tasks: what a task needs from the platform on its way from PROVISIONING to STOPPED. What it needs
 //! from its host, the host's agent sees for itself.
 
-use std::{net::IpAddr, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use domain::{
     Timestamp,
-    balancing::TargetRegistration,
     ecs::{
         AgentAbsence, AgentConnection, ContainerInstance, ContainerInstanceStatus, Task, TaskStatus, status::reason,
     },
@@ -13,7 +12,10 @@ use domain::{
 };
 use store::Snapshot;
 
-use crate::{Plan, Step};
+use crate::{
+    Plan, Step,
+    targets::{Draining, draining},
+};
 
 /// How long DescribeTasks knows a stopped task.
 pub const REMEMBERED: Duration = Duration::from_secs(3600);
@@ -65,34 +67,6 @@ pub fn reconcile(view: &Snapshot, arn: &str, now: Timestamp) -> Plan {
         },
         _ => nothing(),
     }
-}
-
-/// The keys of a task's target registrations.
-pub(crate) fn target_keys(task: &Task) -> impl Iterator<Item = String> + '_ {
-    task.interface.iter().flat_map(move |interface| {
-        task.load_balancers.iter().map(move |balancer| {
-            let address = IpAddr::V4(interface.private_address);
-            TargetRegistration::key_of(&balancer.target_group_arn, address, balancer.container_port)
-        })
-    })
-}
-
-pub(crate) enum Draining {
-    NotYet,
-    Until(Timestamp),
-    Done,
-}
-
-/// How far the task's targets are on their way out.
-pub(crate) fn draining(view: &Snapshot, task: &Task) -> Draining {
-    let mut latest = None;
-    for registration in target_keys(task).filter_map(|key| view.get::<TargetRegistration>(&key)) {
-        match registration.draining_until {
-            None => return Draining::NotYet,
-            Some(until) => latest = latest.max(Some(until)),
-        }
-    }
-    latest.map_or(Draining::Done, Draining::Until)
 }
 
 /// When a task that nobody has begun is given up. What counts is the time in which it could have been: neither a

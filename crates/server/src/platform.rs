@@ -95,7 +95,7 @@ impl ControlPlane {
             // `host` is root, load balancers run as we do.
             user == 0 || user == crate::data_directory::SERVICE_USER
         })?);
-        tokio::spawn(control::targets::run(store.clone(), clock));
+        tokio::spawn(control::targets::drained::run(store.clone(), clock));
         tokio::spawn(control::instances::run(store.clone(), clock));
         let control = control::start(
             store,

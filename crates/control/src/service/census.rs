@@ -1,10 +1,10 @@
 //! A service's tasks as its reconciler sees them: which count, which are healthy, which must be replaced.
 
-use std::{net::IpAddr, time::Duration};
+use std::time::Duration;
 
 use domain::{
     Timestamp,
-    balancing::{HealthState, ObservedHealth, TargetRegistration},
+    balancing::{HealthState, ObservedHealth},
     ecs::{
         ContainerInstance, ContainerInstanceStatus, DesiredStatus, HealthStatus, LaunchType, Service, ServiceStatus,
         StopCode, Task, TaskStatus,
@@ -13,6 +13,7 @@ use domain::{
 use store::Snapshot;
 
 use super::{STARTED_WELL, Stop};
+use crate::targets;
 
 /// One task that is not STOPPED.
 pub(crate) struct Member {
@@ -148,19 +149,20 @@ fn checks(view: &Snapshot, task: &Task) -> Checks {
             checks.failed = Some(stop("Task failed container health checks".into(), event));
         }
     }
-    for balancer in &task.load_balancers {
-        let group = &balancer.target_group_arn;
-        let health = task.interface.as_ref().and_then(|interface| {
-            let address = IpAddr::V4(interface.private_address);
-            view.get::<ObservedHealth>(&TargetRegistration::key_of(group, address, balancer.container_port))
-        });
+    let targets = targets::of_task(view, task);
+    // A task whose place is not known yet is healthy nowhere.
+    checks.passed &= targets.len() == task.load_balancers.len();
+    for target in targets {
+        let group = &target.group;
+        let health = view.get::<ObservedHealth>(&target.key());
         let state = health.as_ref().map(|observed| observed.health.state);
         checks.passed &= state == Some(HealthState::Healthy);
         if let Some(observed) = health.filter(|observed| observed.health.state == HealthState::Unhealthy) {
             let why = observed.health.reason.as_ref().map_or_else(String::new, |reason| reason.description());
+            let instance = target.instance_id.as_ref().map_or_else(String::new, |id| format!("(instance {id}) "));
             let event = format!(
-                "(port {}) is unhealthy in (target-group {group}) due to (reason {why})",
-                balancer.container_port
+                "{instance}(port {}) is unhealthy in (target-group {group}) due to (reason {why})",
+                target.port
             );
             let reason = format!("Task failed ELB health checks in (target-group {group})");
             checks.failed.get_or_insert_with(|| stop(reason, event));

@@ -59,6 +59,8 @@ pub enum HealthReason {
     NotInUse,
     /// Within its deregistration delay.
     DeregistrationInProgress,
+    /// An EC2 instance that is stopped.
+    InvalidState,
 }
 
 impl HealthReason {
@@ -73,6 +75,7 @@ impl HealthReason {
             Self::NotRegistered => "Target.NotRegistered",
             Self::NotInUse => "Target.NotInUse",
             Self::DeregistrationInProgress => "Target.DeregistrationInProgress",
+            Self::InvalidState => "Target.InvalidState",
         }
     }
 
@@ -87,6 +90,7 @@ impl HealthReason {
             Self::NotRegistered => "Target is not registered to the target group".into(),
             Self::NotInUse => "Target group is not configured to receive traffic from the load balancer".into(),
             Self::DeregistrationInProgress => "Target deregistration is in progress".into(),
+            Self::InvalidState => "Target is in the stopped state".into(),
         }
     }
 }
@@ -118,6 +122,9 @@ impl TargetHealth {
 
     /// In a target group without a load balancer.
     pub const NOT_IN_USE: Self = Self { state: HealthState::Unused, reason: Some(HealthReason::NotInUse) };
+
+    /// An EC2 instance that is stopped.
+    pub const STOPPED: Self = Self { state: HealthState::Unused, reason: Some(HealthReason::InvalidState) };
 
     /// Asked for, but not registered.
     pub const NOT_REGISTERED: Self = Self { state: HealthState::Unused, reason: Some(HealthReason::NotRegistered) };

@@ -17,6 +17,9 @@ pub struct TargetRegistration {
     pub address: IpAddr,
     /// The target's port.
     pub port: u16,
+    /// The EC2 instance whose address it is, in groups whose targets are instances.
+    #[serde(default)]
+    pub instance_id: Option<String>,
     /// The zone it was registered for; `all` for addresses outside the VPC.
     #[serde(default)]
     pub availability_zone: Option<String>,
@@ -32,6 +35,8 @@ impl TargetRegistration {
     pub const BY_TARGET_GROUP: &str = "target-group";
     /// The index that finds the draining ones; its only value is `yes`.
     pub const DRAINING: &str = "draining";
+    /// The index that finds those of an EC2 instance, by its id.
+    pub const BY_EC2_INSTANCE: &str = "ec2-instance";
 
     /// The key of a target: `{target group}/{address}/{port}`.
     pub fn key_of(target_group: &Arn, address: IpAddr, port: u16) -> String {
@@ -49,6 +54,7 @@ impl Resource for TargetRegistration {
         if self.draining_until.is_some() {
             entries.push((Self::DRAINING, "yes".into()));
         }
+        entries.extend(self.instance_id.iter().map(|id| (Self::BY_EC2_INSTANCE, id.clone())));
         entries
     }
 }
@@ -81,6 +87,7 @@ mod tests {
             target_group: "arn:aws:elasticloadbalancing:us-east-1:123456789012:targetgroup/a/1".parse().unwrap(),
             address: IpAddr::from([10, 0, 0, 1]),
             port: 80,
+            instance_id: None,
             availability_zone: None,
             registered_at: Timestamp(1),
             draining_until: draining_until.map(Timestamp),

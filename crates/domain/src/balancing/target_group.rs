@@ -12,6 +12,18 @@ pub enum TargetType {
     /// An address of the VPC.
     #[default]
     Ip,
+    /// An EC2 instance of the VPC, by its id.
+    Instance,
+}
+
+impl TargetType {
+    /// As in the API.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Ip => "ip",
+            Self::Instance => "instance",
+        }
+    }
 }
 
 /// What is spoken to the targets.

@@ -1,6 +1,7 @@
-//! Elastic Load Balancing v2 (awsQuery): application load balancers with HTTP listeners, and target groups of addresses.
+//! Elastic Load Balancing v2 (awsQuery): application load balancers with HTTP listeners, and target groups of addresses
+//! or EC2 instances.
 //!
-//! Network and gateway load balancers, HTTPS, and targets other than addresses are refused by name until their issues.
+//! Network and gateway load balancers, HTTPS, and other targets are refused by name until their issues.
 //! The traffic itself is the `balancer` crate's: [`slice`] computes what its processes follow, [`observe_balancer`] takes
 //! what they report. <https://docs.aws.amazon.com/elasticloadbalancing/latest/APIReference/>
 

@@ -20,7 +20,7 @@ pub(super) async fn create(call: Call, input: CreateTargetGroupInput) -> Result<
     let auth = call.authorise(&[any(&call, "targetgroup")])?;
     let name = required(input.name.clone(), "A target group name")?;
     check_name(&name, "Target group")?;
-    check_kind(&input)?;
+    let target_type = check_kind(&input)?;
     let protocol_version = protocol_version(input.protocol_version.as_deref())?;
     let port = port(required(input.port, "A port")?)?;
     let vpc_id = required(input.vpc_id.clone(), "A VPC ID")?;
@@ -32,7 +32,8 @@ pub(super) async fn create(call: Call, input: CreateTargetGroupInput) -> Result<
             let existing =
                 tx.find::<balancing::TargetGroup>(balancing::TargetGroup::BY_NAME, call.scope.key(&name)).next();
             if let Some(existing) = existing {
-                let same = existing.protocol_version == protocol_version
+                let same = existing.target_type == target_type
+                    && existing.protocol_version == protocol_version
                     && existing.port == port
                     && existing.vpc_id == vpc_id
                     && existing.health_check == health_check
@@ -59,7 +60,7 @@ pub(super) async fn create(call: Call, input: CreateTargetGroupInput) -> Result<
                 arn: call.arn(SERVICE, &format!("targetgroup/{name}/{id}")),
                 scope: call.scope.clone(),
                 name,
-                target_type: TargetType::Ip,
+                target_type,
                 protocol_version,
                 port,
                 vpc_id,
@@ -76,12 +77,12 @@ pub(super) async fn create(call: Call, input: CreateTargetGroupInput) -> Result<
     Ok(CreateTargetGroupOutput { target_groups: Some(vec![shape(&group, users)]) })
 }
 
-fn check_kind(input: &CreateTargetGroupInput) -> Result<(), ServiceError> {
-    match input.target_type.as_deref() {
-        Some("ip") => {}
-        None => return Err(unsupported("TargetType 'instance', which is the default,")),
+fn check_kind(input: &CreateTargetGroupInput) -> Result<TargetType, ServiceError> {
+    let target_type = match input.target_type.as_deref() {
+        Some("ip") => TargetType::Ip,
+        None | Some("instance") => TargetType::Instance,
         Some(other) => return Err(unsupported(&format!("TargetType '{other}'"))),
-    }
+    };
     match input.protocol.as_deref() {
         Some("HTTP") => {}
         None => return Err(invalid("A protocol must be specified")),
@@ -93,7 +94,7 @@ fn check_kind(input: &CreateTargetGroupInput) -> Result<(), ServiceError> {
     if input.target_control_port.is_some() {
         return Err(unsupported("TargetControlPort"));
     }
-    Ok(())
+    Ok(target_type)
 }
 
 fn protocol_version(text: Option<&str>) -> Result<ProtocolVersion, ServiceError> {
@@ -147,7 +148,7 @@ fn health_check(mut check: HealthCheck, changes: Changes) -> Result<HealthCheck,
             .ok_or_else(|| invalid(format!("{name} '{value}' must be between {low} and {high}"))),
     };
     if changes.enabled == Some(false) {
-        return Err(invalid("Health check enabled must be true for target groups with target type 'ip'"));
+        return Err(invalid("Health check enabled must be true for target groups with target type 'instance' or 'ip'"));
     }
     match changes.protocol.as_deref() {
         None | Some("HTTP") => {}
@@ -307,7 +308,7 @@ fn shape(group: &balancing::TargetGroup, load_balancers: Vec<String>) -> TargetG
         health_check_path: Some(check.path.clone()),
         matcher: Some(Matcher { http_code: Some(check.matcher.as_str().into()), grpc_code: None }),
         load_balancer_arns: Some(load_balancers),
-        target_type: Some("ip".into()),
+        target_type: Some(group.target_type.as_str().into()),
         protocol_version: Some(group.protocol_version.as_str().into()),
         ip_address_type: Some("ipv4".into()),
         ..TargetGroup::default()

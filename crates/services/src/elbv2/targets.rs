@@ -1,12 +1,20 @@
 //! Registered targets and their health.
 
-use std::{collections::BTreeSet, net::IpAddr, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeSet,
+    net::{IpAddr, Ipv4Addr},
+    sync::Arc,
+    time::Duration,
+};
 
 use api::elbv2::*;
 use domain::{
     Arn, Resource,
-    balancing::{self, LoadBalancer, ObservedHealth, TargetRegistration, deregister as drain, register as renew},
-    network::{Subnet, Vpc},
+    balancing::{
+        self, LoadBalancer, ObservedHealth, TargetRegistration, TargetType, deregister as drain, register as renew,
+    },
+    instances::{Instance, InstanceState},
+    network::{NetworkInterface, Subnet, Vpc},
 };
 use store::Snapshot;
 use wire::ServiceError;
@@ -30,15 +38,20 @@ pub(super) async fn register(call: Call, input: RegisterTargetsInput) -> Result<
     let now = auth.now();
     auth.transact(|tx| {
         let group = find::target_group(tx, arn.as_str())?;
-        for target in targets {
-            let (address, port) = address_of(&target, group.port)?;
-            let key = TargetRegistration::key_of(&arn, address, port);
+        let named: Vec<Named> = targets.iter().map(|target| Named::read(target, &group)).collect::<Result<_, _>>()?;
+        let places = match group.target_type {
+            TargetType::Ip => named.iter().map(|target| address(tx, &group, target)).collect::<Result<_, _>>()?,
+            TargetType::Instance => instances(tx, &group, &named)?,
+        };
+        for (target, place) in named.into_iter().zip(places) {
+            let key = TargetRegistration::key_of(&arn, place.address, target.port);
             let existing = tx.get::<TargetRegistration>(&key).map(|existing| TargetRegistration::clone(&existing));
             let new = TargetRegistration {
                 target_group: arn.clone(),
-                address,
-                port,
-                availability_zone: Some(zone(tx, &group, address, target.availability_zone.as_deref())?),
+                address: place.address,
+                port: target.port,
+                instance_id: place.instance_id,
+                availability_zone: Some(place.zone),
                 registered_at: now,
                 draining_until: None,
             };
@@ -55,42 +68,79 @@ pub(super) async fn register(call: Call, input: RegisterTargetsInput) -> Result<
     Ok(RegisterTargetsOutput {})
 }
 
-/// The address and port a request means; without a port it is the group's.
-fn address_of(target: &TargetDescription, default: u16) -> Result<(IpAddr, u16), ServiceError> {
-    if target.quic_server_id.is_some() {
-        return Err(unsupported("QuicServerId"));
-    }
-    let id = target.id.as_deref().unwrap_or_default();
-    let address: std::net::Ipv4Addr =
-        id.parse().map_err(|_| invalid(format!("The IP address '{id}' is not a valid IPv4 address")))?;
-    let port = match target.port {
-        None => default,
-        Some(port) => u16::try_from(port)
-            .ok()
-            .filter(|port| *port > 0)
-            .ok_or_else(|| invalid(format!("Port '{port}' must be between 1 and 65535")))?,
-    };
-    Ok((address.into(), port))
+/// A target as a request names it.
+struct Named {
+    /// An IPv4 address or an instance's id.
+    id: String,
+    /// Without one in the request it is the group's.
+    port: u16,
+    zone: Option<String>,
 }
 
-/// The zone of a target: found from its subnet within the VPC, `all` for other private addresses.
-fn zone(
-    view: &Snapshot,
-    group: &balancing::TargetGroup,
+impl Named {
+    fn read(target: &TargetDescription, group: &balancing::TargetGroup) -> Result<Self, ServiceError> {
+        if target.quic_server_id.is_some() {
+            return Err(unsupported("QuicServerId"));
+        }
+        let id = target.id.clone().unwrap_or_default();
+        match group.target_type {
+            TargetType::Ip if id.parse::<Ipv4Addr>().is_err() => {
+                return Err(invalid(format!("The IP address '{id}' is not a valid IPv4 address")));
+            }
+            TargetType::Instance if !is_instance_id(&id) => {
+                return Err(invalid(format!("Instance ID '{id}' is not valid")));
+            }
+            TargetType::Instance if target.availability_zone.is_some() => {
+                return Err(invalid("You cannot specify an Availability Zone for a target group of instances"));
+            }
+            TargetType::Ip | TargetType::Instance => {}
+        }
+        let port = match target.port {
+            None => group.port,
+            Some(port) => u16::try_from(port)
+                .ok()
+                .filter(|port| *port > 0)
+                .ok_or_else(|| invalid(format!("Port '{port}' must be between 1 and 65535")))?,
+        };
+        Ok(Self { id, port, zone: target.availability_zone.clone() })
+    }
+
+    fn names(&self, registration: &TargetRegistration) -> bool {
+        shown_id(registration) == self.id
+    }
+}
+
+fn is_instance_id(text: &str) -> bool {
+    let digits = text.strip_prefix("i-").unwrap_or_default();
+    matches!(digits.len(), 8 | 17) && digits.bytes().all(|byte| byte.is_ascii_hexdigit())
+}
+
+/// What a registered target is named by.
+fn shown_id(registration: &TargetRegistration) -> String {
+    registration.instance_id.clone().unwrap_or_else(|| registration.address.to_string())
+}
+
+/// Where a target is.
+struct Place {
     address: IpAddr,
-    given: Option<&str>,
-) -> Result<String, ServiceError> {
-    let IpAddr::V4(address) = address else {
-        return Err(invalid(format!("The IP address '{address}' is not a valid IPv4 address")));
-    };
+    instance_id: Option<String>,
+    zone: String,
+}
+
+/// The place of an address. Its zone is found from its subnet within the VPC; it is `all` for other private addresses.
+fn address(view: &Snapshot, group: &balancing::TargetGroup, target: &Named) -> Result<Place, ServiceError> {
+    let (id, given) = (&target.id, target.zone.as_deref());
+    let address: Ipv4Addr =
+        id.parse().map_err(|_| invalid(format!("The IP address '{id}' is not a valid IPv4 address")))?;
+    let in_zone = |zone: &str| Ok(Place { address: address.into(), instance_id: None, zone: zone.to_owned() });
     let invalid_target = |message: String| Err(error::invalid_target_exception(message));
     let within = view.get::<Vpc>(&group.scope.key(&group.vpc_id)).is_some_and(|vpc| vpc.cidr.contains(address));
     if within {
         let subnet = view.find::<Subnet>("vpc", group.vpc_id.clone()).find(|subnet| subnet.cidr.contains(address));
         return match (subnet, given) {
-            (_, Some(ALL)) => Ok(ALL.into()),
-            (Some(subnet), None) => Ok(subnet.availability_zone.clone()),
-            (Some(subnet), Some(given)) if given == subnet.availability_zone => Ok(subnet.availability_zone.clone()),
+            (_, Some(ALL)) => in_zone(ALL),
+            (Some(subnet), None) => in_zone(&subnet.availability_zone),
+            (Some(subnet), Some(given)) if given == subnet.availability_zone => in_zone(given),
             (_, Some(given)) => {
                 invalid_target(format!("The Availability Zone '{given}' is not that of the IP address '{address}'"))
             }
@@ -106,7 +156,44 @@ fn zone(
             "You must specify an Availability Zone of 'all' for the IP address '{address}', which is outside the VPC"
         ));
     }
-    Ok(ALL.into())
+    in_zone(ALL)
+}
+
+/// The places of instances, which must run, in the VPC of the group.
+fn instances(view: &Snapshot, group: &balancing::TargetGroup, targets: &[Named]) -> Result<Vec<Place>, ServiceError> {
+    let find = |target: &Named| view.get::<Instance>(&group.scope.key(&target.id));
+    let those = |wrong: &dyn Fn(&Instance) -> bool| -> String {
+        let ids = targets.iter().filter(|target| find(target).is_none_or(|instance| wrong(&instance)));
+        ids.map(|target| format!("'{}'", target.id)).collect::<Vec<_>>().join(", ")
+    };
+    let unknown = those(&|_| false);
+    if !unknown.is_empty() {
+        return Err(error::invalid_target_exception(format!("The following targets do not exist: {unknown}")));
+    }
+    let elsewhere = those(&|instance| instance.vpc_id != group.vpc_id);
+    if !elsewhere.is_empty() {
+        return Err(error::invalid_target_exception(format!(
+            "The following targets are not in the target group VPC '{}': {elsewhere}",
+            group.vpc_id
+        )));
+    }
+    let off = those(&|instance| instance.state() != InstanceState::Running);
+    if !off.is_empty() {
+        return Err(error::invalid_target_exception(format!(
+            "The following targets are not in a running state and cannot be registered: {off}"
+        )));
+    }
+    let place = |target: &Named| {
+        let instance = find(target)?;
+        let interface = view.get::<NetworkInterface>(&group.scope.key(&instance.interface_id))?;
+        Some(Place {
+            address: interface.private_address.into(),
+            instance_id: Some(instance.instance_id.clone()),
+            zone: instance.availability_zone.clone(),
+        })
+    };
+    let lost = |target: &Named| error::invalid_target_exception(format!("'{}' has no network interface", target.id));
+    targets.iter().map(|target| place(target).ok_or_else(|| lost(target))).collect()
 }
 
 pub(super) async fn deregister(
@@ -123,12 +210,12 @@ pub(super) async fn deregister(
         let in_use = !find::load_balancers_of(tx, &arn).is_empty();
         let delay = if in_use { group.attributes.deregistration_delay_seconds } else { 0 };
         for target in targets {
-            let (address, _) = address_of(&target, group.port)?;
-            // Without a port, all ports of the address are meant.
-            let port = target.port.and_then(|port| u16::try_from(port).ok());
+            let named = Named::read(&target, &group)?;
+            // Without a port, all its ports are meant.
+            let port = target.port.map(|_| named.port);
             let meant: Vec<_> = tx
                 .find::<TargetRegistration>(TargetRegistration::BY_TARGET_GROUP, arn.as_str())
-                .filter(|found| found.address == address && port.is_none_or(|port| found.port == port))
+                .filter(|found| named.names(found) && port.is_none_or(|port| found.port == port))
                 .collect();
             // Deregistering what is not registered succeeds.
             for found in meant {
@@ -153,6 +240,13 @@ pub(super) fn in_zone(registration: &TargetRegistration, load_balancer: &LoadBal
     }
 }
 
+/// Whether a target is no EC2 instance, or one that runs.
+pub(super) fn is_on(view: &Snapshot, registration: &TargetRegistration) -> bool {
+    let Some(id) = &registration.instance_id else { return true };
+    view.find::<Instance>(Instance::BY_ID, id.as_str())
+        .any(|instance| matches!(instance.state(), InstanceState::Pending | InstanceState::Running))
+}
+
 /// A target's health as DescribeTargetHealth tells it.
 pub fn target_health(view: &Snapshot, registration: &TargetRegistration) -> balancing::TargetHealth {
     health(view, registration, &find::load_balancers_of(view, &registration.target_group))
@@ -168,6 +262,9 @@ fn health(view: &Snapshot, registration: &TargetRegistration, users: &BTreeSet<A
         .any(|load_balancer| in_zone(registration, &load_balancer));
     if !served {
         return balancing::TargetHealth::NOT_IN_USE;
+    }
+    if !is_on(view, registration) {
+        return balancing::TargetHealth::STOPPED;
     }
     match view.get::<ObservedHealth>(&registration.key()) {
         Some(observed) => observed.health.clone(),
@@ -192,18 +289,21 @@ pub(super) fn describe_health(
         view.find(TargetRegistration::BY_TARGET_GROUP, arn.as_str()).collect();
     let known = |registration: &TargetRegistration| {
         let health = health(&view, registration, &users);
-        description(&group, registration.address, registration.port, registration.availability_zone.clone(), &health)
+        description(&group, shown_id(registration), registration.port, registration.availability_zone.clone(), &health)
     };
     let descriptions = match input.targets.filter(|targets| !targets.is_empty()) {
         None => registered.iter().map(|registration| known(registration)).collect(),
         Some(targets) => targets
             .iter()
             .map(|target| {
-                let (address, port) = address_of(target, group.port)?;
-                let found = registered.iter().find(|found| found.address == address && found.port == port);
+                let named = Named::read(target, &group)?;
+                let found = registered.iter().find(|found| named.names(found) && found.port == named.port);
                 Ok(match found {
                     Some(registration) => known(registration),
-                    None => description(&group, address, port, None, &balancing::TargetHealth::NOT_REGISTERED),
+                    None => {
+                        let unknown = &balancing::TargetHealth::NOT_REGISTERED;
+                        description(&group, named.id, named.port, None, unknown)
+                    }
                 })
             })
             .collect::<Result<_, ServiceError>>()?,
@@ -213,16 +313,16 @@ pub(super) fn describe_health(
 
 fn description(
     group: &balancing::TargetGroup,
-    address: IpAddr,
+    id: String,
     port: u16,
     zone: Option<String>,
     health: &balancing::TargetHealth,
 ) -> TargetHealthDescription {
     TargetHealthDescription {
         target: Some(TargetDescription {
-            id: Some(address.to_string()),
+            id: Some(id),
             port: Some(i32::from(port)),
-            availability_zone: zone,
+            availability_zone: zone.filter(|_| group.target_type == TargetType::Ip),
             ..TargetDescription::default()
         }),
         health_check_port: Some(group.health_check.port.unwrap_or(port).to_string()),

@@ -446,6 +446,17 @@ impl Task {
         self.host_ports.iter().copied().chain(found)
     }
 
+    /// The port of its host that a container's port is bound to, as its agent reported it. In network mode host they are
+    /// the same.
+    pub fn host_port(&self, container: &str, port: u16) -> Option<u16> {
+        let container = self.containers.iter().find(|known| known.name == container)?;
+        container.network_bindings.iter().find_map(|binding| {
+            let offset = port.checked_sub(binding.container_port)?;
+            let bound = binding.protocol != "udp" && offset < binding.range.unwrap_or(1);
+            bound.then(|| binding.host_port.checked_add(offset)).flatten()
+        })
+    }
+
     /// The role of its own calls, after overrides.
     pub fn task_role_arn<'a>(&'a self, definition: &'a TaskDefinition) -> Option<&'a str> {
         self.overrides.task_role_arn.as_deref().or(definition.task_role_arn.as_deref())

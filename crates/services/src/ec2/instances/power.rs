@@ -8,7 +8,8 @@ use api::ec2::{
     StopInstancesResult, TerminateInstancesRequest, TerminateInstancesResult,
 };
 use domain::{
-    Timestamp,
+    Resource, Timestamp,
+    balancing::TargetRegistration,
     instances::{Instance, InstanceState, Power, StateReason, Volume},
     network::{NetworkInterface, NetworkInterfaceOwner, PublicAddress},
 };
@@ -226,6 +227,10 @@ pub(in crate::ec2) fn settle(tx: &mut Transaction, instance: &Instance) {
     if state == InstanceState::Stopped {
         return;
     }
+    // Load balancers deregister a terminated instance by themselves.
+    let targets: Vec<Arc<TargetRegistration>> =
+        tx.find(TargetRegistration::BY_EC2_INSTANCE, instance.instance_id.as_str()).collect();
+    targets.iter().for_each(|target| tx.delete::<TargetRegistration>(&target.key()));
     let volumes: Vec<Arc<Volume>> = tx.find::<Volume>("instance", instance.instance_id.as_str()).collect();
     for volume in volumes {
         let key = volume.scope.key(&volume.volume_id);

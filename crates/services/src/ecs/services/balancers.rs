@@ -1,4 +1,5 @@
-//! `loadBalancers` of a service: target groups of type ip that a listener uses, for ports of its containers.
+//! `loadBalancers` of a service: target groups that a listener uses, for ports of its containers. Tasks with an interface
+//! of their own are targets by address, others by their EC2 instance and its port.
 
 use std::collections::BTreeSet;
 
@@ -6,7 +7,7 @@ use api::ecs::LoadBalancer;
 use domain::{
     Scope,
     balancing::{Listener, Rule, TargetGroup, TargetType},
-    ecs::{TaskDefinition, TaskLoadBalancer, TaskNetwork},
+    ecs::{Compute, LaunchType, NetworkMode, TaskDefinition, TaskLoadBalancer, TaskNetwork},
     network::Subnet,
 };
 use store::Snapshot;
@@ -24,7 +25,12 @@ pub(super) fn check(
     given: Vec<LoadBalancer>,
     definition: &TaskDefinition,
     network: Option<&TaskNetwork>,
+    compute: &Compute,
 ) -> Result<Vec<TaskLoadBalancer>, ServiceError> {
+    // https://docs.aws.amazon.com/AmazonECS/latest/developerguide/ecs-anywhere.html#ecs-anywhere-considerations
+    if !given.is_empty() && compute.host_kind() == LaunchType::External {
+        return Err(invalid("Load balancers are not supported for services with launch type EXTERNAL."));
+    }
     if given.len() > MOST {
         return Err(invalid(format!("load balancers can have at most {MOST} items.")));
     }
@@ -72,16 +78,19 @@ fn one(
     if !container.port_mappings.iter().any(|mapping| mapping.container_port == port) {
         return Err(invalid(format!("The container {container_name} did not have a container port {port} defined.")));
     }
-    let network = match (group.target_type, network) {
-        (TargetType::Ip, Some(network)) => network,
-        (TargetType::Ip, None) => {
-            return Err(invalid(format!(
-                "The provided target group {arn} has target type ip, which is incompatible with the {} network mode specified in the task definition.",
-                definition.network_mode.as_str()
-            )));
-        }
+    let mode = definition.network_mode;
+    let fits = match group.target_type {
+        TargetType::Ip => mode == NetworkMode::Awsvpc,
+        TargetType::Instance => matches!(mode, NetworkMode::Bridge | NetworkMode::Host),
     };
-    let vpc = network.subnets.first().and_then(|id| view.get::<Subnet>(&scope.key(id)));
+    if !fits {
+        return Err(invalid(format!(
+            "The provided target group {arn} has target type {}, which is incompatible with the {} network mode specified in the task definition.",
+            group.target_type.as_str(),
+            mode.as_str()
+        )));
+    }
+    let vpc = network.and_then(|network| network.subnets.first()).and_then(|id| view.get::<Subnet>(&scope.key(id)));
     if vpc.is_some_and(|subnet| subnet.vpc_id != group.vpc_id) {
         return Err(invalid(format!("The target group {arn} is not in the VPC of the service's subnets.")));
     }

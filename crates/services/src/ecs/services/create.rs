@@ -50,7 +50,7 @@ pub(in crate::ecs) async fn create(
             compute::placement(&compute, input.placement_constraints.as_deref(), input.placement_strategy.as_deref())?;
         let network = network::check(tx, &auth.scope, definition.network_mode, input.network_configuration.clone())?;
         let balancers = input.load_balancers.clone().unwrap_or_default();
-        let load_balancers = balancers::check(tx, &auth.scope, balancers, &definition, network.as_ref())?;
+        let load_balancers = balancers::check(tx, &auth.scope, balancers, &definition, network.as_ref(), &compute)?;
         let grace_period =
             deployment::grace_period(input.health_check_grace_period_seconds, !load_balancers.is_empty())?;
         let arn = names::service(&auth.scope, &cluster.name, &name);

@@ -135,7 +135,7 @@ fn apply(
                     "Unable to update load balancers on an existing service: a load balancer has to be added when the service is created. Start Longshore with --allow-load-balancer-updates to allow it.",
                 ));
             }
-            balancers::check(tx, &auth.scope, given.to_vec(), &definition, network.as_ref())?
+            balancers::check(tx, &auth.scope, given.to_vec(), &definition, network.as_ref(), &before.compute)?
         }
     };
     if let Some(seconds) = input.health_check_grace_period_seconds {

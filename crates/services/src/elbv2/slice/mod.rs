@@ -18,7 +18,10 @@ use domain::{
 };
 use store::Snapshot;
 
-use super::{find, targets::in_zone};
+use super::{
+    find,
+    targets::{in_zone, is_on},
+};
 
 /// The place of sockets in the host's own network namespace.
 const HOST: &str = "host";
@@ -90,7 +93,7 @@ fn host_address(view: &Snapshot, load_balancer: &LoadBalancer, port: u16) -> Opt
 fn target_group(view: &Snapshot, group: &TargetGroup, load_balancer: &LoadBalancer) -> TargetGroupItem {
     let targets = view
         .find::<TargetRegistration>(TargetRegistration::BY_TARGET_GROUP, group.arn.as_str())
-        .filter(|registration| in_zone(registration, load_balancer))
+        .filter(|registration| in_zone(registration, load_balancer) && is_on(view, registration))
         .map(|registration| TargetItem {
             address: registration.address,
             port: registration.port,

@@ -74,6 +74,7 @@ fn group(name: &str) -> TargetGroup {
 
 fn registration(number: u8, zone: &str, draining: bool) -> TargetRegistration {
     TargetRegistration {
+        instance_id: None,
         target_group: group("used").arn,
         address: IpAddr::from([10, 0, 1, number]),
         port: 80,

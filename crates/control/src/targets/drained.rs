@@ -45,6 +45,7 @@ mod tests {
             target_group: "arn:aws:elasticloadbalancing:us-east-1:123456789012:targetgroup/a/1".parse().unwrap(),
             address: IpAddr::from([10, 0, 0, 1]),
             port,
+            instance_id: None,
             availability_zone: None,
             registered_at: Timestamp(0),
             draining_until: draining_until.map(Timestamp),
