@@ -6,8 +6,8 @@
 use domain::{
     IdSource, Tags, Timestamp,
     ecs::{
-        Cluster, DeploymentStatus, NewTask, RolloutState, Service, ServiceStatus, StopCode, Task, TaskDefinition,
-        TaskNetwork, TaskOverrides, TaskStatus,
+        Cluster, Deployment, DeploymentStatus, NewTask, RolloutState, Service, ServiceStatus, StopCode, Task,
+        TaskDefinition, TaskNetwork, TaskOverrides, TaskStatus,
     },
 };
 use store::Transaction;
@@ -16,7 +16,7 @@ use crate::{
     Key, ServicePlan, Step, TaskStep,
     events::{self, Edit},
     queue::Queue,
-    service::{Census, INCONSISTENT, STARTED_WELL, pause},
+    service::{Census, INCONSISTENT, STARTED_WELL, has_failed, outcome, pause},
     targets::{self, Draining, draining},
     task::{is_absent, patience_ends, why_host_is_lost},
 };
@@ -153,18 +153,27 @@ fn account_for_failure(edit: &mut Edit, task: &Task, now: Timestamp) {
         return;
     }
     let ran_well = task.started_at.is_some_and(|at| task.stopping_at.unwrap_or(now).since(at) >= STARTED_WELL);
-    let deployment = task.deployment_id.as_deref().unwrap_or_default();
-    let Some(deployment) = edit.service.deployments.iter_mut().find(|known| known.id == deployment) else { return };
     if ran_well {
         return;
     }
     if task.started_at.is_none() {
-        deployment.failed_tasks = deployment.failed_tasks.saturating_add(1);
+        count_failure(&mut edit.service, task);
     }
+    let deployment = task.deployment_id.as_deref().unwrap_or_default();
+    let Some(deployment) = edit.service.deployments.iter_mut().find(|known| known.id == deployment) else { return };
     deployment.start_failures = deployment.start_failures.saturating_add(1);
     deployment.retry_at = Some(now + pause(deployment.start_failures));
     if deployment.start_failures == INCONSISTENT {
         edit.say(&events::unsteady_start());
+    }
+}
+
+/// Counts a task that did not start, or failed its checks, while its deployment is on its way.
+fn count_failure(service: &mut Service, task: &Task) {
+    let deployment = task.deployment_id.as_deref().unwrap_or_default();
+    let open = |known: &&mut Deployment| known.id == deployment && known.rollout_state == RolloutState::InProgress;
+    if let Some(deployment) = service.deployments.iter_mut().find(open) {
+        deployment.failed_tasks = deployment.failed_tasks.saturating_add(1);
     }
 }
 
@@ -200,13 +209,16 @@ fn commit_service(
         if let Some(blocked) = plan.blocked {
             primary.blocked = blocked;
         }
-        if plan.complete {
-            primary.rollout_state = RolloutState::Completed;
-            primary.rollout_state_reason = format!("ECS deployment {} completed.", primary.id);
-            primary.updated_at = now;
-            let text = events::completed(&primary.id);
-            edit.say(&text);
+        if plan.proved {
+            primary.failed_tasks = 0;
         }
+    }
+    if plan.complete {
+        outcome::complete(tx, &mut edit, now);
+    }
+    // What has failed may have been forgotten meanwhile.
+    if plan.fail && has_failed(&edit.service) {
+        outcome::fail(tx, &mut edit, ids, now);
     }
     if plan.blocked == Some(true) {
         edit.say(events::BLOCKED);
@@ -232,7 +244,10 @@ fn stop_tasks(tx: &mut Transaction, plan: &ServicePlan, edit: &mut Edit, now: Ti
         let Some(task) = tx.get::<Task>(&stop.task) else { continue };
         let mut task = Task::clone(&task);
         if task.request_stop(stop.code, &stop.reason, now) {
-            stop.event.iter().for_each(|event| edit.say(event));
+            if let Some(event) = &stop.event {
+                edit.say(event);
+                count_failure(&mut edit.service, &task);
+            }
             // One whose targets drain is said to be stopped when they have.
             if task.last_status != TaskStatus::Deactivating {
                 stopped.push(task.id().to_owned());

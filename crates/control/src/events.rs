@@ -90,6 +90,14 @@ pub(crate) fn completed(deployment: &str) -> String {
     format!("(deployment {deployment}) deployment completed.")
 }
 
+pub(crate) fn failed(deployment: &str) -> String {
+    format!("(deployment {deployment}) deployment failed: tasks failed to start.")
+}
+
+pub(crate) fn rolling_back(deployment: &str) -> String {
+    format!("rolling back to deployment {deployment}.")
+}
+
 pub(crate) const BLOCKED: &str = "was unable to stop or start tasks during a deployment because of the service deployment \
      configuration. Update the minimumHealthyPercent or maximumPercent value and try again.";
 

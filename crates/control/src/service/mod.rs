@@ -6,6 +6,7 @@
 
 mod census;
 mod images;
+pub(crate) mod outcome;
 mod rolling;
 mod scale_in;
 
@@ -71,6 +72,10 @@ pub struct ServicePlan {
     pub retire: Vec<String>,
     /// The newest deployment is complete.
     pub complete: bool,
+    /// Too many tasks of the newest deployment failed.
+    pub fail: bool,
+    /// A task of the newest deployment is healthy: what failed before it need not count.
+    pub proved: bool,
     /// The steady state is reached, or lost.
     pub steady: Option<bool>,
     /// The newest deployment starts tasks well again: forget its failures.
@@ -88,6 +93,8 @@ impl ServicePlan {
             && self.stop.is_empty()
             && self.retire.is_empty()
             && !self.complete
+            && !self.fail
+            && !self.proved
             && self.steady.is_none()
             && !self.recovered
             && self.blocked.is_none()
@@ -110,6 +117,8 @@ pub fn reconcile(view: &Snapshot, arn: &str, now: Timestamp) -> Plan {
         stop: Vec::new(),
         retire: Vec::new(),
         complete: false,
+        fail: false,
+        proved: false,
         steady: None,
         recovered: false,
         blocked: None,
@@ -119,6 +128,8 @@ pub fn reconcile(view: &Snapshot, arn: &str, now: Timestamp) -> Plan {
     if service.status == ServiceStatus::Draining {
         plan.stop = census.alive().map(|member| scaling(&service, member)).collect();
         plan.deactivate = census.members.is_empty();
+    } else if has_failed(&service) {
+        plan.fail = true;
     } else {
         let images = images::Images::look(view, &service);
         plan.images = images.found;
@@ -128,6 +139,12 @@ pub fn reconcile(view: &Snapshot, arn: &str, now: Timestamp) -> Plan {
     }
     let step = (!plan.is_empty()).then_some(Step::Service(plan));
     Plan { step, again_at }
+}
+
+/// Whether too many tasks of the newest deployment have failed.
+pub(crate) fn has_failed(service: &Service) -> bool {
+    let failed = service.primary().map_or(0, |primary| primary.failed_tasks);
+    service.failure_threshold().is_some_and(|threshold| failed >= threshold)
 }
 
 /// Deployments that are over, and the steady state.

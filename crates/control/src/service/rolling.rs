@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use domain::{
     Timestamp,
-    ecs::{Service, TaskStatus},
+    ecs::{RolloutState, Service, TaskStatus},
 };
 use store::Snapshot;
 
@@ -37,6 +37,12 @@ pub(super) fn step<'a>(
     let mut alive: Vec<&Member> = census.alive().filter(|member| member.failed.is_none()).collect();
     // The first are the first to go: those that do not run yet, those that are not healthy, then the oldest.
     alive.sort_by_key(|member| (member.status >= TaskStatus::Running, member.healthy, member.created_at));
+    if primary.rollout_state == RolloutState::Failed {
+        // Nothing is started any more; of what is there no more stays than is wanted.
+        let surplus = alive.len().saturating_sub(desired);
+        plan.stop.extend(alive.iter().take(surplus).map(|member| scaling(service, member)));
+        return None;
+    }
     let (new, old): (Vec<&Member>, Vec<&Member>) =
         alive.iter().copied().partition(|member| member.deployment == primary.id && !member.leaving);
 
@@ -76,6 +82,9 @@ pub(super) fn step<'a>(
     // In with the new.
     let at_once = if first_only { usize::from(new.is_empty()) } else { MOST_STARTS };
     let wanted = missing.min(room).min(at_once);
+    plan.proved = primary.failed_tasks > 0
+        && service.circuit_breaker.reset_on_healthy_task
+        && new.iter().any(|member| member.healthy);
     plan.recovered = primary.start_failures > 0 && new.iter().any(|member| member.started_well);
     let retry_at = primary.retry_at.filter(|at| *at > now && !plan.recovered);
     if wanted > 0 && retry_at.is_none() {

@@ -4,7 +4,7 @@ use domain::{
     IdSource, Scope, Tags, Timestamp,
     balancing::{HealthCheck, ProtocolVersion, TargetGroup, TargetGroupAttributes, TargetType},
     ecs::{
-        Compute, ContainerDefinition, Deployment, DeploymentStatus, LaunchType, NetworkMode, RolloutState, Service,
+        Compute, ContainerDefinition, LaunchType, NetworkMode, Service, ServiceDeployment, ServiceRevision,
         TaskDefinition, TaskDefinitionStatus, TaskLoadBalancer, TaskNetwork, names,
     },
 };
@@ -15,27 +15,20 @@ pub fn deploy(
     load_balancers: Vec<TaskLoadBalancer>,
     ids: &mut IdSource,
     now: Timestamp,
-) {
-    service.deployments.iter_mut().for_each(|known| known.status = DeploymentStatus::Active);
-    let deployment = Deployment {
-        id: Deployment::new_id(ids),
-        status: DeploymentStatus::Primary,
+) -> (ServiceRevision, ServiceDeployment) {
+    let made = ServiceRevision {
+        arn: ServiceRevision::new_arn(service, ids),
+        service_arn: service.arn.clone(),
+        cluster_arn: service.cluster_arn.clone(),
         task_definition_arn: names::task_definition(&service.scope, "f", revision),
         network: Some(TaskNetwork::default()),
         load_balancers,
         compute: Compute::by_launch_type(LaunchType::Fargate),
-        created_at: now,
-        updated_at: now,
-        rollout_state: RolloutState::InProgress,
-        rollout_state_reason: String::new(),
-        failed_tasks: 0,
-        start_failures: 0,
-        retry_at: None,
-        unplaced: false,
-        blocked: false,
         image_digests: Default::default(),
+        created_at: now,
     };
-    service.deployments.insert(0, deployment);
+    let begun = service.begin(&made, ids, now);
+    (made, begun)
 }
 
 pub fn definition(scope: &Scope, revision: u32) -> TaskDefinition {

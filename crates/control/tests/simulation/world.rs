@@ -12,9 +12,9 @@ use domain::{
     agent_protocol::FARGATE_CLUSTER,
     balancing::{Listener, ObservedHealth, TargetGroup, TargetHealth, TargetRegistration},
     ecs::{
-        AgentAbsence, AgentConnection, Cluster, ContainerInstance, ContainerInstanceStatus, DesiredStatus, NewTask,
-        Placement, RolloutState, Service, ServiceEvent, ServiceStatus, StopCode, Task, TaskDefinition, TaskInterface,
-        TaskLoadBalancer, TaskNetwork, TaskStatus, names,
+        AgentAbsence, AgentConnection, CircuitBreaker, Cluster, ContainerInstance, ContainerInstanceStatus,
+        DesiredStatus, NewTask, Placement, RolloutState, Service, ServiceDeployment, ServiceEvent, ServiceRevision,
+        ServiceStatus, StopCode, Task, TaskDefinition, TaskInterface, TaskLoadBalancer, TaskNetwork, TaskStatus, names,
     },
 };
 use futures_util::FutureExt;
@@ -88,6 +88,8 @@ fn kinds() -> Kinds {
         .durable::<Task>()
         .durable::<Service>()
         .durable::<ServiceEvent>()
+        .durable::<ServiceRevision>()
+        .durable::<ServiceDeployment>()
         .durable::<ContainerInstance>()
         .durable::<TargetGroup>()
         .durable::<TargetRegistration>()
@@ -147,7 +149,7 @@ impl World {
         };
         let definitions: Vec<TaskDefinition> = (1..=3).map(|revision| definition(&self.scope, revision)).collect();
         let percents = [(100, 200), (50, 100), (0, 100), (50, 150), (100, 150)];
-        let mut services = Vec::new();
+        let (mut services, mut history) = (Vec::new(), Vec::new());
         for index in 0..3 {
             let (minimum, maximum) = percents[self.ids.below(percents.len())];
             let desired = u32::try_from(self.ids.below(5)).unwrap();
@@ -171,7 +173,13 @@ impl World {
                 created_at: self.now,
                 created_by: String::new(),
                 client_token: None,
+                circuit_breaker: CircuitBreaker {
+                    enable: self.ids.below(2) == 0,
+                    rollback: self.ids.below(2) == 0,
+                    ..CircuitBreaker::default()
+                },
                 deployments: Vec::new(),
+                last_completed: None,
                 steady: false,
                 events: 0,
             };
@@ -181,7 +189,7 @@ impl World {
                 container_port: 80,
             };
             let balancers = if load_balanced { vec![balancers] } else { Vec::new() };
-            deploy(&mut service, 1, balancers, &mut self.ids, self.now);
+            history.push(deploy(&mut service, 1, balancers, &mut self.ids, self.now));
             services.push(service);
         }
         self.services = services.iter().map(|service| service.arn.to_string()).collect();
@@ -192,6 +200,10 @@ impl World {
             tx.put(group);
             definitions.into_iter().for_each(|definition| tx.put(definition));
             services.into_iter().for_each(|service| tx.put(service));
+            for (revision, deployment) in history {
+                tx.put(revision);
+                tx.put(deployment);
+            }
         });
     }
 
@@ -434,10 +446,12 @@ impl World {
                 let revision = u32::try_from(1 + self.ids.below(3)).unwrap();
                 let mut ids = IdSource::from_seed(u64::try_from(self.ids.below(usize::MAX)).unwrap());
                 self.transact(|tx| {
-                    tx.update::<Service>(&arn, |service| {
-                        let balancers = service.primary().unwrap().load_balancers.clone();
-                        deploy(service, revision, balancers, &mut ids, now);
-                    })
+                    let mut service = Service::clone(&*tx.get::<Service>(&arn).unwrap());
+                    let balancers = service.primary().unwrap().load_balancers.clone();
+                    let (revision, deployment) = deploy(&mut service, revision, balancers, &mut ids, now);
+                    tx.put(service);
+                    tx.put(revision);
+                    tx.put(deployment);
                 });
             }
             _ => {
@@ -504,14 +518,26 @@ impl World {
             let service = view.get::<Service>(arn).unwrap();
             let tasks: Vec<_> = view.find::<Task>(Task::OF_SERVICE, arn).collect();
             let name = &service.name;
+            expected.extend(tasks.iter().map(|task| task.arn.to_string()));
+            let primary = service.primary().unwrap();
+            if primary.rollout_state == RolloutState::Failed {
+                // The breaker ended it, and there was nothing to go back to, or it was not to.
+                let breaker = &service.circuit_breaker;
+                assert!(breaker.enable, "{name}: {}", self.describe());
+                assert!(!breaker.rollback || service.last_completed.is_none(), "{name}: {}", self.describe());
+                assert!(tasks.len() <= service.desired_count as usize, "{name}: {}", self.describe());
+                continue;
+            }
             assert_eq!(tasks.len(), service.desired_count as usize, "{name}: {}", self.describe());
             assert!(tasks.iter().all(|task| task.last_status == TaskStatus::Running), "{name}: {}", self.describe());
             assert_eq!(service.deployments.len(), 1, "{name}: {}", self.describe());
-            let primary = service.primary().unwrap();
             assert_eq!(primary.rollout_state, RolloutState::Completed, "{name}");
             assert!(tasks.iter().all(|task| task.deployment_id.as_deref() == Some(&primary.id)), "{name}");
             assert!(service.steady, "{name} is not steady");
-            expected.extend(tasks.iter().map(|task| task.arn.to_string()));
+            assert_eq!(service.last_completed, primary.revision_arn, "{name}");
+            let begun = primary.service_deployment_arn.as_ref().unwrap();
+            let begun = view.get::<ServiceDeployment>(begun.as_str()).unwrap();
+            assert!(!begun.status.is_open(), "{name}: {begun:?} stays open");
         }
         let running: BTreeSet<String> = self.host.running().map(str::to_owned).collect();
         assert_eq!(running, expected, "what runs is not what is known to run");

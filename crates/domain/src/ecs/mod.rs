@@ -11,6 +11,7 @@ pub mod cluster;
 pub mod compute;
 pub mod container_definition;
 pub mod container_instance;
+pub mod deployment;
 pub mod fargate;
 pub mod instance_health;
 pub mod names;
@@ -29,9 +30,13 @@ pub use container_definition::{
     RestartPolicy, TransportProtocol, Ulimit,
 };
 pub use container_instance::{AgentAbsence, AgentConnection, Attribute, ContainerInstance, ContainerInstanceStatus};
+pub use deployment::{
+    BreakerStatus, CircuitBreaker, Deployment, DeploymentStatus, FailureThreshold, Rollback, RolloutState,
+    ServiceDeployment, ServiceDeploymentStatus, ServiceRevision,
+};
 pub use instance_health::{InstanceHealthStatus, RuntimeHealth};
 pub use report::{ContainerReport, NetworkBinding, ReportedStatus, TaskReport};
-pub use service::{Deployment, DeploymentStatus, RolloutState, Service, ServiceEvent, ServiceStatus};
+pub use service::{Service, ServiceEvent, ServiceStatus};
 pub use status::{DesiredStatus, HealthStatus, StopCode, TaskStatus};
 pub use task::{
     ContainerOverride, NewTask, Task, TaskContainer, TaskInterface, TaskLoadBalancer, TaskNetwork, TaskOverrides,

@@ -1,10 +1,10 @@
-//! Services, their deployments and their events.
-
-use std::collections::BTreeMap;
+//! Services and their events.
 
 use serde::{Deserialize, Serialize};
 
-use super::{Compute, Placement, TaskLoadBalancer, TaskNetwork};
+use super::{
+    CircuitBreaker, Deployment, DeploymentStatus, Placement, RolloutState, ServiceDeployment, ServiceRevision,
+};
 use crate::{Arn, IdSource, Resource, Scope, Tags, Timestamp};
 
 /// How many events DescribeServices gives.
@@ -30,108 +30,6 @@ impl ServiceStatus {
             Self::Draining => "DRAINING",
             Self::Inactive => "INACTIVE",
         }
-    }
-}
-
-/// A deployment's status.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
-pub enum DeploymentStatus {
-    /// The newest.
-    Primary,
-    /// An older one that still has tasks.
-    Active,
-}
-
-impl DeploymentStatus {
-    /// As in the API.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Primary => "PRIMARY",
-            Self::Active => "ACTIVE",
-        }
-    }
-}
-
-/// How far a deployment is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
-pub enum RolloutState {
-    /// Not yet in a steady state.
-    InProgress,
-    /// Reached a steady state.
-    Completed,
-    /// Given up.
-    Failed,
-}
-
-impl RolloutState {
-    /// As in the API.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::InProgress => "IN_PROGRESS",
-            Self::Completed => "COMPLETED",
-            Self::Failed => "FAILED",
-        }
-    }
-}
-
-/// One deployment of a service: a revision on its way in, or on its way out.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Deployment {
-    /// `ecs-svc/{19 digits}`.
-    pub id: String,
-    /// Status.
-    pub status: DeploymentStatus,
-    /// What its tasks run.
-    pub task_definition_arn: Arn,
-    /// Its tasks' network, if each has a network interface.
-    #[serde(default)]
-    pub network: Option<TaskNetwork>,
-    /// Its tasks' targets.
-    #[serde(default)]
-    pub load_balancers: Vec<TaskLoadBalancer>,
-    /// What its tasks run on.
-    #[serde(flatten)]
-    pub compute: Compute,
-    /// When it began.
-    pub created_at: Timestamp,
-    /// When it last changed.
-    pub updated_at: Timestamp,
-    /// How far it is.
-    pub rollout_state: RolloutState,
-    /// The same in words.
-    pub rollout_state_reason: String,
-    /// Tasks of it that did not become or stay healthy.
-    #[serde(default)]
-    pub failed_tasks: u32,
-    /// Tasks in a row that did not start: the measure of the back-off.
-    #[serde(default)]
-    pub start_failures: u32,
-    /// No task is started before.
-    #[serde(default)]
-    pub retry_at: Option<Timestamp>,
-    /// Whether the last task wanted found no place.
-    #[serde(default)]
-    pub unplaced: bool,
-    /// Whether the percentages leave no room for a next step, and the service has said so.
-    #[serde(default)]
-    pub blocked: bool,
-    /// What the tags of its images meant for its first task, by container: what all further tasks run.
-    #[serde(default)]
-    pub image_digests: BTreeMap<String, String>,
-}
-
-impl Deployment {
-    /// A new deployment's id.
-    pub fn new_id(ids: &mut IdSource) -> String {
-        let mut digits = String::with_capacity(27);
-        digits.push_str("ecs-svc/");
-        digits.push(char::from(b'1' + u8::try_from(ids.below(9)).unwrap_or(0)));
-        for _ in 0..18 {
-            digits.push(char::from(b'0' + u8::try_from(ids.below(10)).unwrap_or(0)));
-        }
-        digits
     }
 }
 
@@ -179,8 +77,14 @@ pub struct Service {
     /// The idempotency token it was made with.
     #[serde(default)]
     pub client_token: Option<String>,
+    /// What ends a deployment whose tasks fail.
+    #[serde(default)]
+    pub circuit_breaker: CircuitBreaker,
     /// The newest first.
     pub deployments: Vec<Deployment>,
+    /// The ARN of the revision that was deployed last and whole: what a failed deployment goes back to.
+    #[serde(default)]
+    pub last_completed: Option<Arn>,
     /// Whether the last thing said of it was that it is steady.
     #[serde(default)]
     pub steady: bool,
@@ -207,6 +111,55 @@ impl Service {
     /// The newest deployment.
     pub fn primary(&self) -> Option<&Deployment> {
         self.deployments.iter().find(|deployment| deployment.status == DeploymentStatus::Primary)
+    }
+
+    /// The newest deployment, to be changed.
+    pub fn primary_mut(&mut self) -> Option<&mut Deployment> {
+        self.deployments.iter_mut().find(|deployment| deployment.status == DeploymentStatus::Primary)
+    }
+
+    /// After how many failed tasks in a row the newest deployment has failed. None while that is not watched: without a
+    /// circuit breaker, once it is over, and when there is nothing it could be given up for.
+    pub fn failure_threshold(&self) -> Option<u32> {
+        let primary = self.primary().filter(|primary| primary.rollout_state == RolloutState::InProgress)?;
+        let back_already = primary.revision_arn.is_some() && primary.revision_arn == self.last_completed;
+        (self.circuit_breaker.enable && !back_already).then(|| self.circuit_breaker.threshold.of(self.desired_count))
+    }
+
+    /// Begins to deploy a revision. Returns the record of it.
+    pub fn begin(&mut self, revision: &ServiceRevision, ids: &mut IdSource, now: Timestamp) -> ServiceDeployment {
+        let begun = ServiceDeployment::begin(self, revision.arn.clone(), ids, now);
+        let mut deployment = Deployment::of_revision(revision, ids, now);
+        deployment.service_deployment_arn = Some(begun.arn.clone());
+        self.deploy(deployment, now);
+        begun
+    }
+
+    /// Makes a deployment the newest; the others are on their way out.
+    fn deploy(&mut self, new: Deployment, now: Timestamp) {
+        if let Some(before) = self.primary_mut() {
+            before.status = DeploymentStatus::Active;
+            before.updated_at = now;
+            before.unplaced = false;
+        }
+        self.deployments.retain(|known| known.id != new.id);
+        self.deployments.insert(0, new);
+    }
+
+    /// Makes what was deployed last and whole the newest deployment again: as it is where some of it is left, so that its
+    /// tasks stay. Returns the deployment's id.
+    pub fn roll_back(&mut self, to: &ServiceRevision, why: &str, ids: &mut IdSource, now: Timestamp) -> String {
+        let during = self.primary().and_then(|primary| primary.service_deployment_arn.clone());
+        let left = self.deployments.iter().find(|known| known.revision_arn.as_ref() == Some(&to.arn));
+        let mut again = left.cloned().unwrap_or_else(|| Deployment::of_revision(to, ids, now));
+        again.status = DeploymentStatus::Primary;
+        again.rollout_state = RolloutState::InProgress;
+        again.rollout_state_reason = format!("{why}: rolling back to deploymentId {}.", again.id);
+        again.service_deployment_arn = during;
+        again.updated_at = now;
+        let id = again.id.clone();
+        self.deploy(again, now);
+        id
     }
 
     /// The fewest tasks that must run while old ones are stopped: rounded up.
@@ -296,11 +249,5 @@ mod tests {
         check(4, 200, 0, 8);
         check(0, 100, 99, 0);
         check(u32::MAX, 200, 0, u32::MAX);
-    }
-
-    #[test]
-    fn deployment_ids_have_nineteen_digits() {
-        let id = Deployment::new_id(&mut IdSource::from_seed(3));
-        assert!(id.len() == 27 && id.starts_with("ecs-svc/") && !id.starts_with("ecs-svc/0"), "{id}");
     }
 }

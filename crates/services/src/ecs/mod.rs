@@ -24,8 +24,8 @@ pub use agent_endpoints::{await_agents, fargate_hosts_connected, wake_agents};
 use api::ecs::*;
 use domain::ecs::{
     AgentAbsence, AgentConnection, Cluster as StoredCluster, ContainerInstance as StoredInstance, RuntimeHealth,
-    Service as StoredService, ServiceEvent as StoredEvent, Task as StoredTask, TaskDefinition as StoredDefinition,
-    TaskDefinitionFamily,
+    Service as StoredService, ServiceDeployment as StoredServiceDeployment, ServiceEvent as StoredEvent,
+    ServiceRevision as StoredRevision, Task as StoredTask, TaskDefinition as StoredDefinition, TaskDefinitionFamily,
 };
 use wire::ServiceError;
 
@@ -43,6 +43,8 @@ pub fn kinds(kinds: store::Kinds) -> store::Kinds {
         .durable::<StoredTask>()
         .durable::<StoredService>()
         .durable::<StoredEvent>()
+        .durable::<StoredRevision>()
+        .durable::<StoredServiceDeployment>()
         .durable::<StoredInstance>()
         .volatile::<AgentConnection>()
         .volatile::<AgentAbsence>()
@@ -89,6 +91,11 @@ operations! {
     delete_service(DeleteServiceRequest) -> DeleteServiceResponse = services::delete;
     describe_services(DescribeServicesRequest) -> DescribeServicesResponse = services::describe;
     list_services(ListServicesRequest) -> ListServicesResponse = services::list;
+
+    list_service_deployments(ListServiceDeploymentsRequest) -> ListServiceDeploymentsResponse = services::history::list;
+    describe_service_deployments(DescribeServiceDeploymentsRequest) -> DescribeServiceDeploymentsResponse = services::history::describe_deployments;
+    stop_service_deployment(StopServiceDeploymentRequest) -> StopServiceDeploymentResponse = services::history::stop;
+    describe_service_revisions(DescribeServiceRevisionsRequest) -> DescribeServiceRevisionsResponse = services::history::describe_revisions;
 
     register_container_instance(RegisterContainerInstanceRequest) -> RegisterContainerInstanceResponse = agent_endpoints::register;
     discover_poll_endpoint(DiscoverPollEndpointRequest) -> DiscoverPollEndpointResponse = agent_endpoints::discover_poll_endpoint;

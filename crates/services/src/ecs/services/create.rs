@@ -4,7 +4,7 @@ use api::ecs::*;
 use domain::ecs::{ServiceEvent, ServiceStatus, names};
 use wire::ServiceError;
 
-use super::{Stored, balancers, deployment, shapes, unserved::Unserved};
+use super::{Stored, balancers, deployment, history, shapes, unserved::Unserved};
 use crate::{
     Call,
     ecs::{
@@ -80,8 +80,7 @@ pub(in crate::ecs) async fn create(
             None => {}
         }
         let mut ids = platform.ids();
-        let primary = deployment::new(definition.arn.clone(), network, load_balancers, compute, &mut ids, now);
-        let service = Stored {
+        let mut service = Stored {
             arn,
             scope: auth.scope.clone(),
             cluster_arn: cluster.arn.clone(),
@@ -90,8 +89,8 @@ pub(in crate::ecs) async fn create(
             desired_count: checked.desired_count,
             platform_version: compute::shown_platform_version(input.platform_version.as_deref()),
             placement,
-            minimum_healthy_percent: checked.shares.minimum,
-            maximum_percent: checked.shares.maximum,
+            minimum_healthy_percent: checked.configuration.shares.minimum,
+            maximum_percent: checked.configuration.shares.maximum,
             health_check_grace_period_seconds: grace_period,
             enable_ecs_managed_tags: checked.managed_tags,
             propagate_tags: checked.propagate_tags.clone(),
@@ -99,10 +98,14 @@ pub(in crate::ecs) async fn create(
             created_at: now,
             created_by: auth.principal.arn().to_string(),
             client_token: input.client_token.clone(),
-            deployments: vec![primary],
+            circuit_breaker: checked.configuration.circuit_breaker.clone(),
+            deployments: Vec::new(),
+            last_completed: None,
             steady: false,
             events: 0,
         };
+        let runs = history::Runs { definition: definition.arn.clone(), network, load_balancers, compute };
+        history::begin(tx, &mut service, runs, &mut ids, now);
         tx.put(service.clone());
         Ok(CreateServiceResponse { service: Some(shapes::service(tx, &service, true)) })
     })
@@ -111,7 +114,7 @@ pub(in crate::ecs) async fn create(
 
 struct Checked {
     desired_count: u32,
-    shares: deployment::Shares,
+    configuration: deployment::Configuration,
     managed_tags: bool,
     propagate_tags: Option<String>,
 }
@@ -175,7 +178,7 @@ fn checked(input: CreateServiceRequest) -> Result<Checked, ServiceError> {
         desired_count: deployment::desired_count(
             desired_count.ok_or_else(|| invalid("desiredCount is required when schedulingStrategy is REPLICA."))?,
         )?,
-        shares: deployment::shares(deployment_configuration, deployment::Shares::default())?,
+        configuration: deployment::configuration(deployment_configuration, deployment::Configuration::default())?,
         managed_tags: enable_ecs_managed_tags.unwrap_or_default(),
         propagate_tags: deployment::propagate_tags(propagate_tags)?,
     })

@@ -1,13 +1,11 @@
 //! What a service and its deployments are configured with, as far as creating and updating have it in common.
 
 use api::ecs::*;
-use domain::{
-    IdSource, Timestamp,
-    ecs::{Compute, Deployment as Stored, DeploymentStatus, RolloutState, TaskLoadBalancer, TaskNetwork},
-};
+use domain::ecs::{CircuitBreaker, FailureThreshold};
 use wire::ServiceError;
 
-use crate::ecs::common::{Given, invalid, refuse, unsupported};
+use super::Stored;
+use crate::ecs::common::{Given, invalid, number, refuse, unsupported};
 
 /// The shares of the desired count that bound a rolling update: minimum and maximum percent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,8 +20,50 @@ impl Default for Shares {
     }
 }
 
+/// What `deploymentConfiguration` says.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Configuration {
+    pub(super) shares: Shares,
+    pub(super) circuit_breaker: CircuitBreaker,
+}
+
+impl Configuration {
+    /// That of a service.
+    pub(super) fn of(service: &Stored) -> Self {
+        Self {
+            shares: Shares { minimum: service.minimum_healthy_percent, maximum: service.maximum_percent },
+            circuit_breaker: service.circuit_breaker.clone(),
+        }
+    }
+
+    /// As responses have it.
+    pub(super) fn shape(&self) -> DeploymentConfiguration {
+        let breaker = &self.circuit_breaker;
+        let threshold = ThresholdConfiguration {
+            r#type: Some(breaker.threshold.as_str().to_owned()),
+            value: Some(number(breaker.threshold.value())),
+        };
+        DeploymentConfiguration {
+            deployment_circuit_breaker: Some(DeploymentCircuitBreaker {
+                enable: Some(breaker.enable),
+                rollback: Some(breaker.rollback),
+                reset_on_healthy_task: Some(breaker.reset_on_healthy_task),
+                threshold_configuration: Some(threshold),
+            }),
+            maximum_percent: Some(number(self.shares.maximum)),
+            minimum_healthy_percent: Some(number(self.shares.minimum)),
+            strategy: Some("ROLLING".to_owned()),
+            bake_time_in_minutes: Some(0),
+            ..DeploymentConfiguration::default()
+        }
+    }
+}
+
 /// Checks `deploymentConfiguration`; what is not given stays as it was.
-pub(super) fn shares(given: Option<DeploymentConfiguration>, before: Shares) -> Result<Shares, ServiceError> {
+pub(super) fn configuration(
+    given: Option<DeploymentConfiguration>,
+    before: Configuration,
+) -> Result<Configuration, ServiceError> {
     let DeploymentConfiguration {
         deployment_circuit_breaker,
         maximum_percent,
@@ -36,11 +76,8 @@ pub(super) fn shares(given: Option<DeploymentConfiguration>, before: Shares) -> 
         canary_configuration,
         early_success_criteria,
     } = given.unwrap_or_default();
-    let breaker = deployment_circuit_breaker
-        .is_some_and(|breaker| breaker.enable == Some(true) || breaker.rollback == Some(true));
     let alarmed = alarms.is_some_and(|alarms| alarms.enable == Some(true));
     refuse(&[
-        ("deploymentConfiguration.deploymentCircuitBreaker", breaker),
         ("deploymentConfiguration.alarms", alarmed),
         ("deploymentConfiguration.strategy other than ROLLING", strategy.is_some_and(|name| name != "ROLLING")),
         ("deploymentConfiguration.bakeTimeInMinutes", bake_time_in_minutes.is_some_and(|minutes| minutes != 0)),
@@ -53,8 +90,8 @@ pub(super) fn shares(given: Option<DeploymentConfiguration>, before: Shares) -> 
         given.map_or(Ok(before), |value| u32::try_from(value).map_err(|_| invalid(format!("Invalid percent: {value}"))))
     };
     let shares = Shares {
-        minimum: percent(minimum_healthy_percent, before.minimum)?,
-        maximum: percent(maximum_percent, before.maximum)?,
+        minimum: percent(minimum_healthy_percent, before.shares.minimum)?,
+        maximum: percent(maximum_percent, before.shares.maximum)?,
     };
     if shares.minimum > 100 {
         return Err(invalid("minimumHealthyPercent cannot be more than 100."));
@@ -67,7 +104,38 @@ pub(super) fn shares(given: Option<DeploymentConfiguration>, before: Shares) -> 
             "Both maximumPercent and minimumHealthyPercent cannot be 100 as this will block deployments.",
         ));
     }
-    Ok(shares)
+    let circuit_breaker = match deployment_circuit_breaker {
+        Some(given) => circuit_breaker(given)?,
+        None => before.circuit_breaker,
+    };
+    Ok(Configuration { shares, circuit_breaker })
+}
+
+/// Checks `deploymentCircuitBreaker`, which is given as a whole.
+fn circuit_breaker(given: DeploymentCircuitBreaker) -> Result<CircuitBreaker, ServiceError> {
+    let default = CircuitBreaker::default();
+    let threshold = match given.threshold_configuration {
+        None => default.threshold,
+        Some(ThresholdConfiguration { r#type, value }) => {
+            let value = value.and_then(|value| u32::try_from(value).ok()).filter(|value| *value > 0);
+            let value = value.ok_or_else(|| invalid("The value of thresholdConfiguration must be at least 1."))?;
+            match r#type.as_deref() {
+                Some("COUNT") => FailureThreshold::Count(value),
+                Some("BOUNDED_PERCENT") => FailureThreshold::BoundedPercent(value),
+                Some("UNBOUNDED_PERCENT") => FailureThreshold::UnboundedPercent(value),
+                other => {
+                    let other = other.unwrap_or_default();
+                    return Err(invalid(format!("Invalid type of thresholdConfiguration: {other}")));
+                }
+            }
+        }
+    };
+    Ok(CircuitBreaker {
+        enable: given.enable.unwrap_or_default(),
+        rollback: given.rollback.unwrap_or_default(),
+        reset_on_healthy_task: given.reset_on_healthy_task.unwrap_or(default.reset_on_healthy_task),
+        threshold,
+    })
 }
 
 /// Checks `healthCheckGracePeriodSeconds`.
@@ -112,36 +180,6 @@ pub(super) fn desired_count(given: i32) -> Result<u32, ServiceError> {
         .ok_or_else(|| invalid("desiredCount must be between 0 and 5000."))
 }
 
-/// A new deployment, in progress.
-pub(super) fn new(
-    task_definition_arn: domain::Arn,
-    network: Option<TaskNetwork>,
-    load_balancers: Vec<TaskLoadBalancer>,
-    compute: Compute,
-    ids: &mut IdSource,
-    now: Timestamp,
-) -> Stored {
-    let id = Stored::new_id(ids);
-    Stored {
-        status: DeploymentStatus::Primary,
-        task_definition_arn,
-        network,
-        load_balancers,
-        compute,
-        created_at: now,
-        updated_at: now,
-        rollout_state: RolloutState::InProgress,
-        rollout_state_reason: format!("ECS deployment {id} in progress."),
-        failed_tasks: 0,
-        start_failures: 0,
-        retry_at: None,
-        unplaced: false,
-        blocked: false,
-        image_digests: Default::default(),
-        id,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -154,26 +192,44 @@ mod tests {
                 maximum_percent: Some(maximum),
                 ..DeploymentConfiguration::default()
             };
-            shares(Some(given), Shares::default()).map_err(|error| error.message().to_owned())
+            let checked = configuration(Some(given), Configuration::default());
+            checked.map(|checked| checked.shares).map_err(|error| error.message().to_owned())
         };
         assert_eq!(check(50, 100), Ok(Shares { minimum: 50, maximum: 100 }));
         assert_eq!(check(0, 200), Ok(Shares { minimum: 0, maximum: 200 }));
         assert_eq!(check(100, 400), Ok(Shares { minimum: 100, maximum: 400 }));
         assert!(check(100, 100).unwrap_err().contains("block deployments"));
         assert!(check(101, 200).is_err() && check(-1, 200).is_err() && check(0, 50).is_err());
-        assert_eq!(shares(None, Shares { minimum: 1, maximum: 150 }).unwrap().maximum, 150);
+        let before = Configuration { shares: Shares { minimum: 1, maximum: 150 }, ..Configuration::default() };
+        assert_eq!(configuration(None, before.clone()).unwrap(), before);
     }
 
     #[test]
     fn what_comes_later_is_refused_by_name() {
-        let breaker = DeploymentCircuitBreaker { enable: Some(true), ..DeploymentCircuitBreaker::default() };
         let given =
-            DeploymentConfiguration { deployment_circuit_breaker: Some(breaker), ..DeploymentConfiguration::default() };
-        let refusal = shares(Some(given), Shares::default()).unwrap_err();
-        assert!(refusal.message().ends_with("deploymentCircuitBreaker"), "{}", refusal.message());
-        let off = DeploymentCircuitBreaker { enable: Some(false), ..DeploymentCircuitBreaker::default() };
-        let given =
-            DeploymentConfiguration { deployment_circuit_breaker: Some(off), ..DeploymentConfiguration::default() };
-        assert!(shares(Some(given), Shares::default()).is_ok());
+            DeploymentConfiguration { strategy: Some("BLUE_GREEN".into()), ..DeploymentConfiguration::default() };
+        let refusal = configuration(Some(given), Configuration::default()).unwrap_err();
+        assert!(refusal.message().ends_with("strategy other than ROLLING"), "{}", refusal.message());
+    }
+
+    #[test]
+    fn a_circuit_breaker_is_what_was_given_with_amazons_defaults() {
+        let check = |kind: &str, value: i32| {
+            let threshold = ThresholdConfiguration { r#type: Some(kind.into()), value: Some(value) };
+            let breaker = DeploymentCircuitBreaker {
+                enable: Some(true),
+                threshold_configuration: Some(threshold),
+                ..DeploymentCircuitBreaker::default()
+            };
+            let given = DeploymentConfiguration {
+                deployment_circuit_breaker: Some(breaker),
+                ..DeploymentConfiguration::default()
+            };
+            configuration(Some(given), Configuration::default()).map(|checked| checked.circuit_breaker)
+        };
+        let expected =
+            CircuitBreaker { enable: true, threshold: FailureThreshold::Count(2), ..CircuitBreaker::default() };
+        assert_eq!(check("COUNT", 2).unwrap(), expected);
+        assert!(check("COUNT", 0).is_err() && check("PERCENT", 50).is_err());
     }
 }

@@ -4,6 +4,7 @@
 mod balancers;
 mod create;
 mod deployment;
+pub(super) mod history;
 mod shapes;
 mod unserved;
 mod update;
@@ -51,6 +52,7 @@ pub(super) async fn delete(call: Call, input: DeleteServiceRequest) -> Result<De
             if service.desired_count > 0 && input.force != Some(true) {
                 return Err(invalid("The service cannot be stopped while it is scaled above 0."));
             }
+            history::give_up(tx, &service, "The service was deleted.", auth.now());
             service.status = ServiceStatus::Draining;
             service.desired_count = 0;
             tx.put(service.clone());

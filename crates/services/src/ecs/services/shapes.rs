@@ -1,13 +1,17 @@
 //! Services as responses have them. Counts are counted, not stored.
 
 use api::ecs::*;
-use domain::ecs::{
-    Compute, Deployment as StoredDeployment, DeploymentStatus, DesiredStatus, ServiceEvent as StoredEvent,
-    ServiceStatus, Task, TaskStatus, service::MAX_EVENTS,
+use domain::{
+    Arn,
+    ecs::{
+        Compute, Deployment as StoredDeployment, DeploymentStatus, DesiredStatus,
+        ServiceDeployment as ServiceDeploymentRecord, ServiceEvent as StoredEvent, ServiceStatus, Task,
+        TaskLoadBalancer, TaskStatus, service::MAX_EVENTS,
+    },
 };
 use store::Snapshot;
 
-use super::Stored;
+use super::{Stored, deployment::Configuration};
 use crate::ecs::{
     common::{count, number, tags_shape, time},
     compute::{constraints_shape, strategy_shape},
@@ -33,29 +37,18 @@ pub(super) fn service(view: &Snapshot, stored: &Stored, with_tags: bool) -> Serv
         service_arn: Some(stored.arn.to_string()),
         service_name: Some(stored.name.clone()),
         cluster_arn: Some(stored.cluster_arn.to_string()),
-        load_balancers: Some(primary.map(balancers).unwrap_or_default()),
+        load_balancers: Some(primary.map(|primary| balancers(&primary.load_balancers)).unwrap_or_default()),
         service_registries: Some(Vec::new()),
         status: Some(stored.status.as_str().to_owned()),
         desired_count: Some(number(stored.desired_count)),
         running_count: Some(running),
         pending_count: Some(pending),
         launch_type: primary.and_then(|primary| launch_type(&primary.compute)),
-        capacity_provider_strategy: primary.and_then(strategy),
+        capacity_provider_strategy: primary.and_then(|primary| strategy(&primary.compute)),
         platform_version: fargate.then(|| stored.platform_version.clone()),
-        platform_family: fargate.then(|| domain::ecs::fargate::PLATFORM_FAMILY.to_owned()),
+        platform_family: primary.and_then(|primary| platform_family(&primary.compute)),
         task_definition: primary.map(|primary| primary.task_definition_arn.to_string()),
-        deployment_configuration: Some(DeploymentConfiguration {
-            deployment_circuit_breaker: Some(DeploymentCircuitBreaker {
-                enable: Some(false),
-                rollback: Some(false),
-                ..DeploymentCircuitBreaker::default()
-            }),
-            maximum_percent: Some(number(stored.maximum_percent)),
-            minimum_healthy_percent: Some(number(stored.minimum_healthy_percent)),
-            strategy: Some("ROLLING".to_owned()),
-            bake_time_in_minutes: Some(0),
-            ..DeploymentConfiguration::default()
-        }),
+        deployment_configuration: Some(Configuration::of(stored).shape()),
         events: Some(events(view, stored)),
         created_at: Some(time(stored.created_at)),
         placement_constraints: Some(constraints_shape(&stored.placement.constraints)),
@@ -70,35 +63,82 @@ pub(super) fn service(view: &Snapshot, stored: &Stored, with_tags: bool) -> Serv
         propagate_tags: Some(stored.propagate_tags.clone().unwrap_or_else(|| "NONE".to_owned())),
         enable_execute_command: Some(false),
         availability_zone_rebalancing: Some("DISABLED".to_owned()),
+        current_service_deployment: open_deployment(view, stored),
+        current_service_revisions: Some(current_revisions(view, stored)),
         // An INACTIVE one is told with what it ran, but it deploys nothing.
         deployments: Some(if stored.status == ServiceStatus::Inactive { Vec::new() } else { deployments }),
         ..Service::default()
     }
 }
 
-fn balancers(deployment: &StoredDeployment) -> Vec<LoadBalancer> {
-    let one = |balancer: &domain::ecs::TaskLoadBalancer| LoadBalancer {
+pub(super) fn balancers(load_balancers: &[TaskLoadBalancer]) -> Vec<LoadBalancer> {
+    let one = |balancer: &TaskLoadBalancer| LoadBalancer {
         target_group_arn: Some(balancer.target_group_arn.to_string()),
         container_name: Some(balancer.container_name.clone()),
         container_port: Some(balancer.container_port.into()),
         ..LoadBalancer::default()
     };
-    deployment.load_balancers.iter().map(one).collect()
+    load_balancers.iter().map(one).collect()
 }
 
 /// None where a capacity provider strategy was given.
-fn launch_type(compute: &Compute) -> Option<String> {
+pub(super) fn launch_type(compute: &Compute) -> Option<String> {
     compute.launch_type.map(|launch_type| launch_type.as_str().to_owned())
 }
 
-fn strategy(deployment: &StoredDeployment) -> Option<Vec<CapacityProviderStrategyItem>> {
-    deployment.compute.capacity_provider.as_ref().map(|choice| {
+pub(super) fn platform_family(compute: &Compute) -> Option<String> {
+    compute.is_fargate().then(|| domain::ecs::fargate::PLATFORM_FAMILY.to_owned())
+}
+
+pub(super) fn strategy(compute: &Compute) -> Option<Vec<CapacityProviderStrategyItem>> {
+    compute.capacity_provider.as_ref().map(|choice| {
         vec![CapacityProviderStrategyItem {
             capacity_provider: Some(choice.name.clone()),
             weight: Some(number(choice.weight)),
             base: Some(number(choice.base)),
         }]
     })
+}
+
+/// The service deployment that goes on.
+fn open_deployment(view: &Snapshot, stored: &Stored) -> Option<String> {
+    let arn = stored.primary()?.service_deployment_arn.as_ref()?;
+    let open = view.get::<ServiceDeploymentRecord>(arn.as_str()).is_some_and(|known| known.status.is_open());
+    open.then(|| arn.to_string())
+}
+
+/// The revisions that have tasks or get some.
+fn current_revisions(view: &Snapshot, stored: &Stored) -> Vec<ServiceCurrentRevisionSummary> {
+    let summary = |known: &StoredDeployment| {
+        let arn = known.revision_arn.as_ref()?;
+        let ServiceRevisionSummary { arn, requested_task_count, running_task_count, pending_task_count, .. } =
+            revision(view, Some(stored), arn);
+        Some(ServiceCurrentRevisionSummary { arn, requested_task_count, running_task_count, pending_task_count })
+    };
+    stored.deployments.iter().filter_map(summary).collect()
+}
+
+/// What the tasks of a revision are doing.
+pub(super) fn revision(view: &Snapshot, service: Option<&Stored>, arn: &Arn) -> ServiceRevisionSummary {
+    let mut all = Counts::default();
+    let deployments =
+        service.into_iter().flat_map(|service| service.deployments.iter().map(move |known| (service, known)));
+    for (service, known) in deployments.filter(|(_, known)| known.revision_arn.as_ref() == Some(arn)) {
+        let counts = counts(view, service, &known.id);
+        all.running += counts.running;
+        all.pending += counts.pending;
+        all.wanted += match known.status {
+            DeploymentStatus::Primary => service.desired_count as usize,
+            DeploymentStatus::Active => counts.wanted,
+        };
+    }
+    ServiceRevisionSummary {
+        arn: Some(arn.to_string()),
+        requested_task_count: Some(count(all.wanted)),
+        running_task_count: Some(count(all.running)),
+        pending_task_count: Some(count(all.pending)),
+        ..ServiceRevisionSummary::default()
+    }
 }
 
 fn deployment(view: &Snapshot, service: &Stored, stored: &StoredDeployment) -> Deployment {
@@ -117,10 +157,10 @@ fn deployment(view: &Snapshot, service: &Stored, stored: &StoredDeployment) -> D
         failed_tasks: Some(number(stored.failed_tasks)),
         created_at: Some(time(stored.created_at)),
         updated_at: Some(time(stored.updated_at)),
-        capacity_provider_strategy: strategy(stored),
+        capacity_provider_strategy: strategy(&stored.compute),
         launch_type: launch_type(&stored.compute),
         platform_version: stored.compute.platform_version.clone(),
-        platform_family: stored.compute.is_fargate().then(|| domain::ecs::fargate::PLATFORM_FAMILY.to_owned()),
+        platform_family: platform_family(&stored.compute),
         network_configuration: stored.network.as_ref().map(network::shape),
         rollout_state: Some(stored.rollout_state.as_str().to_owned()),
         rollout_state_reason: Some(stored.rollout_state_reason.clone()),

@@ -1,11 +1,11 @@
 //! UpdateService: some changes take effect at once, others make a new deployment.
 
 use api::ecs::*;
-use domain::ecs::{Cluster, DeploymentStatus, NetworkMode, ServiceStatus};
+use domain::ecs::{Cluster, NetworkMode, ServiceStatus};
 use store::Transaction;
 use wire::ServiceError;
 
-use super::{Stored, auth_arn, balancers, deployment, find, shapes, unserved::Unserved};
+use super::{Stored, auth_arn, balancers, deployment, find, history, shapes, unserved::Unserved};
 use crate::{
     Authorised, Call,
     ecs::{
@@ -87,7 +87,7 @@ fn check(input: UpdateServiceRequest) -> Result<(), ServiceError> {
 }
 
 fn apply(
-    tx: &Transaction,
+    tx: &mut Transaction,
     auth: &Authorised,
     service: &mut Stored,
     input: &UpdateServiceRequest,
@@ -96,11 +96,11 @@ fn apply(
     let Some(before) = service.primary().cloned() else {
         return Err(error::service_not_active_exception("Service was not ACTIVE."));
     };
-    let shares = deployment::shares(
-        input.deployment_configuration.clone(),
-        deployment::Shares { minimum: service.minimum_healthy_percent, maximum: service.maximum_percent },
-    )?;
+    let configuration =
+        deployment::configuration(input.deployment_configuration.clone(), deployment::Configuration::of(service))?;
+    let shares = configuration.shares;
     (service.minimum_healthy_percent, service.maximum_percent) = (shares.minimum, shares.maximum);
+    service.circuit_breaker = configuration.circuit_breaker;
     let definition = match input.task_definition.as_deref() {
         Some(text) => task_definitions::active(tx, &auth.scope, text)?,
         None => task_definitions::find(tx, &auth.scope, before.task_definition_arn.as_str())
@@ -176,15 +176,10 @@ fn apply(
         || network != before.network
         || load_balancers != before.load_balancers;
     if renew {
-        service.deployments.iter_mut().filter(|known| known.status == DeploymentStatus::Primary).for_each(|known| {
-            known.status = DeploymentStatus::Active;
-            known.updated_at = now;
-            known.unplaced = false;
-        });
         let mut ids = auth.platform().ids();
         let compute = before.compute.clone();
-        let new = deployment::new(definition.arn.clone(), network, load_balancers, compute, &mut ids, now);
-        service.deployments.insert(0, new);
+        let runs = history::Runs { definition: definition.arn.clone(), network, load_balancers, compute };
+        history::begin(tx, service, runs, &mut ids, now);
     } else if input.desired_count.is_some()
         && let Some(primary) = service.deployments.iter_mut().find(|known| known.id == before.id)
     {
