@@ -31,6 +31,11 @@ pub struct Instance {
     /// How many of its tasks are RUNNING.
     pub running_tasks: usize,
     ports: BTreeSet<HostPort>,
+    /// Network interfaces that tasks can have in all; `None` where nothing limits them.
+    most_interfaces: Option<u32>,
+    interfaces: u32,
+    /// The ids of the GPUs that tasks hold.
+    gpus: BTreeSet<String>,
     groups: Groups,
 }
 
@@ -85,6 +90,9 @@ impl Instance {
             free_memory: stored.memory,
             running_tasks: 0,
             ports: tcp.chain(udp).map(|(protocol, port)| HostPort { protocol, port }).collect(),
+            most_interfaces: stored.task_interfaces(),
+            interfaces: 0,
+            gpus: BTreeSet::new(),
             groups: Groups::default(),
             stored,
         }
@@ -92,21 +100,25 @@ impl Instance {
 
     /// Counts a task that is on it and not STOPPED.
     pub fn hold(&mut self, task: &Task) {
-        self.reserve(task.cpu, task.memory, task.held_ports());
+        self.reserve(task.cpu, task.memory, task.held_ports(), task.interface.is_some());
+        self.gpus.extend(task.held_gpus().map(str::to_owned));
         self.groups.add(&task.group, usize::from(task.desired_status != DesiredStatus::Stopped));
         self.running_tasks += usize::from(task.last_status == TaskStatus::Running);
     }
 
     /// Counts a task that has just been placed on it, so that the next one can be.
     pub fn take(&mut self, demand: &Demand) {
-        self.reserve(demand.cpu, demand.memory, demand.host_ports.iter().copied());
+        self.reserve(demand.cpu, demand.memory, demand.host_ports.iter().copied(), demand.network_interface);
+        let gpus = self.choose_gpus(demand);
+        self.gpus.extend(gpus);
         self.groups.add(&demand.group, 1);
     }
 
-    fn reserve(&mut self, cpu: u32, memory: u32, ports: impl Iterator<Item = HostPort>) {
+    fn reserve(&mut self, cpu: u32, memory: u32, ports: impl Iterator<Item = HostPort>, interface: bool) {
         self.free_cpu = self.free_cpu.saturating_sub(cpu);
         self.free_memory = self.free_memory.saturating_sub(memory);
         self.ports.extend(ports);
+        self.interfaces = self.interfaces.saturating_add(u32::from(interface));
     }
 
     /// Its ARN.
@@ -132,6 +144,26 @@ impl Instance {
     /// Whether somebody has that port.
     pub fn holds_port(&self, port: HostPort) -> bool {
         self.ports.contains(&port)
+    }
+
+    /// Whether one more task can have a network interface.
+    pub fn has_free_interface(&self) -> bool {
+        self.most_interfaces.is_none_or(|most| self.interfaces < most)
+    }
+
+    /// The ids of the GPUs that no task holds, in the order in which they were registered.
+    pub fn free_gpus(&self) -> impl Iterator<Item = &str> {
+        self.stored.gpus.iter().map(String::as_str).filter(|id| !self.gpus.contains(*id))
+    }
+
+    /// How many GPUs no task holds.
+    pub(crate) fn count_free_gpus(&self) -> u32 {
+        u32::try_from(self.free_gpus().count()).unwrap_or(u32::MAX)
+    }
+
+    /// The ids of the GPUs that a task gets that is placed here: the first that are free.
+    pub fn choose_gpus(&self, demand: &Demand) -> Vec<String> {
+        self.free_gpus().take(demand.gpus as usize).map(str::to_owned).collect()
     }
 
     /// How many tasks of a group are wanted on it: those whose desired status is STOPPED no longer count.
