@@ -1,5 +1,7 @@
 """What an instance has few of: GPUs, each of which one container has, and network interfaces, as many as its type can have."""
 
+import os
+import signal
 import time
 
 import botocore.exceptions
@@ -137,9 +139,15 @@ def test_r40_each_gpu_has_one_container(platform, cluster):
     [stopped] = ecs.describe_tasks(cluster=cluster, tasks=[arns[0]])["tasks"]
     assert (stopped["lastStatus"], stopped["containers"][0]["gpuIds"]) == ("STOPPED", held[arns[0]])
     assert resources(platform, agent) == [GPUS, []]
-    # The agent starts again, and the tasks keep theirs.
+    # The agent starts again, then the control plane dies, and the tasks keep theirs.
     agent.register()
     assert resources(platform, agent) == [GPUS, []]
+    server = platform.child("server")
+    os.kill(server, signal.SIGKILL)
+    eventually(lambda: platform.child("server") != server and ecs.list_clusters())
+    assert resources(platform, agent) == [GPUS, []]
+    agent.greeted(agent.acs(send_credentials=False))
+    eventually(lambda: run(platform, cluster, "one-gpu")["failures"] == [{"arn": agent.arn, "reason": "RESOURCE:GPU"}])
 
 
 def test_r40_containers_of_a_task_share_no_gpu(platform, cluster):
