@@ -245,12 +245,14 @@ def frame(opcode, data, final=True, length=None):
 class AmazonsAgent:
     """A process of the agent: its configuration, and what it has in its data directory."""
 
-    def __init__(self, platform, cluster, attributes=None, keys=None, region="us-east-1", capabilities=(), properties=None):
+    def __init__(self, platform, cluster, attributes=None, keys=None, region="us-east-1", capabilities=(), properties=None, gpus=()):
         self.platform, self.cluster, self.region = platform, cluster, region
         self.keys = keys or platform.keys
         self.custom = attributes or {}
         self.capabilities = [name for name in [*CAPABILITIES, *capabilities]]
         self.properties = {**PROPERTIES, **(properties or {})}
+        # With ECS_ENABLE_GPU_SUPPORT.
+        self.gpus = list(gpus)
         self.token = str(uuid.uuid4())
         self.arn = None
         self.highest = 0
@@ -307,6 +309,7 @@ class AmazonsAgent:
             ],
             "clientToken": self.token, "cluster": self.cluster, "instanceIdentityDocument": "",
             "instanceIdentityDocumentSignature": "", "totalResources": resources(),
+            **({"platformDevices": [{"id": gpu, "type": "GPU"} for gpu in self.gpus]} if self.gpus else {}),
         }
 
     def register(self):

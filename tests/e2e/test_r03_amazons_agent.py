@@ -123,7 +123,7 @@ def test_r03_registration_refuses_what_it_would_not_honour(platform):
         assert code == "InvalidParameterException", message
         return message
 
-    assert "platformDevices" in refusal(platformDevices=[{"id": "GPU-1", "type": "GPU"}])
+    assert "platformDevices" in refusal(platformDevices=[{"id": "0", "type": "NEURON_DEVICE"}])
     cores = [{"name": "NEURON_CORES", "type": "STRINGSET", "stringSetValue": ["0"]}]
     assert "NEURON_CORES" in refusal(totalResources=agent.registration()["totalResources"] + cores)
     assert "MEMORY" in refusal(totalResources=agent.registration()["totalResources"][:1])

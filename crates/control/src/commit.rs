@@ -290,6 +290,7 @@ fn start_tasks(
             started_by: Some(primary.id.clone()),
             service: Some((service.arn.clone(), primary.id.clone())),
             container_instance_arn: None,
+            gpu_ids: Vec::new(),
             load_balancers: primary.load_balancers.clone(),
             image_digests: primary.image_digests.clone(),
             tags: task_tags(&service, &definition),

@@ -7,8 +7,7 @@ use domain::{
 
 use crate::query::{Query, QueryError};
 
-/// What a task needs. Expressions are read once here and then asked of every instance. GPUs are not asked for yet:
-/// their number would stand here, what is free of them in [`crate::Instance`], and the filter beside that of memory.
+/// What a task needs. Expressions are read once here and then asked of every instance.
 #[derive(Clone, Debug)]
 pub struct Demand {
     /// CPU units.
@@ -25,6 +24,8 @@ pub struct Demand {
     pub group: String,
     /// Whether it gets a network interface of its own.
     pub network_interface: bool,
+    /// How many GPUs its containers have together.
+    pub gpus: u32,
     /// The availability zones of the subnets that its network interface may be in; empty for any.
     pub zones: Vec<String>,
     /// Whether no other task of its group may be on the instance.
@@ -49,6 +50,7 @@ impl Demand {
             launch_type: new.compute.host_kind(),
             group: new.group().into_owned(),
             network_interface: definition.network_mode == NetworkMode::Awsvpc,
+            gpus: definition.gpus_with(&new.overrides),
             zones: Vec::new(),
             distinct_instance: false,
             member_of: Vec::new(),

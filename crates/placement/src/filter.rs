@@ -30,9 +30,9 @@ pub enum Reason {
     Memory,
     /// Somebody else has a port that the task needs.
     Ports,
-    /// No further network interface can be attached. Nothing limits them yet.
+    /// No further network interface can be attached.
     NetworkInterface,
-    /// Not enough free GPUs. Nothing asks for them yet.
+    /// Not enough free GPUs.
     Gpu,
     /// A task of the same group is on it.
     DistinctInstance,
@@ -120,7 +120,9 @@ fn keep_without(reason: Reason, index: &Index, demand: &Demand, among: &mut Bits
             let held = demand.host_ports.iter().filter_map(|port| index.port(*port));
             held.for_each(|slots| among.subtract_few(slots));
         }
-        // Nothing limits them and nothing asks for them yet: instances would have to say how many they have.
+        Reason::NetworkInterface if demand.network_interface => among.subtract_few(&index.no_free_interface),
+        Reason::Gpu if demand.gpus > 0 => index.free_gpus.keep_at_least(demand.gpus, among),
+        // Most tasks have neither.
         Reason::NetworkInterface | Reason::Gpu => {}
         Reason::DistinctInstance => {
             if let Some(group) = index.group(&demand.group).filter(|_| demand.distinct_instance) {

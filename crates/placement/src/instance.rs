@@ -1,7 +1,7 @@
 //! A container instance with what is free on it, counted from the tasks that are there: nothing of it is stored.
 
 use std::{
-    collections::{BTreeMap, btree_map::Entry},
+    collections::{BTreeMap, BTreeSet, btree_map::Entry},
     sync::Arc,
 };
 
@@ -38,6 +38,11 @@ pub struct Instance {
     held_memory: u64,
     /// How many have each port: a task that names one and reports it has it twice.
     ports: BTreeMap<HostPort, u32>,
+    /// Network interfaces that tasks can have in all; `None` where nothing limits them.
+    most_interfaces: Option<u32>,
+    interfaces: u32,
+    /// The ids of the GPUs that tasks hold.
+    gpus: BTreeSet<String>,
     groups: Groups,
 }
 
@@ -49,6 +54,7 @@ struct Held<'a> {
     group: &'a str,
     wanted: bool,
     running: bool,
+    interface: bool,
 }
 
 impl<'a> From<&'a Task> for Held<'a> {
@@ -59,6 +65,7 @@ impl<'a> From<&'a Task> for Held<'a> {
             group: &task.group,
             wanted: task.desired_status != DesiredStatus::Stopped,
             running: task.last_status == TaskStatus::Running,
+            interface: task.interface.is_some(),
         }
     }
 }
@@ -134,6 +141,9 @@ impl Instance {
             held_cpu: 0,
             held_memory: 0,
             ports: tcp.chain(udp).map(|(protocol, port)| (HostPort { protocol, port }, 1)).collect(),
+            most_interfaces: stored.task_interfaces(),
+            interfaces: 0,
+            gpus: BTreeSet::new(),
             groups: Groups::default(),
             stored,
         }
@@ -142,7 +152,8 @@ impl Instance {
     /// Counts a task that is on it and not STOPPED.
     pub fn hold(&mut self, task: &Task) {
         let held = Held::from(task);
-        self.reserve(held.cpu, held.memory, task.held_ports());
+        self.reserve(held.cpu, held.memory, task.held_ports(), held.interface);
+        self.gpus.extend(task.held_gpus().map(str::to_owned));
         self.groups.add(held.group, held.wanted);
         self.running_tasks += usize::from(held.running);
     }
@@ -161,26 +172,35 @@ impl Instance {
                 }
             }
         }
+        self.interfaces = self.interfaces.saturating_sub(u32::from(held.interface));
+        for gpu in task.held_gpus() {
+            self.gpus.remove(gpu);
+        }
         self.groups.remove(held.group, held.wanted);
         self.running_tasks = self.running_tasks.saturating_sub(usize::from(held.running));
     }
 
     /// Whether a task holds the same in both states.
     pub(crate) fn holds_alike(old: &Task, new: &Task) -> bool {
-        Held::from(old) == Held::from(new) && old.held_ports().eq(new.held_ports())
+        Held::from(old) == Held::from(new)
+            && old.held_ports().eq(new.held_ports())
+            && old.held_gpus().eq(new.held_gpus())
     }
 
     /// Counts a task that has just been placed on it, so that the next one can be.
     pub fn take(&mut self, demand: &Demand) {
-        self.reserve(demand.cpu, demand.memory, demand.host_ports.iter().copied());
+        self.reserve(demand.cpu, demand.memory, demand.host_ports.iter().copied(), demand.network_interface);
+        let gpus = self.choose_gpus(demand);
+        self.gpus.extend(gpus);
         self.groups.add(&demand.group, true);
     }
 
-    fn reserve(&mut self, cpu: u32, memory: u32, ports: impl Iterator<Item = HostPort>) {
+    fn reserve(&mut self, cpu: u32, memory: u32, ports: impl Iterator<Item = HostPort>, interface: bool) {
         self.held_cpu += u64::from(cpu);
         self.held_memory += u64::from(memory);
         self.count_free();
         ports.for_each(|port| *self.ports.entry(port).or_default() += 1);
+        self.interfaces = self.interfaces.saturating_add(u32::from(interface));
     }
 
     fn count_free(&mut self) {
@@ -212,6 +232,26 @@ impl Instance {
     /// Whether somebody has that port.
     pub fn holds_port(&self, port: HostPort) -> bool {
         self.ports.contains_key(&port)
+    }
+
+    /// Whether one more task can have a network interface.
+    pub fn has_free_interface(&self) -> bool {
+        self.most_interfaces.is_none_or(|most| self.interfaces < most)
+    }
+
+    /// The ids of the GPUs that no task holds, in the order in which they were registered.
+    pub fn free_gpus(&self) -> impl Iterator<Item = &str> {
+        self.stored.gpus.iter().map(String::as_str).filter(|id| !self.gpus.contains(*id))
+    }
+
+    /// How many GPUs no task holds.
+    pub(crate) fn count_free_gpus(&self) -> u32 {
+        u32::try_from(self.free_gpus().count()).unwrap_or(u32::MAX)
+    }
+
+    /// The ids of the GPUs that a task gets that is placed here: the first that are free.
+    pub fn choose_gpus(&self, demand: &Demand) -> Vec<String> {
+        self.free_gpus().take(demand.gpus as usize).map(str::to_owned).collect()
     }
 
     /// How many tasks of a group are wanted on it: those whose desired status is STOPPED no longer count.

@@ -21,6 +21,7 @@ const LINES_PATIENCE: Duration = Duration::from_secs(600);
 
 impl Host {
     pub(super) async fn make_ready(&self, task: Arc<Task>, volume: String) -> Result<(), Failure> {
+        check_devices(&task)?;
         let storage = Storage::of(&self.settings, &volume);
         let again = storage.exists();
         let group = self.make_group(&task);
@@ -124,6 +125,13 @@ impl Host {
     }
 }
 
+/// No kind of instance of ours registers GPUs: a task that has one was not meant for here.
+fn check_devices(task: &Task) -> Result<(), Failure> {
+    let Some(device) = task.associations.first() else { return Ok(()) };
+    let why = format!("{} {} is not supported by this agent", device.kind, device.name);
+    Err(reasons::resource("failed to associate devices", &why))
+}
+
 /// How many processes and threads a task of this many MiB may have: as many as the kernel allows a machine of that
 /// memory, as a Fargate task is one, and at most a quarter of the host's.
 fn processes(mebibytes: u64, host: u64) -> u64 {
@@ -153,6 +161,8 @@ pub(super) async fn remove_orphan_groups(settings: &Settings, known: &HashSet<&s
 
 #[cfg(test)]
 mod tests {
+    use domain::agent_protocol::payload::Association;
+
     use super::*;
 
     #[test]
@@ -160,5 +170,16 @@ mod tests {
         assert_eq!(processes(512, 32_768), 4_096);
         assert_eq!(processes(30_720, 32_768), 8_192);
         assert!(host_processes() > 300);
+    }
+
+    #[test]
+    fn a_task_with_a_gpu_is_refused_by_name() {
+        assert!(check_devices(&Task::default()).is_ok());
+        let associations = vec![Association::gpu("GPU-1".into(), "app".into())];
+        let Failure(reason) = check_devices(&Task { associations, ..Task::default() }).unwrap_err();
+        assert_eq!(
+            reason,
+            "ResourceInitializationError: failed to associate devices: gpu GPU-1 is not supported by this agent"
+        );
     }
 }

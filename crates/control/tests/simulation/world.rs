@@ -139,6 +139,7 @@ impl World {
             memory: HOST_MEMORY,
             reserved_ports: Vec::new(),
             reserved_udp_ports: Vec::new(),
+            gpus: Vec::new(),
             attributes: Vec::new(),
             tags: Tags::default(),
             registered_at: self.now,

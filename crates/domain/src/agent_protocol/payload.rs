@@ -72,6 +72,9 @@ pub struct Task {
     /// Other resources of the task.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub attachments: Vec<Attachment>,
+    /// Devices of the instance that are its containers' own.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub associations: Vec<Association>,
 }
 
 /// A container of a task.
@@ -360,6 +363,26 @@ pub struct Ipv4Address {
     pub private_address: String,
     /// Whether it is the main one.
     pub primary: bool,
+}
+
+/// A device of the instance that containers of the task have.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Association {
+    /// The device's id.
+    pub name: String,
+    /// `gpu` or `elastic-inference`.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// The containers; exactly one for a GPU.
+    pub containers: Vec<String>,
+}
+
+impl Association {
+    /// A GPU of a container.
+    pub fn gpu(id: String, container: String) -> Association {
+        Association { name: id, kind: "gpu".to_owned(), containers: vec![container] }
+    }
 }
 
 /// Another resource of a task.

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::TaskOverrides;
+
 /// A transport protocol of a port mapping.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -245,12 +247,20 @@ pub struct ContainerDefinition {
     /// Whether a service's tasks all get the image its tag meant first; `None` as if true.
     #[serde(default)]
     pub version_consistency: Option<bool>,
+    /// GPUs of the container instance that are its own.
+    #[serde(default)]
+    pub gpus: u32,
 }
 
 impl ContainerDefinition {
     /// Whether it is for ECS to say which digest the image's tag means.
     pub fn is_resolved_by_ecs(&self) -> bool {
         self.version_consistency != Some(false) && !self.image.contains('@')
+    }
+
+    /// Its GPUs after overrides.
+    pub fn gpus_with(&self, overrides: &TaskOverrides) -> u32 {
+        overrides.container(&self.name).and_then(|change| change.gpus).unwrap_or(self.gpus)
     }
 
     /// A container definition with nothing but what is required.
@@ -287,6 +297,7 @@ impl ContainerDefinition {
             extra_hosts: Vec::new(),
             restart_policy: None,
             version_consistency: None,
+            gpus: 0,
         }
     }
 }

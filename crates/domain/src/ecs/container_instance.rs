@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::LaunchType;
-use crate::{Arn, Clock, Resource, Scope, Tags, Timestamp, agent_protocol::FARGATE_CLUSTER};
+use crate::{Arn, Clock, Resource, Scope, Tags, Timestamp, agent_protocol::FARGATE_CLUSTER, instances::max_interfaces};
 
 /// A container instance's status.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -64,6 +64,9 @@ pub struct ContainerInstance {
     /// UDP ports that tasks cannot have.
     #[serde(default)]
     pub reserved_udp_ports: Vec<u16>,
+    /// The ids of its GPUs, each of which one container at a time can have.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub gpus: Vec<String>,
     /// What it can do and is.
     #[serde(default)]
     pub attributes: Vec<Attribute>,
@@ -102,6 +105,14 @@ impl ContainerInstance {
     /// Its availability zone.
     pub fn zone(&self) -> Option<&str> {
         self.attributes.iter().find(|attribute| attribute.name == ZONE_ATTRIBUTE)?.value.as_deref()
+    }
+
+    /// How many tasks can have a network interface on it: what its type can have beside its own. `None` where no type
+    /// is known that says so. Only EC2 and its agents write this attribute.
+    pub fn task_interfaces(&self) -> Option<u32> {
+        let kind =
+            self.attributes.iter().find(|attribute| attribute.name == INSTANCE_TYPE_ATTRIBUTE)?.value.as_deref()?;
+        Some(max_interfaces(kind)?.saturating_sub(1))
     }
 
     /// What kind of host it is.
@@ -144,6 +155,9 @@ pub const HOST_ATTRIBUTE: &str = "longshore.host";
 
 /// Where the zone of an instance is told.
 pub const ZONE_ATTRIBUTE: &str = "ecs.availability-zone";
+
+/// Where the type of an EC2 instance is told.
+pub const INSTANCE_TYPE_ATTRIBUTE: &str = "ecs.instance-type";
 
 /// What the agent of a machine outside EC2 registers.
 pub const EXTERNAL_ATTRIBUTE: &str = "ecs.capability.external";

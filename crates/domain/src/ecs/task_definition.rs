@@ -175,6 +175,12 @@ impl TaskDefinition {
         (overrides.cpu.or(self.cpu).unwrap_or(cpu), overrides.memory.or(self.memory).unwrap_or(memory))
     }
 
+    /// GPUs that a task of it holds, those of all its containers.
+    pub fn gpus_with(&self, overrides: &TaskOverrides) -> u32 {
+        let of_each = self.container_definitions.iter().map(|container| container.gpus_with(overrides));
+        of_each.fold(0, u32::saturating_add)
+    }
+
     /// The container of that name.
     pub fn container(&self, name: &str) -> Option<&ContainerDefinition> {
         self.container_definitions.iter().find(|container| container.name == name)

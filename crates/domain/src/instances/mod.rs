@@ -19,7 +19,7 @@ pub use instance::{
 pub use launch::{LaunchData, LaunchDevice, LaunchInterface, LaunchMetadata, ProfileReference};
 pub use launch_template::{LaunchTemplate, LaunchTemplateVersion};
 pub use slice::{AttachedVolume, InstanceItem, Metadata, VolumeItem, instance_key, volume_key};
-pub use types::{ARCHITECTURE, InstanceType, default_instance_type, instance_type, instance_types};
+pub use types::{ARCHITECTURE, InstanceType, default_instance_type, instance_type, instance_types, max_interfaces};
 pub use volume::{Volume, VolumeAttachment, VolumeModification};
 
 use std::net::Ipv4Addr;

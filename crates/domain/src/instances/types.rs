@@ -3,6 +3,8 @@
 //! vCPUs and memory are limits of the system container that stands for an instance. Figures:
 //! <https://docs.aws.amazon.com/ec2/latest/instancetypes/instance-type-names.html>.
 
+use std::{collections::HashMap, sync::LazyLock};
+
 /// The machine's architecture as EC2 names it.
 pub const ARCHITECTURE: &str = if cfg!(target_arch = "aarch64") { "arm64" } else { "x86_64" };
 
@@ -140,6 +142,15 @@ pub fn instance_type(name: &str) -> Option<InstanceType> {
     instance_types().into_iter().find(|known| known.name == name)
 }
 
+/// The network interfaces that a type can have, without making the whole list: placement asks again and again.
+pub fn max_interfaces(name: &str) -> Option<u32> {
+    static KNOWN: LazyLock<HashMap<String, u32>> = LazyLock::new(|| {
+        let all = ["x86_64", "arm64"].into_iter().flat_map(of_architecture);
+        all.map(|kind| (kind.name, kind.max_interfaces)).collect()
+    });
+    KNOWN.get(name).copied()
+}
+
 /// The type that RunInstances takes when it is told none: Amazon's oldest, `m1.small`, is long gone.
 pub fn default_instance_type() -> &'static str {
     if ARCHITECTURE == "arm64" { "t4g.micro" } else { "t3.micro" }
@@ -181,5 +192,9 @@ mod tests {
         assert_eq!(names.len(), instance_types().len());
         assert!(instance_type(default_instance_type()).is_some());
         assert!(instance_type("t3.huge").is_none());
+        assert_eq!(
+            ["t3.micro", "m5.large", "m6g.xlarge", "t3.huge"].map(max_interfaces),
+            [Some(2), Some(3), Some(4), None]
+        );
     }
 }

@@ -41,6 +41,10 @@ pub(crate) struct Index {
     pub(crate) free_cpu: Amounts,
     /// Free MiB.
     pub(crate) free_memory: Amounts,
+    /// Free GPUs; nothing is kept where no instance has one.
+    pub(crate) free_gpus: Amounts,
+    /// Those on which no further task can have a network interface.
+    pub(crate) no_free_interface: SlotSet,
     attributes: HashMap<String, Column<String>>,
     ports: HashMap<HostPort, SlotSet>,
     groups: HashMap<String, Group>,
@@ -89,6 +93,17 @@ impl Index {
         if running(old) != running(new) {
             running(old).iter().for_each(|running| self.running_tasks.remove(slot, running));
             running(new).iter().for_each(|running| self.running_tasks.insert(slot, running));
+        }
+        let gpus = |instance: Option<&Instance>| instance.map_or(0, Instance::count_free_gpus);
+        let now = gpus(new);
+        if gpus(old) != now {
+            self.free_gpus.set(slot, now);
+        }
+        let full = |instance: Option<&Instance>| instance.is_some_and(|one| !one.has_free_interface());
+        match (full(old), full(new)) {
+            (false, true) => drop(self.no_free_interface.insert(slot)),
+            (true, false) => drop(self.no_free_interface.remove(slot)),
+            _ => {}
         }
         self.change_ports(slot, old, new);
         self.change_groups(slot, old, new);

@@ -7,10 +7,11 @@ use crate::support::*;
 
 #[test]
 fn each_filter_says_what_is_missing() {
-    // An instance of 1024 CPU units, 2048 MiB, in zone a, with SSH and one task of the group and port 80 on it.
+    // An instance of 1024 CPU units, 2048 MiB and two GPUs, in zone a, with SSH and one task of the group, port 80 and a
+    // GPU on it.
     let assert = |what: &str, expected: Result<(), Reason>, adapt: &dyn Fn(&mut Instance, &mut Demand)| {
-        let mut instance = instance("a", 1024, 2048, &[("ecs.availability-zone", "a"), ("x", "1")]);
-        instance.take(&Demand { host_ports: vec![tcp(80)], ..demand(24, 48) });
+        let mut instance = with_gpus(instance("a", 1024, 2048, &[("ecs.availability-zone", "a"), ("x", "1")]), 2);
+        instance.take(&Demand { host_ports: vec![tcp(80)], gpus: 1, ..demand(24, 48) });
         let mut demand = demand(1000, 2000);
         adapt(&mut instance, &mut demand);
         assert_eq!(check(&instance, &demand), expected, "{what}");
@@ -32,6 +33,8 @@ fn each_filter_says_what_is_missing() {
     assert("a task's port", Err(Reason::Ports), &|_, demand| demand.host_ports = vec![tcp(81), tcp(80)]);
     assert("a reserved port", Err(Reason::Ports), &|_, demand| demand.host_ports = vec![tcp(22)]);
     assert("that port of UDP", Ok(()), &|_, demand| demand.host_ports = vec![udp]);
+    assert("the free GPU", Ok(()), &|_, demand| demand.gpus = 1);
+    assert("a task's GPU", Err(Reason::Gpu), &|_, demand| demand.gpus = 2);
     assert("an attribute", Ok(()), &|_, demand| demand.required_attributes = vec!["x".into()]);
     assert("no attribute", Err(Reason::Attribute), &|_, demand| demand.required_attributes = vec!["y".into()]);
     assert("no interfaces", Err(Reason::Attribute), &|_, demand| demand.network_interface = true);
@@ -74,6 +77,26 @@ fn each_filter_says_what_is_missing() {
         demand.memory = 9999;
         demand.distinct_instance = true;
     });
+}
+
+#[test]
+fn an_instance_has_the_interfaces_of_its_type_and_no_more() {
+    for (kind, interfaces) in [("t3.micro", 1), ("m5.large", 2), ("m6g.xlarge", 3), ("none.such", 9), ("", 9)] {
+        let mut attributes = vec![(filter::NETWORK_INTERFACE_ATTRIBUTE, "")];
+        attributes.extend((!kind.is_empty()).then_some(("ecs.instance-type", kind)));
+        let mut instance = instance("a", 1024, 1024, &attributes);
+        let demand = Demand { network_interface: true, gpus: 1, ..demand(1, 1) };
+        let mut taken = 0;
+        // Of two things that are missing the interface comes first.
+        while check(&instance, &demand) == Err(Reason::Gpu) && taken < 9 {
+            instance.take(&demand);
+            taken += 1;
+        }
+        assert_eq!(taken, interfaces, "{kind}");
+        let full = if interfaces < 9 { Reason::NetworkInterface } else { Reason::Gpu };
+        assert_eq!(check(&instance, &demand), Err(full));
+        assert_eq!(check(&instance, &crate::support::demand(1, 1)), Ok(()), "others need no interface");
+    }
 }
 
 #[test]

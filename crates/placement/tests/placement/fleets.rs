@@ -18,6 +18,8 @@ use crate::{
 /// What instances and tasks are of, so that they meet often.
 const ZONES: [&str; 4] = ["a", "b", "c", ""];
 const RACKS: [&str; 6] = ["1", "2", "10", "1.5", "x", ""];
+/// With one interface for tasks, with two, with as many as one wants.
+const TYPES: [&str; 4] = ["t3.micro", "t3.small", "none.such", ""];
 const GROUPS: [&str; 3] = ["service:web", "service:db", "family:job"];
 const QUERIES: [&str; 24] = [
     "attribute:ecs.availability-zone in [a, b]",
@@ -58,15 +60,20 @@ struct Row {
     rack: &'static str,
     /// One digit each for status, kind, connection, version, registration and such.
     odds: [u8; 6],
-    tasks: Vec<(usize, u16, bool)>,
+    kind: &'static str,
+    gpus: u8,
+    /// Group, port, whether it has that, a GPU, an interface.
+    tasks: Vec<(usize, u16, [bool; 3])>,
 }
 
 fn any_row() -> impl Strategy<Value = Row> {
     let size = (select(vec![0u32, 100, 900, 1024, 2048]), select(vec![0u32, 100, 900, 1024, 2048, 1 << 20]));
-    let tasks = vec((0usize..GROUPS.len(), select(vec![80u16, 81, 8080]), any::<bool>()), 0..4);
+    let tasks = vec((0usize..GROUPS.len(), select(vec![80u16, 81, 8080]), any::<[bool; 3]>()), 0..4);
     let odds = proptest::array::uniform6(0u8..8);
-    (0u8..150, size, select(&ZONES[..]), select(&RACKS[..]), odds, tasks)
-        .prop_map(|(name, size, zone, rack, odds, tasks)| Row { name, size, zone, rack, odds, tasks })
+    let devices = (select(&TYPES[..]), select(vec![0u8, 0, 1, 3]));
+    (0u8..150, size, select(&ZONES[..]), select(&RACKS[..]), odds, devices, tasks).prop_map(
+        |(name, size, zone, rack, odds, (kind, gpus), tasks)| Row { name, size, zone, rack, odds, kind, gpus, tasks },
+    )
 }
 
 impl Row {
@@ -79,6 +86,9 @@ impl Row {
         }
         if !self.rack.is_empty() || self.odds[0] > 3 {
             add("rack", self.rack);
+        }
+        if !self.kind.is_empty() {
+            add("ecs.instance-type", self.kind);
         }
         if self.odds[1] == 0 {
             add("rack", "another of the same name");
@@ -97,10 +107,13 @@ impl Row {
         if self.odds[5] == 7 {
             stored.ec2_instance_id = None;
         }
+        stored.gpus = (0..self.gpus).map(|number| number.to_string()).collect();
         let mut instance = Instance::empty(Arc::new(stored), self.odds[3] != 1);
-        for (group, port, port_too) in &self.tasks {
+        for (group, port, [port_too, gpu_too, network_interface]) in &self.tasks {
             let host_ports = if *port_too { vec![tcp(*port)] } else { Vec::new() };
-            instance.take(&Demand { host_ports, group: GROUPS[*group].into(), ..demand(50, 60) });
+            let (network_interface, gpus) = (*network_interface, u32::from(*gpu_too));
+            let group = GROUPS[*group].into();
+            instance.take(&Demand { host_ports, group, network_interface, gpus, ..demand(50, 60) });
         }
         instance.running_tasks = self.tasks.len() / 2;
         instance
@@ -118,6 +131,7 @@ fn any_demand() -> impl Strategy<Value = Demand> {
             launch_type: if odds == 1 { LaunchType::External } else { LaunchType::Ec2 },
             group: GROUPS.get(group).copied().unwrap_or("family:new").into(),
             network_interface: odds % 5 == 0,
+            gpus: [1, 0, 2, 0, 0, 0, 0][usize::from(odds % 7)],
             zones: zones.into_iter().map(str::to_owned).collect(),
             distinct_instance: odds % 6 == 0,
             member_of: queries.iter().map(|text| Query::parse(text, epoch).unwrap()).collect(),

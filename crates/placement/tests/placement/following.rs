@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use domain::{
     Timestamp,
-    ecs::{AgentConnection, ContainerInstance, ContainerInstanceStatus, DesiredStatus, Task, TaskStatus},
+    ecs::{AgentConnection, ContainerInstance, ContainerInstanceStatus, DesiredStatus, NewTask, Task, TaskStatus},
 };
-use placement::{Fleets, create_service_default};
+use placement::{Demand, Fleets, create_service_default};
 use proptest::{collection::vec, prelude::*, sample::select};
 use store::{Snapshot, Store, Transaction, memory::Memory};
 
@@ -31,6 +31,7 @@ enum Write {
         at: u8,
         on: u8,
         group: u8,
+        gpu: u8,
     },
     /// The statuses that it has then; 0 for none, since it is forgotten.
     Observe {
@@ -46,7 +47,7 @@ fn any_write() -> impl Strategy<Value = Write> {
         1 => (0u8..90).prop_map(Write::Deregister),
         2 => (0u8..90).prop_map(Write::Connect),
         1 => (0u8..90).prop_map(Write::Disconnect),
-        4 => (0u8..200, 0u8..90, 0u8..3).prop_map(|(at, on, group)| Write::Task { at, on, group }),
+        4 => (0u8..200, 0u8..90, 0u8..3, 0u8..4).prop_map(|(at, on, group, gpu)| Write::Task { at, on, group, gpu }),
         3 => (0u8..200, 0u8..4).prop_map(|(at, status)| Write::Observe { at, status }),
     ]
 }
@@ -60,6 +61,7 @@ fn write(tx: &mut Transaction, write: &Write) {
     match write {
         Write::Instance { at, cluster, memory, zone, status } => {
             let mut instance = stored(&format!("{at:03}"), 1024, *memory, &[("ecs.availability-zone", zone)]);
+            instance.gpus = (0..*memory / 512).map(|number| number.to_string()).collect();
             // An instance stays in its cluster.
             let known = tx.get::<ContainerInstance>(arn(*at).as_str());
             instance.cluster_arn = known.map_or_else(
@@ -81,9 +83,11 @@ fn write(tx: &mut Transaction, write: &Write) {
             patience: Duration::ZERO,
         }),
         Write::Disconnect(at) => tx.delete::<AgentConnection>(arn(*at).as_str()),
-        Write::Task { at, on, group } => {
-            let parts = parts();
-            let new = parts.new_task(&format!("service:{group}"), Some(&arn(*on)));
+        Write::Task { at, on, group, gpu } => {
+            let mut parts = parts();
+            parts.definition.container_definitions[0].gpus = u32::from(*gpu > 0);
+            let mut new = parts.new_task(&format!("service:{group}"), Some(&arn(*on)));
+            new.gpu_ids = if *gpu > 0 { vec![gpu.to_string()] } else { Vec::new() };
             let mut made = Task::new(new, &mut seed(u64::from(*at)), Timestamp(0));
             made.arn = task(*at).parse().unwrap();
             tx.put(made);
@@ -106,8 +110,9 @@ fn shown(fleets: &Fleets, view: &Snapshot) -> Vec<String> {
         fleets.ask(view, &scope().arn("ecs", &format!("cluster/{cluster}")), |fleet| {
             shown.push(fleet.len().to_string());
             shown.extend((0..90).map(|at| format!("{:?}", fleet.get(&arn(at)))));
-            for (number, size) in [(1, 0), (2, 100), (3, 300), (4, 1000)] {
-                let answer = fleet.place(&demand(1, size), &create_service_default(), &mut seed(number));
+            for (number, size, gpus) in [(1, 0, 0), (2, 100, 1), (3, 300, 0), (4, 1000, 7)] {
+                let demand = Demand { gpus, ..demand(1, size) };
+                let answer = fleet.place(&demand, &create_service_default(), &mut seed(number));
                 shown.push(format!("{:?}", answer.map(|instance| instance.arn())));
             }
         });
@@ -143,6 +148,99 @@ proptest! {
                     let view = store.snapshot();
                     assert_eq!(shown(&fleets, &view), shown(&Fleets::new(), &view));
                 }
+            }
+        });
+    }
+}
+
+/// What becomes of the tasks on instances with GPUs.
+#[derive(Clone, Debug)]
+enum Step {
+    /// A task of so many containers with so many GPUs each.
+    Place(usize, u32),
+    /// One of those that there are, by its place among them: it is to stop, or has.
+    Stop(usize, bool),
+    /// An instance registers again, with other GPUs.
+    Register(u8, u8),
+}
+
+fn any_step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        4 => (1usize..3, 0u32..3).prop_map(|(containers, gpus)| Step::Place(containers, gpus)),
+        2 => (any::<usize>(), any::<bool>()).prop_map(|(at, over)| Step::Stop(at, over)),
+        1 => (0u8..3, 0u8..5).prop_map(|(at, gpus)| Step::Register(at, gpus)),
+    ]
+}
+
+fn with_own_gpus(at: u8, gpus: u8) -> ContainerInstance {
+    let mut instance = stored(&format!("{at:03}"), 1 << 20, 1 << 20, &[]);
+    instance.gpus = (0..gpus).map(|number| format!("GPU-{at}-{number}")).collect();
+    instance
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(60))]
+
+    /// As launching does it: an instance is chosen and its GPUs are bound in one transaction.
+    #[test]
+    fn no_gpu_ever_has_two_holders(steps in vec(any_step(), 1..40), number: u64) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let store = Store::open(Memory::default(), kinds()).unwrap();
+            let (fleets, mut random) = (Fleets::new(), seed(number));
+            let done = store.transact(|tx| {
+                for at in 0..3 {
+                    tx.put(with_own_gpus(at, at));
+                    write(tx, &Write::Connect(at));
+                }
+                Ok::<_, String>(())
+            });
+            done.await.unwrap();
+            for step in steps {
+                let done = store.transact(|tx| {
+                    match step {
+                        Step::Place(containers, gpus) => {
+                            let mut parts = parts();
+                            let mut container = parts.definition.container_definitions[0].clone();
+                            container.gpus = gpus;
+                            parts.definition.container_definitions = vec![container; containers];
+                            let new = parts.new_task("", None);
+                            let demand = Demand::of(&new, no_time).unwrap();
+                            let chosen = fleets.ask(tx, &cluster().arn, |fleet| {
+                                let chosen = fleet.place(&demand, &[], &mut random).ok()?;
+                                Some((chosen.arn().clone(), chosen.choose_gpus(&demand)))
+                            });
+                            if let Some((arn, gpu_ids)) = chosen {
+                                let new = NewTask { container_instance_arn: Some(arn), gpu_ids, ..new };
+                                let task = Task::new(new, &mut random, Timestamp(0));
+                                assert!(task.containers.iter().all(|one| one.gpu_ids.len() == gpus as usize));
+                                tx.put(task);
+                            } else {
+                                // Somewhere is always room for a task that asks for none.
+                                assert!(gpus > 0);
+                            }
+                        }
+                        Step::Stop(at, over) => {
+                            let tasks: Vec<_> = tx.list::<Task>("").map(|task| task.arn.to_string()).collect();
+                            if let Some(arn) = at.checked_rem(tasks.len()).map(|at| &tasks[at]) {
+                                tx.update::<Task>(arn, |task| {
+                                    task.desired_status = DesiredStatus::Stopped;
+                                    task.last_status = if over { TaskStatus::Stopped } else { task.last_status };
+                                });
+                            }
+                        }
+                        Step::Register(at, gpus) => tx.put(with_own_gpus(at, gpus)),
+                    }
+                    Ok::<_, String>(())
+                });
+                done.await.unwrap();
+                let view = store.snapshot();
+                let mut held: Vec<String> = Vec::new();
+                for task in view.list::<Task>("").filter(|task| task.last_status != TaskStatus::Stopped) {
+                    held.extend(task.held_gpus().map(str::to_owned));
+                }
+                let distinct: std::collections::BTreeSet<_> = held.iter().collect();
+                assert_eq!(distinct.len(), held.len(), "two holders: {held:?}");
             }
         });
     }

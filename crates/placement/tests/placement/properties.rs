@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use domain::ecs::{ContainerInstanceStatus, HostPort, PlacementStrategy};
-use placement::{Candidate, Demand, Instance, create_service_default, first_to_stop};
+use placement::{Candidate, Demand, Instance, create_service_default, filter, first_to_stop};
 use proptest::{collection::vec, prelude::*, sample::select};
 
 use crate::{
@@ -14,14 +14,18 @@ use crate::{
 const ZONES: [&str; 4] = ["a", "b", "c", ""];
 
 fn any_cluster() -> impl Strategy<Value = Vec<Instance>> {
-    let one = (0u32..2000, 0u32..2000, select(&ZONES[..]), 0u8..10);
+    let one = (0u32..2000, 0u32..2000, select(&ZONES[..]), 0u8..40);
     vec(one, 0..8).prop_map(|rows| {
         let build = |(at, (cpu, memory, zone, state)): (usize, (u32, u32, &str, u8))| {
-            let attributes = [("ecs.availability-zone", zone)];
-            let attributes = if zone.is_empty() { &[][..] } else { &attributes };
-            let mut instance = instance(&format!("{at}"), cpu, memory, attributes);
-            instance.connected = state != 0;
-            if state == 1 {
+            let type_and_zone = [
+                (filter::NETWORK_INTERFACE_ATTRIBUTE, ""),
+                ("ecs.instance-type", ["t3.micro", "t3.small"][usize::from(state % 2)]),
+                ("ecs.availability-zone", zone),
+            ];
+            let attributes = if zone.is_empty() { &type_and_zone[..2] } else { &type_and_zone };
+            let mut instance = with_gpus(instance(&format!("{at}"), cpu, memory, attributes), state / 10);
+            instance.connected = state % 10 != 0;
+            if state % 10 == 1 {
                 change(&mut instance, |stored| stored.status = ContainerInstanceStatus::Draining);
             }
             instance
@@ -32,9 +36,13 @@ fn any_cluster() -> impl Strategy<Value = Vec<Instance>> {
 
 fn any_demands() -> impl Strategy<Value = Vec<Demand>> {
     let ports = vec(select(vec![22u16, 80, 81]), 0..2);
-    let one = (0u32..700, 0u32..700, ports, 0u8..2, 0u8..4, 0u8..4);
+    let devices = (select(vec![0u32, 0, 1, 2]), 0u8..3);
+    let one = (0u32..700, 0u32..700, ports, 0u8..2, 0u8..4, 0u8..4, devices);
     vec(one, 0..20).prop_map(|rows| {
-        let build = |(cpu, memory, ports, group, distinct, zone): (u32, u32, Vec<u16>, u8, u8, u8)| Demand {
+        type Row = (u32, u32, Vec<u16>, u8, u8, u8, (u32, u8));
+        let build = |(cpu, memory, ports, group, distinct, zone, (gpus, interface)): Row| Demand {
+            gpus,
+            network_interface: interface == 0,
             host_ports: ports.into_iter().map(tcp).collect(),
             group: format!("service:{group}"),
             distinct_instance: distinct == 0,
@@ -70,6 +78,7 @@ proptest! {
         let mut instances = cluster.clone();
         let (mut random, mut again) = (seed(number), seed(number));
         let mut placed: Vec<(String, &Demand)> = Vec::new();
+        let mut gpus: BTreeSet<(String, String)> = BTreeSet::new();
         for demand in &demands {
             let before = instances.clone();
             let same = place(&before, demand, &strategy, &mut again);
@@ -79,6 +88,12 @@ proptest! {
                 Ok(arn) => {
                     let chosen = before.iter().find(|instance| *instance.arn() == arn).unwrap();
                     prop_assert_eq!(check(chosen, demand), Ok(()));
+                    let bound = chosen.choose_gpus(demand);
+                    prop_assert_eq!(bound.len(), demand.gpus as usize);
+                    for id in bound {
+                        prop_assert!(chosen.stored.gpus.contains(&id));
+                        prop_assert!(gpus.insert((arn.to_string(), id)), "two holders of one GPU");
+                    }
                     placed.push((arn.to_string(), demand));
                 }
                 Err(refusal) => {
@@ -95,6 +110,8 @@ proptest! {
             let here: Vec<_> = placed.iter().filter(|(arn, _)| arn == instance.arn().as_str()).collect();
             prop_assert!(here.iter().map(|(_, demand)| demand.cpu).sum::<u32>() <= instance.stored.cpu);
             prop_assert!(here.iter().map(|(_, demand)| demand.memory).sum::<u32>() <= instance.stored.memory);
+            let interfaces = here.iter().filter(|(_, demand)| demand.network_interface).count();
+            prop_assert!(interfaces <= instance.stored.task_interfaces().unwrap() as usize);
             let ports: Vec<HostPort> = here.iter().flat_map(|(_, demand)| demand.host_ports.clone()).collect();
             prop_assert_eq!(ports.iter().collect::<BTreeSet<_>>().len(), ports.len());
             prop_assert!(!ports.contains(&tcp(22)), "a reserved port");

@@ -19,6 +19,8 @@ pub fn check(instance: &Instance, demand: &Demand) -> Result<(), Reason> {
     unless(instance.free_cpu >= demand.cpu, Reason::Cpu)?;
     unless(instance.free_memory >= demand.memory, Reason::Memory)?;
     unless(!demand.host_ports.iter().any(|port| instance.holds_port(*port)), Reason::Ports)?;
+    unless(!demand.network_interface || instance.has_free_interface(), Reason::NetworkInterface)?;
+    unless(instance.free_gpus().count() >= demand.gpus as usize, Reason::Gpu)?;
     unless(!demand.distinct_instance || instance.tasks_of(&demand.group) == 0, Reason::DistinctInstance)?;
     unless(demand.member_of.iter().all(|query| instance.selected_by(query)), Reason::MemberOf)
 }

@@ -5,8 +5,9 @@ use std::{sync::Arc, time::Duration};
 use domain::{
     Timestamp,
     ecs::{
-        AgentConnection, ContainerInstance, ContainerInstanceStatus, DesiredStatus, HostPort, NetworkBinding,
-        NetworkMode, PlacementConstraint, PortMapping, Task, TaskStatus, TransportProtocol,
+        AgentConnection, ContainerDefinition, ContainerInstance, ContainerInstanceStatus, ContainerOverride,
+        DesiredStatus, HostPort, NetworkBinding, NetworkMode, NewTask, PlacementConstraint, PortMapping, Task,
+        TaskInterface, TaskStatus, TransportProtocol,
     },
 };
 use placement::{Demand, Fleets, Instance};
@@ -38,7 +39,8 @@ fn mapping(host_port: u16, protocol: TransportProtocol) -> PortMapping {
 
 #[test]
 fn what_is_free_is_what_no_task_holds_until_it_is_stopped() {
-    let mut registered = stored("a", 1024, 2048, &[("stack", "prod")]);
+    let mut registered = stored("a", 1024, 2048, &[("stack", "prod"), ("ecs.instance-type", "t3.micro")]);
+    registered.gpus = ["x", "y", "z"].map(str::to_owned).to_vec();
     registered.reserved_udp_ports = vec![53];
     let mut draining = stored("b", 1024, 2048, &[]);
     draining.status = ContainerInstanceStatus::Draining;
@@ -48,8 +50,22 @@ fn what_is_free_is_what_no_task_holds_until_it_is_stopped() {
     let mut parts = parts();
     parts.definition.container_definitions[0].port_mappings = vec![mapping(8080, TransportProtocol::Tcp)];
     let mut ids = seed(1);
-    let mut make = |group: &str| Task::new(parts.new_task(group, Some(&arn)), &mut ids, Timestamp(0));
-    let mut running = make("service:web");
+    parts.definition.container_definitions[0].gpus = 1;
+    let mut make = |group: &str, gpu: &str| {
+        let new = NewTask { gpu_ids: vec![gpu.to_owned()], ..parts.new_task(group, Some(&arn)) };
+        Task::new(new, &mut ids, Timestamp(0))
+    };
+    let mut running = make("service:web", "y");
+    running.interface = Some(TaskInterface {
+        attachment_id: String::new(),
+        network_interface_id: "eni-1".into(),
+        subnet_id: String::new(),
+        availability_zone: String::new(),
+        mac_address: String::new(),
+        private_address: std::net::Ipv4Addr::LOCALHOST,
+        private_dns_name: String::new(),
+        attached: true,
+    });
     running.last_status = TaskStatus::Running;
     running.containers[0].network_bindings = vec![NetworkBinding {
         bind_ip: "0.0.0.0".into(),
@@ -58,12 +74,12 @@ fn what_is_free_is_what_no_task_holds_until_it_is_stopped() {
         range: None,
         protocol: "udp".into(),
     }];
-    let mut stopping = make("service:web");
+    let mut stopping = make("service:web", "x");
     stopping.last_status = TaskStatus::Running;
     stopping.desired_status = DesiredStatus::Stopped;
-    let mut last = make("service:old");
+    let mut last = make("service:old", "gone since the instance registered again");
     last.desired_status = DesiredStatus::Stopped;
-    let mut stopped = make("family:f");
+    let mut stopped = make("family:f", "z");
     stopped.desired_status = DesiredStatus::Stopped;
     stopped.last_status = TaskStatus::Stopped;
     let view = view({
@@ -90,6 +106,8 @@ fn what_is_free_is_what_no_task_holds_until_it_is_stopped() {
     let udp = |port| HostPort { protocol: TransportProtocol::Udp, port };
     assert_eq!(instance.held_ports().collect::<Vec<_>>(), [tcp(22), tcp(8080), udp(53), udp(32768)]);
     assert_eq!(instance.running_tasks, 2);
+    assert_eq!(instance.free_gpus().collect::<Vec<_>>(), ["z"], "a STOPPED task has given it back");
+    assert!(!instance.has_free_interface());
     let tasks: Vec<_> = ["service:web", "service:old", "family:f"].map(|group| instance.tasks_of(group)).into();
     assert_eq!(tasks, [1, 0, 0], "only tasks that are wanted count for spreading");
     for (expression, expected) in [
@@ -128,6 +146,20 @@ fn a_task_needs_what_its_definition_and_its_placement_say() {
     assert_eq!((demand.cpu, demand.memory, demand.group.as_str()), (128, 256, "family:f"));
     assert_eq!((demand.host_ports, demand.required_attributes), (vec![tcp(8080)], vec!["x".to_owned()]));
     assert_eq!((demand.distinct_instance, demand.member_of.len(), demand.network_interface), (true, 2, false));
+    assert_eq!(demand.gpus, 0);
+
+    parts.definition.container_definitions.push(ContainerDefinition::new("aside", "i"));
+    parts.definition.container_definitions[1].gpus = 3;
+    let mut new = parts.new_task("", None);
+    assert_eq!(Demand::of(&new, no_time).unwrap().gpus, 3);
+    new.overrides.containers = [("app", 2), ("aside", 1)]
+        .map(|(name, gpus)| ContainerOverride { name: name.into(), gpus: Some(gpus), ..ContainerOverride::default() })
+        .to_vec();
+    assert_eq!(Demand::of(&new, no_time).unwrap().gpus, 3);
+    new.gpu_ids = ["x", "y", "z"].map(str::to_owned).to_vec();
+    let task = Task::new(new, &mut seed(1), Timestamp(0));
+    assert_eq!(task.containers.iter().map(|one| one.gpu_ids.len()).collect::<Vec<_>>(), [2, 1]);
+    assert_eq!(task.held_gpus().collect::<Vec<_>>(), ["x", "y", "z"]);
 
     parts.definition.network_mode = NetworkMode::Awsvpc;
     let demand = Demand::of(&parts.new_task("batch", None), no_time).unwrap();

@@ -49,6 +49,7 @@ pub fn stored(name: &str, cpu: u32, memory: u32, attributes: &[(&str, &str)]) ->
         memory,
         reserved_ports: vec![22],
         reserved_udp_ports: Vec::new(),
+        gpus: Vec::new(),
         attributes: attributes.iter().map(|(name, value)| attribute(name, value)).collect(),
         tags: Tags::default(),
         registered_at: Timestamp(0),
@@ -62,6 +63,12 @@ pub fn stored(name: &str, cpu: u32, memory: u32, attributes: &[(&str, &str)]) ->
 /// An empty instance.
 pub fn instance(name: &str, cpu: u32, memory: u32, attributes: &[(&str, &str)]) -> Instance {
     Instance::empty(Arc::new(stored(name, cpu, memory, attributes)), true)
+}
+
+/// With so many GPUs, `GPU-0` and so on.
+pub fn with_gpus(mut instance: Instance, gpus: u8) -> Instance {
+    change(&mut instance, |stored| stored.gpus = (0..gpus).map(|number| format!("GPU-{number}")).collect());
+    instance
 }
 
 /// An empty instance of 1024 CPU units and 1024 MiB in a zone; in none if that is empty.
@@ -90,6 +97,7 @@ pub fn demand(cpu: u32, memory: u32) -> Demand {
         launch_type: LaunchType::Ec2,
         group: GROUP.into(),
         network_interface: false,
+        gpus: 0,
         zones: Vec::new(),
         distinct_instance: false,
         member_of: Vec::new(),
@@ -156,6 +164,7 @@ impl Parts {
             started_by: None,
             service: None,
             container_instance_arn: on.cloned(),
+            gpu_ids: Vec::new(),
             load_balancers: Vec::new(),
             image_digests: Default::default(),
             tags: Tags::default(),

@@ -176,12 +176,14 @@ pub(super) fn shape(view: &Snapshot, stored: &Stored, with_tags: bool) -> Contai
     let arn = stored.arn.as_str();
     let (mut cpu, mut memory, mut running, mut pending) = (0u32, 0u32, 0, 0);
     let mut held = BTreeSet::new();
+    let mut free_gpus = stored.gpus.clone();
     for task in view.find::<Task>(Task::ON_INSTANCE, arn) {
         cpu = cpu.saturating_add(task.cpu);
         memory = memory.saturating_add(task.memory);
         running += usize::from(task.last_status == TaskStatus::Running);
         pending += usize::from(task.last_status.is_starting());
         held.extend(task.held_ports());
+        free_gpus.retain(|id| task.held_gpus().all(|held| held != id));
     }
     // What remains of the ports is told as what is taken of them.
     let ports = |reserved: &[u16], held: &BTreeSet<HostPort>, protocol: TransportProtocol| {
@@ -189,7 +191,7 @@ pub(super) fn shape(view: &Snapshot, stored: &Stored, with_tags: bool) -> Contai
         let all: BTreeSet<u16> = reserved.iter().copied().chain(held).collect();
         all.iter().map(u16::to_string).collect::<Vec<_>>()
     };
-    let resources = |cpu: u32, memory: u32, held: &BTreeSet<HostPort>| {
+    let resources = |cpu: u32, memory: u32, held: &BTreeSet<HostPort>, gpus: &[String]| {
         let integer = |name: &str, value: u32| Resource {
             name: Some(name.to_owned()),
             r#type: Some("INTEGER".to_owned()),
@@ -206,12 +208,16 @@ pub(super) fn shape(view: &Snapshot, stored: &Stored, with_tags: bool) -> Contai
             double_value: Some(0.0),
             long_value: Some(0),
         };
-        vec![
+        let mut resources = vec![
             integer("CPU", cpu),
             integer("MEMORY", memory),
             set("PORTS", ports(&stored.reserved_ports, held, TransportProtocol::Tcp)),
             set("PORTS_UDP", ports(&stored.reserved_udp_ports, held, TransportProtocol::Udp)),
-        ]
+        ];
+        if !stored.gpus.is_empty() {
+            resources.push(set("GPU", gpus.to_vec()));
+        }
+        resources
     };
     let attributes = stored.attributes.iter().map(|attribute| Attribute {
         name: Some(attribute.name.clone()),
@@ -231,8 +237,9 @@ pub(super) fn shape(view: &Snapshot, stored: &Stored, with_tags: bool) -> Contai
             stored.cpu.saturating_sub(cpu),
             stored.memory.saturating_sub(memory),
             &held,
+            &free_gpus,
         )),
-        registered_resources: Some(resources(stored.cpu, stored.memory, &BTreeSet::new())),
+        registered_resources: Some(resources(stored.cpu, stored.memory, &BTreeSet::new(), &stored.gpus)),
         status: Some(stored.status.as_str().to_owned()),
         agent_connected: Some(
             stored.status != ContainerInstanceStatus::Inactive && view.contains::<AgentConnection>(arn),

@@ -46,8 +46,8 @@ pub fn launch(
     now: Timestamp,
 ) -> Result<Task, LaunchError> {
     check_roles(tx, &new)?;
-    let instance = choose(tx, fleets, &new, network, ids)?;
-    let mut task = Task::new(NewTask { container_instance_arn: Some(instance), ..new }, ids, now);
+    let (instance, gpu_ids) = choose(tx, fleets, &new, network, ids)?;
+    let mut task = Task::new(NewTask { container_instance_arn: Some(instance), gpu_ids, ..new }, ids, now);
     let Some(network) = network else {
         tx.put(task.clone());
         return Ok(task);
@@ -88,18 +88,18 @@ pub fn launch(
     Err(refused.into())
 }
 
-/// The container instance that gets the task.
+/// The container instance that gets the task, and which of its GPUs the task gets.
 fn choose(
     view: &Snapshot,
     fleets: &Fleets,
     new: &NewTask<'_>,
     network: Option<&TaskNetwork>,
     ids: &mut IdSource,
-) -> Result<Arn, LaunchError> {
+) -> Result<(Arn, Vec<String>), LaunchError> {
     if new.compute.is_fargate() {
         let hosts = placement::fargate_hosts(view);
         let host = placement::place_on_fargate(&hosts, new.memory).map_err(|_| LaunchError::Capacity)?;
-        return Ok(host.arn.clone());
+        return Ok((host.arn.clone(), Vec::new()));
     }
     let mut demand = placement::Demand::of(new, super::compute::read_time).map_err(LaunchError::Constraint)?;
     let subnets = network.iter().flat_map(|network| &network.subnets);
@@ -115,7 +115,7 @@ fn choose(
             Some(arn) => fleet.place_on(arn, &demand),
             None => fleet.place(&demand, strategy, ids),
         };
-        chosen.map(|instance| instance.arn().clone())
+        chosen.map(|instance| (instance.arn().clone(), instance.choose_gpus(&demand)))
     });
     chosen.map_err(LaunchError::NotPlaced)
 }

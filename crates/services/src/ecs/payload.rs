@@ -41,6 +41,7 @@ pub fn task(view: &Snapshot, task: &Task, options: &Options) -> Option<payload::
         group: Some(task.group.clone()),
         zone: task.interface.as_ref().map(|interface| interface.availability_zone.clone()),
         task_definition_account_id: Some(definition.scope.account.to_string()),
+        associations: associations(task),
         attachments: definition
             .ephemeral_storage
             .iter()
@@ -48,6 +49,17 @@ pub fn task(view: &Snapshot, task: &Task, options: &Options) -> Option<payload::
             .collect(),
         ..payload::Task::default()
     })
+}
+
+/// The GPUs of its containers. Amazon's agent takes each as that of exactly one container, and tells the container by
+/// `NVIDIA_VISIBLE_DEVICES` itself.
+fn associations(task: &Task) -> Vec<payload::Association> {
+    let of = |container: &TaskContainer| {
+        let name = container.name.clone();
+        let each = container.gpu_ids.clone().into_iter();
+        each.map(move |id| payload::Association::gpu(id, name.clone()))
+    };
+    task.containers.iter().flat_map(of).collect()
 }
 
 fn interface(view: &Snapshot, task: &Task) -> Option<payload::ElasticNetworkInterface> {

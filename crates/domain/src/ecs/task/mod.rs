@@ -77,6 +77,9 @@ pub struct ContainerOverride {
     /// Soft limit in MiB.
     #[serde(default)]
     pub memory_reservation: Option<u32>,
+    /// GPUs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gpus: Option<u32>,
 }
 
 /// What RunTask changes in the task definition.
@@ -150,6 +153,9 @@ pub struct TaskContainer {
     /// What its health check says.
     #[serde(default)]
     pub health_status: HealthStatus,
+    /// The GPUs of its container instance that are its own, until its task is STOPPED.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub gpu_ids: Vec<String>,
 }
 
 /// A task.
@@ -276,6 +282,8 @@ pub struct NewTask<'a> {
     pub service: Option<(Arn, String)>,
     /// Its host.
     pub container_instance_arn: Option<Arn>,
+    /// The GPUs of its host that are its own, as many as its containers ask for.
+    pub gpu_ids: Vec<String>,
     /// Targets to register.
     pub load_balancers: Vec<TaskLoadBalancer>,
     /// Digests that its deployment has established, by container.
@@ -321,9 +329,10 @@ impl Task {
     pub const BY_CLIENT_TOKEN: &str = "client-token";
 
     /// A task at its beginning, without its network interface.
-    pub fn new(new: NewTask<'_>, ids: &mut IdSource, now: Timestamp) -> Self {
+    pub fn new(mut new: NewTask<'_>, ids: &mut IdSource, now: Timestamp) -> Self {
         let scope = new.cluster.scope.clone();
         let arn = names::new_task(&scope, &new.cluster.name, ids);
+        let mut gpu_ids = std::mem::take(&mut new.gpu_ids).into_iter();
         let containers = new
             .definition
             .container_definitions
@@ -352,6 +361,7 @@ impl Task {
                     reason: None,
                     network_bindings: Vec::new(),
                     health_status: HealthStatus::Unknown,
+                    gpu_ids: gpu_ids.by_ref().take(definition.gpus_with(&new.overrides) as usize).collect(),
                 }
             })
             .collect();
@@ -455,6 +465,11 @@ impl Task {
             let bound = binding.protocol != "udp" && offset < binding.range.unwrap_or(1);
             bound.then(|| binding.host_port.checked_add(offset)).flatten()
         })
+    }
+
+    /// The GPUs of its container instance that are its own.
+    pub fn held_gpus(&self) -> impl Iterator<Item = &str> {
+        self.containers.iter().flat_map(|container| container.gpu_ids.iter().map(String::as_str))
     }
 
     /// The role of its own calls, after overrides.

@@ -14,7 +14,7 @@ use domain::{Arn, Tags, Timestamp};
 use store::Transaction;
 use wire::ServiceError;
 
-use super::super::common::{Given, client, invalid, refuse, tags};
+use super::super::common::{client, invalid, tags, unsupported};
 use super::super::container_instances::{retire, shape};
 use super::socket::short;
 use super::{agents_cluster, agents_instance, identity};
@@ -22,6 +22,10 @@ use crate::{Authorised, Call};
 
 /// An agent sends some fifty.
 const MOST_ATTRIBUTES: usize = 200;
+/// The largest instance types have 16.
+const MOST_GPUS: usize = 64;
+/// NVIDIA's are `GPU-` and a UUID.
+const LONGEST_GPU_ID: usize = 128;
 /// An agent sends a UUID.
 const LONGEST_TOKEN: usize = 64;
 
@@ -31,7 +35,6 @@ pub(in crate::ecs) async fn register(
 ) -> Result<RegisterContainerInstanceResponse, ServiceError> {
     let cluster = input.cluster.clone().filter(|cluster| !cluster.is_empty());
     let auth = call.authorise(&[super::super::common::cluster_arn(&call.scope, cluster.as_deref())])?;
-    refuse(&[("platformDevices", input.platform_devices.given())])?;
     let machine = identity::claimed(&auth, &input)?;
     let offer = Offer::read(&input, auth.scope.region.as_str())?;
     let tags = tags(input.tags.clone())?;
@@ -121,6 +124,7 @@ fn blank(auth: &Authorised, arn: Arn, cluster_arn: Arn, now: Timestamp) -> Conta
         memory: 0,
         reserved_ports: Vec::new(),
         reserved_udp_ports: Vec::new(),
+        gpus: Vec::new(),
         attributes: Vec::new(),
         tags: Tags::default(),
         registered_at: now,
@@ -137,6 +141,7 @@ struct Offer {
     memory: u32,
     ports: Vec<u16>,
     udp_ports: Vec<u16>,
+    gpus: Vec<String>,
     attributes: Vec<Attribute>,
     /// Amazon's agent tells it only when it connects.
     version: Option<VersionInfo>,
@@ -149,15 +154,23 @@ impl Offer {
             memory: 0,
             ports: Vec::new(),
             udp_ports: Vec::new(),
+            gpus: Vec::new(),
             attributes: Vec::new(),
             version: input.version_info.clone(),
         };
+        for device in input.platform_devices.iter().flatten() {
+            match device.r#type.as_deref() {
+                Some("GPU") => offer.add_gpus(device.id.as_slice())?,
+                other => return Err(unsupported(&format!("platformDevices of type {}", other.unwrap_or_default()))),
+            }
+        }
         for resource in input.total_resources.iter().flatten() {
             match resource.name.as_deref().unwrap_or_default() {
                 "CPU" => offer.cpu = integer(resource)?,
                 "MEMORY" => offer.memory = integer(resource)?,
                 "PORTS" => offer.ports = ports(resource)?,
                 "PORTS_UDP" => offer.udp_ports = ports(resource)?,
+                "GPU" => offer.add_gpus(resource.string_set_value.as_deref().unwrap_or_default())?,
                 other => {
                     return Err(invalid(format!("The resource {} is not supported by Longshore.", short(other))));
                 }
@@ -183,12 +196,29 @@ impl Offer {
         Ok(offer)
     }
 
+    /// Amazon's agent tells its GPUs as devices; as a resource they are the same ones.
+    fn add_gpus(&mut self, ids: &[String]) -> Result<(), ServiceError> {
+        for id in ids {
+            if id.is_empty() || id.len() > LONGEST_GPU_ID {
+                return Err(invalid(format!("The id of a GPU must have 1 to {LONGEST_GPU_ID} characters.")));
+            }
+            if !self.gpus.contains(id) {
+                self.gpus.push(id.clone());
+            }
+            if self.gpus.len() > MOST_GPUS {
+                return Err(invalid(format!("A container instance cannot have more than {MOST_GPUS} GPUs.")));
+            }
+        }
+        Ok(())
+    }
+
     /// What is registered again replaces what was; attributes that are not sent again stay.
     fn apply(&self, mut instance: ContainerInstance) -> ContainerInstance {
         instance.cpu = self.cpu;
         instance.memory = self.memory;
         instance.reserved_ports.clone_from(&self.ports);
         instance.reserved_udp_ports.clone_from(&self.udp_ports);
+        instance.gpus.clone_from(&self.gpus);
         instance.attributes.retain(|known| !self.attributes.iter().any(|sent| sent.name == known.name));
         instance.attributes.extend(self.attributes.iter().cloned());
         instance.attributes.sort_by(|one, other| one.name.cmp(&other.name));
@@ -241,6 +271,8 @@ pub(in crate::ecs) async fn discover_poll_endpoint(
 
 #[cfg(test)]
 mod tests {
+    use api::ecs::PlatformDevice;
+
     use super::*;
 
     fn resource(name: &str, value: i32) -> Resource {
@@ -265,6 +297,22 @@ mod tests {
         assert!(
             offer.attributes.contains(&Attribute { name: ZONE_ATTRIBUTE.into(), value: Some("eu-west-1a".into()) })
         );
+    }
+
+    #[test]
+    fn gpus_are_told_as_devices_or_as_a_resource_and_each_is_there_once() {
+        let device = |id: &str, kind: &str| PlatformDevice { id: Some(id.into()), r#type: Some(kind.into()) };
+        let of = |devices: Vec<PlatformDevice>| {
+            let set = Some(vec!["GPU-2".to_owned(), "GPU-3".to_owned()]);
+            let more = Resource { name: Some("GPU".into()), string_set_value: set, ..Resource::default() };
+            let request = request(vec![resource("CPU", 1), resource("MEMORY", 1), more]);
+            Offer::read(&RegisterContainerInstanceRequest { platform_devices: Some(devices), ..request }, "r")
+        };
+        let offer = of(vec![device("GPU-1", "GPU"), device("GPU-2", "GPU"), device("GPU-1", "GPU")]);
+        assert_eq!(offer.ok().map(|offer| offer.gpus), Some(["GPU-1", "GPU-2", "GPU-3"].map(str::to_owned).to_vec()));
+        assert!(of(vec![device("", "GPU")]).is_err());
+        assert!(of(vec![device("neuron0", "NEURON_DEVICE")]).is_err());
+        assert!(of((0..65).map(|number| device(&number.to_string(), "GPU")).collect()).is_err());
     }
 
     #[test]

@@ -4,7 +4,7 @@
 use domain::ecs::{NetworkMode, fargate};
 use wire::ServiceError;
 
-use super::{Stored, logs, size};
+use super::{Stored, gpus, logs, size};
 use crate::{
     Options,
     ecs::{common::client, images},
@@ -23,6 +23,9 @@ pub(super) fn with_fargate(definition: &Stored, options: &Options) -> Result<(),
         return Err(client("Placement constraints are not supported with FARGATE launch type."));
     }
     for container in &definition.container_definitions {
+        if container.gpus > 0 {
+            return Err(client(gpus::NOT_ON_FARGATE));
+        }
         for (given, field) in [(container.start_timeout, "startTimeout"), (container.stop_timeout, "stopTimeout")] {
             if given.is_some_and(|seconds| seconds > LONGEST_TIMEOUT) {
                 return Err(client(format!(

@@ -11,7 +11,7 @@ use domain::ecs::{
 };
 use wire::ServiceError;
 
-use super::{logs, size::Size};
+use super::{gpus, logs, size::Size};
 use crate::ecs::common::{Given, client, refuse};
 
 /// The limits that can be set.
@@ -262,7 +262,6 @@ fn one(asked: wire_shapes::ContainerDefinition, mode: NetworkMode) -> Result<Con
         ("containerDefinitions.interactive", interactive.given()),
         ("containerDefinitions.pseudoTerminal", pseudo_terminal.given()),
         ("containerDefinitions.systemControls", system_controls.given()),
-        ("containerDefinitions.resourceRequirements", resource_requirements.given()),
         ("containerDefinitions.firelensConfiguration", firelens_configuration.is_some()),
         ("containerDefinitions.credentialSpecs", credential_specs.given()),
     ])?;
@@ -303,6 +302,8 @@ fn one(asked: wire_shapes::ContainerDefinition, mode: NetworkMode) -> Result<Con
     container.dns_search_domains = dns_search_domains.unwrap_or_default();
     container.extra_hosts = extra_hosts.unwrap_or_default().into_iter().map(extra_host).collect::<Result<_, _>>()?;
     container.version_consistency = version_consistency.filter(|text| !text.is_empty()).map(|text| text == "enabled");
+    container.gpus =
+        gpus::read(resource_requirements, "containerDefinitions.resourceRequirements", &name)?.unwrap_or_default();
     if let Some(parameters) = linux_parameters {
         linux(parameters, &mut container)?;
     }

@@ -2,6 +2,7 @@
 
 mod compatibility;
 mod containers;
+pub(super) mod gpus;
 mod logs;
 mod register;
 mod required_attributes;

@@ -4,7 +4,7 @@ use api::ecs::*;
 use domain::ecs::container_definition::port_range;
 use domain::ecs::{ContainerDefinition as StoredContainer, PlacementConstraint as StoredConstraint};
 
-use super::Stored;
+use super::{Stored, gpus};
 use crate::ecs::{
     common::{number, pair, time},
     compute::constraints_shape,
@@ -136,6 +136,7 @@ fn container(stored: &StoredContainer) -> ContainerDefinition {
             start_period: check.start_period.map(number),
         }),
         system_controls: Some(Vec::new()),
+        resource_requirements: (stored.gpus > 0).then(|| gpus::shape(stored.gpus)),
         ..ContainerDefinition::default()
     }
 }

@@ -6,7 +6,7 @@ use wire::ServiceError;
 
 use crate::ecs::{
     common::{Given, client, invalid, refuse},
-    task_definitions::{Size, Wanted, check_fit, check_size, memory_of, role},
+    task_definitions::{Size, Wanted, check_fit, check_size, gpus, memory_of, role},
 };
 
 /// Checks overrides against the task definition they change.
@@ -35,6 +35,9 @@ pub(super) fn check(
     let mut containers: Vec<ContainerOverride> = Vec::new();
     for given in container_overrides.unwrap_or_default() {
         let checked = container(given, definition)?;
+        if checked.gpus.is_some() && compute.is_fargate() {
+            return Err(client(gpus::NOT_ON_FARGATE));
+        }
         if containers.iter().any(|known| known.name == checked.name) {
             return Err(invalid(format!("There is more than one override for container {}.", checked.name)));
         }
@@ -78,10 +81,7 @@ fn container(given: shapes::ContainerOverride, definition: &TaskDefinition) -> R
         memory_reservation,
         resource_requirements,
     } = given;
-    refuse(&[
-        ("overrides.containerOverrides.environmentFiles", environment_files.given()),
-        ("overrides.containerOverrides.resourceRequirements", resource_requirements.given()),
-    ])?;
+    refuse(&[("overrides.containerOverrides.environmentFiles", environment_files.given())])?;
     let name = name.unwrap_or_default();
     if definition.container(&name).is_none() {
         return Err(invalid(format!("Override for container named {name} is not a container in the TaskDefinition.")));
@@ -96,6 +96,7 @@ fn container(given: shapes::ContainerOverride, definition: &TaskDefinition) -> R
         cpu,
         memory: memory_of(memory, "memory", &name)?,
         memory_reservation: memory_of(memory_reservation, "memoryReservation", &name)?,
+        gpus: gpus::read(resource_requirements, "overrides.containerOverrides.resourceRequirements", &name)?,
         name,
     })
 }
@@ -112,6 +113,7 @@ pub(super) fn shape(overrides: &TaskOverrides, containers: impl Iterator<Item = 
             cpu: change.and_then(|change| change.cpu).map(crate::ecs::common::number),
             memory: change.and_then(|change| change.memory).map(crate::ecs::common::number),
             memory_reservation: change.and_then(|change| change.memory_reservation).map(crate::ecs::common::number),
+            resource_requirements: change.and_then(|change| change.gpus).map(gpus::shape),
             name: Some(name),
             ..shapes::ContainerOverride::default()
         }

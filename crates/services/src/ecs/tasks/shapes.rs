@@ -133,6 +133,7 @@ fn container(task: &Stored, known: &TaskContainer) -> Container {
         cpu: Some(known.cpu.to_string()),
         memory: known.memory.map(|memory| memory.to_string()),
         memory_reservation: known.memory_reservation.map(|memory| memory.to_string()),
+        gpu_ids: (!known.gpu_ids.is_empty()).then(|| known.gpu_ids.clone()),
         ..Container::default()
     }
 }
