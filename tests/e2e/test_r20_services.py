@@ -158,7 +158,7 @@ def test_r20_the_end_of_a_service(platform, ecs, image, name):
 @pytest.mark.parametrize(
     "field, change",
     [
-        ("deploymentConfiguration.deploymentCircuitBreaker", {"deploymentConfiguration": {"deploymentCircuitBreaker": {"enable": True, "rollback": True}}}),
+        ("strategy other than ROLLING", {"deploymentConfiguration": {"strategy": "BLUE_GREEN"}}),
         ("serviceRegistries", {"serviceRegistries": [{"registryArn": "x"}]}),
         ("availabilityZoneRebalancing ENABLED", {"availabilityZoneRebalancing": "ENABLED"}),
         ("deploymentController CODE_DEPLOY", {"deploymentController": {"type": "CODE_DEPLOY"}}),

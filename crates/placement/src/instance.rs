@@ -1,7 +1,7 @@
 //! A container instance with what is free on it, counted from the tasks that are there: nothing of it is stored.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, btree_map::Entry},
+    collections::{BTreeMap, btree_map::Entry},
     sync::Arc,
 };
 
@@ -41,8 +41,8 @@ pub struct Instance {
     /// Network interfaces that tasks can have in all; `None` where nothing limits them.
     most_interfaces: Option<u32>,
     interfaces: u32,
-    /// The ids of the GPUs that tasks hold.
-    gpus: BTreeSet<String>,
+    /// How many tasks hold each GPU, by its id: at most one, unless an agent has numbered its GPUs anew.
+    gpus: BTreeMap<String, u32>,
     groups: Groups,
 }
 
@@ -128,6 +128,16 @@ pub fn instance(view: &Snapshot, stored: Arc<ContainerInstance>) -> Instance {
     instance
 }
 
+/// One holder less.
+fn give_back<K: Ord>(holders: &mut BTreeMap<K, u32>, what: K) {
+    if let Entry::Occupied(mut holders) = holders.entry(what) {
+        *holders.get_mut() -= 1;
+        if *holders.get() == 0 {
+            holders.remove();
+        }
+    }
+}
+
 impl Instance {
     /// An instance without tasks.
     pub fn empty(stored: Arc<ContainerInstance>, connected: bool) -> Self {
@@ -143,7 +153,7 @@ impl Instance {
             ports: tcp.chain(udp).map(|(protocol, port)| (HostPort { protocol, port }, 1)).collect(),
             most_interfaces: stored.task_interfaces(),
             interfaces: 0,
-            gpus: BTreeSet::new(),
+            gpus: BTreeMap::new(),
             groups: Groups::default(),
             stored,
         }
@@ -153,7 +163,7 @@ impl Instance {
     pub fn hold(&mut self, task: &Task) {
         let held = Held::from(task);
         self.reserve(held.cpu, held.memory, task.held_ports(), held.interface);
-        self.gpus.extend(task.held_gpus().map(str::to_owned));
+        task.held_gpus().for_each(|gpu| *self.gpus.entry(gpu.to_owned()).or_default() += 1);
         self.groups.add(held.group, held.wanted);
         self.running_tasks += usize::from(held.running);
     }
@@ -164,18 +174,9 @@ impl Instance {
         self.held_cpu = self.held_cpu.saturating_sub(held.cpu.into());
         self.held_memory = self.held_memory.saturating_sub(held.memory.into());
         self.count_free();
-        for port in task.held_ports() {
-            if let Entry::Occupied(mut holders) = self.ports.entry(port) {
-                *holders.get_mut() -= 1;
-                if *holders.get() == 0 {
-                    holders.remove();
-                }
-            }
-        }
+        task.held_ports().for_each(|port| give_back(&mut self.ports, port));
         self.interfaces = self.interfaces.saturating_sub(u32::from(held.interface));
-        for gpu in task.held_gpus() {
-            self.gpus.remove(gpu);
-        }
+        task.held_gpus().for_each(|gpu| give_back(&mut self.gpus, gpu.to_owned()));
         self.groups.remove(held.group, held.wanted);
         self.running_tasks = self.running_tasks.saturating_sub(usize::from(held.running));
     }
@@ -191,7 +192,7 @@ impl Instance {
     pub fn take(&mut self, demand: &Demand) {
         self.reserve(demand.cpu, demand.memory, demand.host_ports.iter().copied(), demand.network_interface);
         let gpus = self.choose_gpus(demand);
-        self.gpus.extend(gpus);
+        gpus.into_iter().for_each(|gpu| *self.gpus.entry(gpu).or_default() += 1);
         self.groups.add(&demand.group, true);
     }
 
@@ -241,7 +242,7 @@ impl Instance {
 
     /// The ids of the GPUs that no task holds, in the order in which they were registered.
     pub fn free_gpus(&self) -> impl Iterator<Item = &str> {
-        self.stored.gpus.iter().map(String::as_str).filter(|id| !self.gpus.contains(*id))
+        self.stored.gpus.iter().map(String::as_str).filter(|id| !self.gpus.contains_key(*id))
     }
 
     /// How many GPUs no task holds.
