@@ -12,7 +12,8 @@ from conftest import eventually, layer_of
 
 
 class Docker:
-    def __init__(self):
+    def __init__(self, prefix=(), network=("--iptables=false", "--bridge=none")):
+        """`prefix` is a command that runs the engine's, such as `nsenter`."""
         self.directory = tempfile.mkdtemp(prefix="longshore-docker-")
         at = lambda name: os.path.join(self.directory, name)
         self.log = open(at("log"), "wb")
@@ -20,9 +21,9 @@ class Docker:
         self.environment = {"DOCKER_HOST": self.socket, "DOCKER_CONFIG": at("config"), "HOME": self.directory}
         self.process = subprocess.Popen(
             [
-                shutil.which("dockerd", path=os.environ["PATH"] + ":/usr/sbin"),
+                *prefix, shutil.which("dockerd", path=os.environ["PATH"] + ":/usr/sbin"),
                 "--data-root", at("data"), "--exec-root", at("exec"), "--pidfile", at("pid"), "--host", self.socket,
-                "--iptables=false", "--bridge=none",
+                *network,
             ],
             stdout=self.log,
             stderr=self.log,

@@ -45,7 +45,7 @@ class Network:
 class Machine:
     """A network namespace with an agent in it."""
 
-    def __init__(self, network, number, platform, cluster, options, environment=None, named=True):
+    def __init__(self, network, number, platform, cluster, options, environment=None, named=True, started=True):
         self.name = f"{network.name}-{number}"
         self.address = f"{network.prefix}.{number}"
         self.platform, self.cluster, self.options = platform, cluster, options
@@ -66,7 +66,8 @@ class Machine:
             ("route", "add", "default", "via", network.address),
         ):
             self.run("ip", *command)
-        self.start()
+        if started:
+            self.start()
 
     def run(self, *command, check=True):
         """Runs a command on the machine; gives what it printed."""

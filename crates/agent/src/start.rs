@@ -12,13 +12,17 @@ use runtime::{Group, Helper, ImageStore, Runtime, RuntimeOptions, StoreOptions};
 use crate::aws::credentials::InstanceCredentials;
 use crate::aws::{Client, Endpoint, tls};
 use crate::config::Config;
+use crate::docker::machine::Machine;
+use crate::docker::{self, Docker};
 use crate::engine::Engine;
+use crate::engine::driver::Driver;
 use crate::engine::record::TaskRecord;
 use crate::host::{Host, Settings, network};
-use crate::identity::{Identity, RegisterError};
+use crate::identity::{Identity, Offer, RegisterError};
 use crate::instance::{Kind, ec2, external, fargate, machine};
 use crate::network::awsvpc::Interfaces;
 use crate::network::bridge::{self, Bridge};
+use crate::options::Runtime as Choice;
 use crate::roles::Roles;
 use crate::session::{acs, tcs};
 use crate::{Options, introspection, state};
@@ -56,7 +60,7 @@ pub enum Error {
 /// Runs the agent until SIGTERM or SIGINT. Its tasks stay: the next start takes them over.
 pub fn main(options: Options) -> Result<(), Error> {
     let plan = Plan::new(options)?;
-    if plan.options.teardown {
+    if plan.options.teardown && plan.options.runtime == Choice::Own {
         for what in teardown(&plan.platform, &plan.directory)? {
             tracing::info!(what, "removed");
         }
@@ -74,6 +78,9 @@ pub fn main(options: Options) -> Result<(), Error> {
 }
 
 async fn run(plan: Plan) -> Result<(), Error> {
+    if plan.options.teardown {
+        return teardown_docker(&plan).await;
+    }
     let mut terminate = signal(tokio::signal::unix::SignalKind::terminate())?;
     let mut interrupt = signal(tokio::signal::unix::SignalKind::interrupt())?;
     tokio::select! {
@@ -121,6 +128,7 @@ impl Plan {
             let (name, value) = attribute.split_once('=').unwrap_or((attribute, ""));
             config.attributes.insert(name.to_owned(), value.to_owned());
         }
+        check_runtime(&options, &config)?;
         let or = |flag: &Option<String>, variable: &Option<String>, default: &str| {
             flag.clone().or_else(|| variable.clone()).unwrap_or_else(|| default.to_owned())
         };
@@ -180,7 +188,7 @@ impl Plan {
         })
     }
 
-    fn offer(&self, place: &Place) -> Result<crate::identity::Offer, Error> {
+    fn offer(&self, place: &Place) -> Result<Offer, Error> {
         let (cpu, memory) = (self.options.cpu, self.options.memory);
         let offer = match (self.kind, &place.instance) {
             (_, Some(instance)) => instance.offer(cpu, memory, &self.directory, &self.config),
@@ -231,11 +239,40 @@ impl Plan {
     }
 }
 
+/// What only one of the runtimes honours.
+fn check_runtime(options: &Options, config: &Config) -> Result<(), Error> {
+    if options.runtime == Choice::Own {
+        if config.cleanup_wait.is_some() {
+            let name = "ECS_ENGINE_TASK_CLEANUP_WAIT_DURATION";
+            tracing::warn!(name, "this variable is set, and this agent does not honour it with its own runtime");
+        }
+        return Ok(());
+    }
+    let refused = |what: &str| Err(Error::Option(format!("{what} is not supported with --runtime docker")));
+    if options.fargate {
+        return refused("--fargate");
+    }
+    if options.registry_mirrors.iter().any(|mirror| !mirror.is_empty()) {
+        return refused("--registry-mirror (Docker Engine has its own, in daemon.json)");
+    }
+    if options.image_cache != crate::IMAGE_CACHE {
+        return refused("--image-cache");
+    }
+    Ok(())
+}
+
 fn read_authorities(path: &Path) -> Result<String, Error> {
     std::fs::read_to_string(path).map_err(|source| Error::Directory { what: path.display().to_string(), source })
 }
 
 async fn serve(plan: Plan) -> Result<(), Error> {
+    match plan.options.runtime {
+        Choice::Own => serve_own(plan).await,
+        Choice::Docker => serve_docker(plan).await,
+    }
+}
+
+async fn serve_own(plan: Plan) -> Result<(), Error> {
     let endpoint = Endpoint::parse(&plan.endpoint).map_err(Error::Option)?;
     let place = plan.place().await?;
     let settings = plan.settings(&endpoint, &place.zone)?;
@@ -248,18 +285,8 @@ async fn serve(plan: Plan) -> Result<(), Error> {
     let images = images.map_err(|error| runtime_error(&error))?.map_err(|error| runtime_error(&error))?;
 
     let offer = plan.offer(&place)?;
-    let (file, sequence) = (settings.directory.join("instance.json"), settings.directory.join("sequence.json"));
-    let tls = tls::config(plan.options.ca_bundle.as_deref()).map_err(Error::Option)?;
-    let client = Client::new(endpoint, tls);
-    // Running tasks do not wait for this: their shims and their spools go on without an agent.
-    let identity = Identity::register(client, place.credentials, &plan.cluster, &place.region, &offer, &file).await?;
-    let identity = Arc::new(identity);
-
-    let records = read_tasks(&settings)?;
-    let roles = Arc::new(Roles::default());
-    for record in &records {
-        roles.learn(&record.task);
-    }
+    let identity = plan.register(endpoint, place, &offer).await?;
+    let (records, roles) = remembered(&settings)?;
     let bridge = plan.bridge(&records)?;
     let host = Host::new(settings, identity.clone(), roles.clone(), containers, images, bridge);
     let engine = Arc::new(Engine::new(host.clone()));
@@ -270,37 +297,88 @@ async fn serve(plan: Plan) -> Result<(), Error> {
     tokio::spawn(host.clone().collect_images());
     if plan.kind != Kind::Fargate {
         host.open_for_the_machine().await;
-        let engine = engine.clone();
-        tokio::spawn(introspection::serve(introspection::Context {
-            cluster: plan.cluster.clone(),
-            instance_arn: identity.instance_arn.clone(),
-            tasks: Box::new(move || engine.views()),
-        }));
+    }
+    plan.converse(identity, engine, roles, Arc::new(move |id: &str| host.usage(id))).await
+}
+
+async fn serve_docker(plan: Plan) -> Result<(), Error> {
+    let endpoint = Endpoint::parse(&plan.endpoint).map_err(Error::Option)?;
+    let place = plan.place().await?;
+    let settings = plan.settings(&endpoint, &place.zone)?;
+    let mut machine = Machine::prepare(&settings, &plan.config).await.map_err(Error::Runtime)?;
+    let mut offer = plan.offer(&place)?;
+    machine.narrow(&mut offer);
+    let identity = plan.register(endpoint, place, &offer).await?;
+    let (records, roles) = remembered(&settings)?;
+    let listeners = std::mem::take(&mut machine.listeners);
+    let docker = Docker::new(settings, identity.clone(), roles.clone(), machine);
+    let engine = Arc::new(Engine::new(docker.clone()));
+    docker.serve(&engine);
+    docker.remove_orphans(&records).await;
+    tracing::info!(tasks = records.len(), "tasks found on disk");
+    engine.restore(records);
+    docker.open_endpoints(listeners);
+    plan.converse(identity, engine, roles, Arc::new(move |id: &str| docker.usage(id))).await
+}
+
+/// The tasks on disk, and the ids of their credentials.
+fn remembered(settings: &Settings) -> Result<(Vec<TaskRecord>, Arc<Roles>), Error> {
+    let records = read_tasks(settings)?;
+    let roles = Arc::new(Roles::default());
+    for record in &records {
+        roles.learn(&record.task);
+    }
+    Ok((records, roles))
+}
+
+impl Plan {
+    async fn register(&self, endpoint: Endpoint, place: Place, offer: &Offer) -> Result<Arc<Identity>, Error> {
+        let tls = tls::config(self.options.ca_bundle.as_deref()).map_err(Error::Option)?;
+        let client = Client::new(endpoint, tls);
+        let file = self.directory.join("instance.json");
+        // Running tasks do not wait for this: they go on without an agent.
+        let identity =
+            Identity::register(client, place.credentials, &self.cluster, &place.region, offer, &file).await?;
+        Ok(Arc::new(identity))
     }
 
-    let meter: tcs::Meter = {
-        let host = host.clone();
-        Arc::new(move |id: &str| host.usage(id))
-    };
-    tokio::spawn(tcs::run(identity.clone(), engine.clone(), meter));
-    let highest = highest(&sequence, &identity.instance_arn);
-    let responder = acs::Responder::new(engine, roles, &plan.cluster, &identity.instance_arn, highest);
-    let instance = identity.instance_arn.clone();
-    let remember = move |highest: i64| {
-        if let Err(error) = state::write(&sequence, &(&instance, highest)) {
-            tracing::error!(%error, "the last sequence number cannot be remembered");
+    /// Speaks with the control plane until the instance is deregistered.
+    async fn converse<D: Driver>(
+        &self,
+        identity: Arc<Identity>,
+        engine: Arc<Engine<D>>,
+        roles: Arc<Roles>,
+        meter: tcs::Meter,
+    ) -> Result<(), Error> {
+        let (file, sequence) = (self.directory.join("instance.json"), self.directory.join("sequence.json"));
+        if self.kind != Kind::Fargate {
+            let engine = engine.clone();
+            tokio::spawn(introspection::serve(introspection::Context {
+                cluster: self.cluster.clone(),
+                instance_arn: identity.instance_arn.clone(),
+                tasks: Box::new(move || engine.views()),
+            }));
         }
-    };
-    let why = acs::run(identity, responder, remember).await;
-    if plan.kind != Kind::Fargate {
-        // As Amazon's agent: whoever deregistered the instance does not want it back at once.
-        tracing::error!(why, "this container instance is deregistered: waiting for an hour");
-        tokio::time::sleep(DEREGISTERED).await;
+        tokio::spawn(tcs::run(identity.clone(), engine.clone(), meter));
+        let highest = highest(&sequence, &identity.instance_arn);
+        let responder = acs::Responder::new(engine, roles, &self.cluster, &identity.instance_arn, highest);
+        let instance = identity.instance_arn.clone();
+        let remember = move |highest: i64| {
+            if let Err(error) = state::write(&sequence, &(&instance, highest)) {
+                tracing::error!(%error, "the last sequence number cannot be remembered");
+            }
+        };
+        let why = acs::run(identity, responder, remember).await;
+        if self.kind != Kind::Fargate {
+            // As Amazon's agent: whoever deregistered the instance does not want it back at once.
+            tracing::error!(why, "this container instance is deregistered: waiting for an hour");
+            tokio::time::sleep(DEREGISTERED).await;
+        }
+        // Started again, it registers as a new instance. A Fargate host belongs to its platform and does not wait: it may
+        // be unknown there after a reset of the account.
+        state::remove(&file).map_err(|source| Error::Directory { what: file.display().to_string(), source })?;
+        Err(Error::Deregistered(why))
     }
-    // Started again, it registers as a new instance. A Fargate host belongs to its platform and does not wait: it may be
-    // unknown there after a reset of the account.
-    state::remove(&file).map_err(|source| Error::Directory { what: file.display().to_string(), source })?;
-    Err(Error::Deregistered(why))
 }
 
 /// The last sequence number that this instance has seen. One that is lost, or damaged by a power cut, costs nothing but
@@ -364,6 +442,13 @@ pub fn teardown(platform: &str, data_dir: &Path) -> Result<Vec<String>, Error> {
     }
     mark_stopped(&directory.join("tasks"))?;
     Ok(removed)
+}
+
+async fn teardown_docker(plan: &Plan) -> Result<(), Error> {
+    for what in docker::teardown::teardown(&plan.platform, &plan.directory).await.map_err(Error::Runtime)? {
+        tracing::info!(what, "removed");
+    }
+    mark_stopped(&plan.directory.join("tasks"))
 }
 
 /// The tasks are gone from the host, but the control plane does not know: the next start of the agent tells it.
