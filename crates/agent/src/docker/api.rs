@@ -160,6 +160,7 @@ impl NetworkSettings {
                     bind_ip: one.host_ip.clone(),
                     container_port,
                     host_port,
+                    range: None,
                     protocol: protocol.to_owned(),
                 });
             }

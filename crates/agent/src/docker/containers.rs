@@ -23,7 +23,7 @@ use crate::engine::health::{Check, Outcome};
 use crate::engine::machine::{Ended, Failure};
 use crate::engine::record::docker_host_config;
 use crate::host::spec;
-use crate::logs::{Lines, LogDriver, Source};
+use crate::logs::Lines;
 use crate::network::{Mode, host};
 
 /// Before an engine that went away is asked again.
@@ -164,11 +164,7 @@ impl Docker {
     /// Delivers what the container prints, if it has a log driver and nobody does already.
     fn follow(&self, task: &Task, index: usize, id: &str) {
         let Some(definition) = task.containers.get(index) else { return };
-        // The driver was checked when the task was received.
-        let Ok(driver) = LogDriver::of(definition) else { return };
-        let (client, roles) = (&self.identity.client, &self.roles);
-        let source = Source { client, roles, task, container: &definition.name, runtime_id: id };
-        let Some(sink) = driver.sink(&source) else { return };
+        let Some(sink) = self.sink(task, definition, id) else { return };
         let (sender, receiver) = watch::channel(false);
         let mut drains = lock(&self.drains);
         if drains.get(id).is_some_and(|drain| !*drain.borrow()) {

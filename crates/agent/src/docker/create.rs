@@ -244,7 +244,8 @@ mod tests {
 
     #[test]
     fn ports_that_are_left_open_are_dockers_to_choose_or_of_the_operators_range() {
-        let mapping = |host_port| PortMapping { container_port: 80, host_port, protocol: "tcp".into() };
+        let mapping =
+            |host_port| PortMapping { container_port: 80, host_port, protocol: "tcp".into(), ..PortMapping::default() };
         let one = |host_port| task("bridge", |one| one.port_mappings = vec![mapping(host_port)]);
         let bound = |task: &Task, range: Option<&RangeInclusive<u16>>| {
             made(task, range).expect("a body")["HostConfig"]["PortBindings"]["80/tcp"].clone()

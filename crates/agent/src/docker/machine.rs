@@ -10,6 +10,7 @@ use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use domain::network::names::digits as six;
+use plumbing::nft;
 use runtime::{Group, Limits};
 use serde::Deserialize;
 use tokio::net::TcpListener;
@@ -20,7 +21,6 @@ use crate::config::Config;
 use crate::host::Settings;
 use crate::identity::Offer;
 use crate::metadata::PORT;
-use crate::network::nft;
 
 /// How long Amazon's agent keeps the containers of a task that ended.
 const CLEANUP_WAIT: Duration = Duration::from_secs(3 * 3600);
@@ -102,6 +102,8 @@ fn can(name: &str, engine: Version, roles: bool, groups: bool) -> bool {
         "com.amazonaws.ecs.capability.task-iam-role" => roles,
         // Of the machine's own, which would come twice.
         HOST_MODE_ROLE => false,
+        // Docker finds free ports one by one.
+        "ecs.capability.container-port-range" => false,
         // A network interface for a task is made by our own runtime only.
         other => !other.starts_with("ecs.capability.task-eni"),
     }
@@ -189,6 +191,7 @@ mod tests {
             ("ecs.capability.task-eni", false),
             ("ecs.capability.task-eni-trunking", false),
             ("ecs.capability.task-cpu-mem-limit", false),
+            ("ecs.capability.container-port-range", false),
             ("com.amazonaws.ecs.capability.task-iam-role", true),
             ("ecs.os-type", true),
         ] {

@@ -22,7 +22,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
-use domain::agent_protocol::payload::Task;
+use domain::agent_protocol::payload::{Container, Task};
 use domain::{Clock, IdSource, Timestamp};
 use runtime::{Group, Limits};
 use tokio::sync::watch;
@@ -34,7 +34,7 @@ use crate::engine::machine::{Ended, Failure, Pulled};
 use crate::engine::record::{StateChange, TaskRecord, task_id};
 use crate::host::{Settings, reasons};
 use crate::identity::Identity;
-use crate::logs::{LogDriver, Source};
+use crate::logs::{EXECUTION_ROLE, LogDriver, Sink, Source};
 use crate::network::Mode;
 use crate::roles::Roles;
 use crate::telling;
@@ -169,16 +169,24 @@ impl Docker {
 
     async fn open_streams(&self, task: &Task) -> Result<(), Failure> {
         for container in &task.containers {
-            // The driver was checked when the task was received. A stream with the container's own identifier is made later.
-            let Ok(driver) = LogDriver::of(container) else { continue };
-            let (client, roles) = (&self.identity.client, &self.roles);
-            let source = Source { client, roles, task, container: &container.name, runtime_id: "" };
-            if let Some(sink) = driver.sink(&source) {
+            // A stream with the container's own identifier is made later.
+            if let Some(sink) = self.sink(task, container, "") {
                 let opened = sink.open().await;
                 opened.map_err(|error| reasons::resource("failed to validate logger args", &error))?;
             }
         }
         Ok(())
+    }
+
+    /// Where a container's lines go; `None` if nobody keeps them.
+    fn sink(&self, task: &Task, container: &Container, runtime_id: &str) -> Option<Sink> {
+        // The driver was checked when the task was received.
+        let driver = LogDriver::of(container).ok()?;
+        let (client, roles) = (&self.identity.client, &self.roles);
+        // As Amazon's agent: with the instance's own keys where the control plane does not say otherwise.
+        let own = container.logs_auth_strategy.as_deref() != Some(EXECUTION_ROLE);
+        let instance = own.then_some(&self.identity);
+        driver.sink(&Source { client, roles, instance, task, container: &container.name, runtime_id })
     }
 
     async fn remove_task(&self, record: &TaskRecord) {
@@ -209,9 +217,23 @@ impl Docker {
     }
 }
 
+/// Docker finds free ports one by one, and a range is promised to be in a row.
+fn refuse_ranges(task: &Task) -> Result<(), Failure> {
+    let mut mappings = task.containers.iter().flat_map(|container| &container.port_mappings);
+    match mappings.find(|mapping| !mapping.container_port_range.is_empty()) {
+        Some(mapping) => {
+            let range = &mapping.container_port_range;
+            let why = format!("containerPortRange {range} is not supported with the docker runtime");
+            Err(reasons::resource("failed to configure the task's network", &why))
+        }
+        None => Ok(()),
+    }
+}
+
 impl Driver for Docker {
     async fn provision(&self, task: Arc<Task>, _: String) -> Result<(), Failure> {
         self.mode(&task)?;
+        refuse_ranges(&task)?;
         self.make_group(&task)?;
         // After a restart of the agent the streams are there already.
         let again = self.view(&task.arn).is_some_and(|record| record.provisioned);

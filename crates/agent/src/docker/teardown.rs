@@ -33,7 +33,7 @@ pub async fn teardown(digits: &str, directory: &Path) -> Result<Vec<String>, Str
     }
     removed.extend(machine::restore(digits).map_err(|error| error.to_string())?);
     match std::fs::remove_dir_all(directory.join("lines")) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error.to_string()),
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error.to_string()),
         _ => Ok(removed),
     }
 }

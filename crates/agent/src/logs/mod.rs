@@ -23,6 +23,8 @@ use crate::roles::Roles;
 pub const CAPABILITIES: &[&str] =
     &["com.amazonaws.ecs.capability.logging-driver.awslogs", "ecs.capability.execution-role-awslogs"];
 
+/// What `logsAuthStrategy` says where the execution role's keys are meant.
+pub const EXECUTION_ROLE: &str = "ExecutionRole";
 /// Spool of a container nobody reads, in bytes: the runtime's least.
 const UNREAD: u64 = 256 << 10;
 
