@@ -28,7 +28,11 @@ class Docker:
             stdout=self.log,
             stderr=self.log,
         )
-        eventually(lambda: self.run("version", check=False).returncode == 0)
+        try:
+            eventually(lambda: self.run("version", check=False).returncode == 0)
+        except BaseException:
+            self.stop()
+            raise
 
     def run(self, *arguments, check=True, **more):
         environment = {**os.environ, **self.environment}

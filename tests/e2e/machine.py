@@ -113,12 +113,12 @@ class Machine:
     def is_own(self, instance):
         return any(self.directory in attribute.get("value", "") for attribute in instance["attributes"])
 
-    def teardown(self):
+    def teardown(self, *options):
         """Ends the agent and its tasks, and takes everything of them from the machine."""
         if self.agent and self.agent.poll() is None:
             self.stop()
-        command = [*self.inside, LONGSHORE, "agent", "--data-dir", os.path.join(self.directory, "data"), "--teardown"]
-        return subprocess.run(command, capture_output=True, text=True, timeout=120)
+        command = [*self.inside, LONGSHORE, "agent", "--data-dir", os.path.join(self.directory, "data"), *options, "--teardown"]
+        return subprocess.run(command, env={**os.environ, **self.environment}, capture_output=True, text=True, timeout=120)
 
     def remove(self):
         self.teardown()
