@@ -6,6 +6,7 @@ import json
 import os
 import pathlib
 import subprocess
+import sys
 import urllib.request
 
 import pytest
@@ -223,12 +224,13 @@ def test_r03_what_docker_cannot_is_refused_by_name(platform, agent, image):
     absent = run(platform, define(platform, "absent", image.replace("/busybox", "/absent"), ports=[]))
     reason = wait_for(platform, absent[0], "STOPPED", cluster=CLUSTER)["containers"][0]["reason"]
     assert reason.startswith("CannotPullContainerError"), reason
-    wrong = run(platform, define(platform, "wrong", image, ports=[], entryPoint=["/no/such/program"]))
+    wrong = run(platform, define(platform, "wrong", image, ports=[], entryPoint=["/no/such/program"], linuxParameters={}))
     reason = wait_for(platform, wrong[0], "STOPPED", cluster=CLUSTER)["containers"][0]["reason"]
     assert reason.startswith("CannotStartContainerError") and "/no/such/program" in reason, reason
     taken = define(platform, "taken", image, ports=[{"containerPort": 80, "hostPort": 8082}])
-    holder = subprocess.Popen([*agent.inside, "nc", "-l", "-p", "8082"], stdin=subprocess.PIPE)
+    holder = subprocess.Popen([*agent.inside, sys.executable, "-c", "import socket, time; s = socket.create_server(('', 8082)); print(flush=True); time.sleep(60)"], stdout=subprocess.PIPE)
     try:
+        holder.stdout.readline()
         reason = wait_for(platform, run(platform, taken)[0], "STOPPED", cluster=CLUSTER)["containers"][0]["reason"]
         assert reason.startswith("CannotStartContainerError"), reason
     finally:

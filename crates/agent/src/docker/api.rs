@@ -198,26 +198,6 @@ pub struct Network {
     /// Settings of its driver.
     #[serde(deserialize_with = "lenient")]
     pub options: BTreeMap<String, String>,
-    /// Its addresses.
-    #[serde(rename = "IPAM", deserialize_with = "lenient")]
-    pub ipam: Ipam,
-}
-
-/// A network's addresses.
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(rename_all = "PascalCase", default)]
-pub struct Ipam {
-    /// Its blocks.
-    #[serde(deserialize_with = "lenient")]
-    pub config: Vec<Block>,
-}
-
-/// A block of addresses.
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(rename_all = "PascalCase", default)]
-pub struct Block {
-    /// The machine's own address in it.
-    pub gateway: String,
 }
 
 /// A time that Docker tells; `None` for one that never was.

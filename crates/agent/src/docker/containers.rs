@@ -46,7 +46,7 @@ impl Docker {
         let here = self.of_task(&task.arn).await.map_err(created)?;
         let name = task.containers.get(order.index).map(|one| one.name.clone()).unwrap_or_default();
         let own = here.iter().find(|one| one.labels.get(CONTAINER_LABEL) == Some(&name));
-        let id = match own {
+        let named = match own {
             // Never started: it may have been made by an agent that was killed in the middle of it.
             Some(own) if own.state == "created" => {
                 self.remove(&own.id).await.map_err(created)?;
@@ -57,11 +57,12 @@ impl Docker {
                 if let Some(mut before) = before {
                     let _ = tokio::time::timeout(LINES_PATIENCE, before.wait_for(|done| *done)).await;
                 }
-                own.id.clone()
+                Named { id: own.id.clone(), name: own.name().unwrap_or_default().to_owned() }
             }
             None => self.create(&order, &here).await?,
         };
-        lock(&self.ids).insert(order.runtime_id.clone(), id.clone());
+        let id = named.id.clone();
+        lock(&self.names).insert(order.runtime_id.clone(), named);
         let path = format!("/containers/{id}/start");
         self.client.act(Method::POST, &path, Bytes::new(), Some(TIMEOUT)).await.map_err(started)?;
         let container = self.inspect(&id).await.map_err(started)?;
@@ -69,7 +70,7 @@ impl Docker {
         Ok(self.started(task, order.index, &container))
     }
 
-    async fn create(&self, order: &StartOrder, here: &[api::Listed]) -> Result<String, Failure> {
+    async fn create(&self, order: &StartOrder, here: &[api::Listed]) -> Result<Named, Failure> {
         let failed = |error: EngineError| Failure(format!("CannotCreateContainerError: {error}"));
         let task = order.task.as_ref();
         let Some(container) = task.containers.get(order.index) else {
@@ -108,7 +109,7 @@ impl Docker {
                 put => put.map_err(failed)?,
             }
         }
-        Ok(made.id)
+        Ok(Named { id: made.id, name })
     }
 
     fn started(&self, task: &Task, index: usize, container: &api::Container) -> Started {
@@ -134,7 +135,8 @@ impl Docker {
             tokio::time::sleep(PAUSE).await;
         };
         let Some(container) = container else { return Found::Nothing };
-        lock(&self.ids).insert(runtime_id.to_owned(), container.id.clone());
+        let name = container.name.trim_start_matches('/').to_owned();
+        lock(&self.names).insert(runtime_id.to_owned(), Named { id: container.id.clone(), name });
         if container.state.running {
             self.follow(task, index, &container.id);
             return Found::Running(self.started(task, index, &container));
@@ -256,7 +258,7 @@ impl Docker {
 
     /// Docker's identifier of a container that may be known by another one still.
     pub(super) fn resolve(&self, runtime_id: &str) -> String {
-        lock(&self.ids).get(runtime_id).cloned().unwrap_or_else(|| runtime_id.to_owned())
+        lock(&self.names).get(runtime_id).map_or_else(|| runtime_id.to_owned(), |named| named.id.clone())
     }
 }
 

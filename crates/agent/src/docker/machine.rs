@@ -5,7 +5,7 @@
 //! machine's own network. Where `ecs-init` leads to the loopback, which takes a kernel parameter that an agent in a
 //! container cannot set, here the agent also listens at the bridge's own address; nobody else gets there.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::Ipv4Addr;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
@@ -49,20 +49,14 @@ struct Info {
     cgroup_driver: String,
 }
 
-/// Docker's own bridge.
-struct Bridge {
-    link: String,
-    address: Option<Ipv4Addr>,
-}
-
 impl Machine {
     /// Finds the engine of `DOCKER_HOST`, and makes the machine ready.
     pub async fn prepare(settings: &Settings, config: &Config) -> Result<Machine, String> {
         let host = std::env::var("DOCKER_HOST").ok();
         let client = Client::connect(host.as_deref()).await?;
         let info: Info = client.get("/info").await.map_err(|error| error.to_string())?;
-        let bridge = bridge(&client).await.map_err(|error| error.to_string())?;
-        let listeners = match lead(&settings.platform, bridge).await {
+        let link = bridge(&client).await.map_err(|error| error.to_string())?;
+        let listeners = match lead(&settings.platform, link).await {
             Ok(listeners) => listeners,
             Err(error) => {
                 tracing::warn!(%error, "tasks cannot have roles nor ask for their metadata: give the agent the machine's network and NET_ADMIN");
@@ -109,29 +103,30 @@ fn can(name: &str, engine: Version, roles: bool, groups: bool) -> bool {
     }
 }
 
-/// Docker's bridge; an engine may have none.
-async fn bridge(client: &Client) -> Result<Option<Bridge>, EngineError> {
-    let network: api::Network = match client.get("/networks/bridge").await {
-        Ok(network) => network,
-        Err(error) if error.is_absent() => return Ok(None),
-        Err(error) => return Err(error),
-    };
-    let link = network.options.get("com.docker.network.bridge.name");
-    let address = network.ipam.config.iter().find_map(|block| match block.gateway.parse() {
-        Ok(IpAddr::V4(address)) => Some(address),
-        _ => None,
-    });
-    Ok(link.map(|link| Bridge { link: link.clone(), address }))
+/// The link of Docker's bridge; an engine may have none.
+async fn bridge(client: &Client) -> Result<Option<String>, EngineError> {
+    match client.get::<api::Network>("/networks/bridge").await {
+        Ok(network) => Ok(network.options.get("com.docker.network.bridge.name").cloned()),
+        Err(error) if error.is_absent() => Ok(None),
+        Err(error) => Err(error),
+    }
 }
 
-async fn lead(digits: &str, bridge: Option<Bridge>) -> std::io::Result<Vec<TcpListener>> {
+async fn lead(digits: &str, link: Option<String>) -> std::io::Result<Vec<TcpListener>> {
     let mut listeners = vec![TcpListener::bind((Ipv4Addr::LOCALHOST, PORT)).await?];
-    if let Some(address) = bridge.as_ref().and_then(|bridge| bridge.address) {
-        listeners.push(TcpListener::bind((address, PORT)).await?);
+    if let Some(link) = &link {
+        listeners.push(TcpListener::bind((address_of(link)?, PORT)).await?);
     }
-    let script = rules(digits, bridge.as_ref().map(|bridge| bridge.link.as_str()));
+    let script = rules(digits, link.as_deref());
     tokio::task::spawn_blocking(move || nft::apply(&script)).await.map_err(std::io::Error::other)??;
     Ok(listeners)
+}
+
+/// The machine's own address on a link. Docker does not tell the one that it chose by itself.
+fn address_of(link: &str) -> std::io::Result<Ipv4Addr> {
+    let mut own = nix::ifaddrs::getifaddrs()?.filter(|one| one.interface_name == link);
+    let address = own.find_map(|one| Some(one.address?.as_sockaddr_in()?.ip()));
+    address.ok_or_else(|| std::io::Error::other(format!("{link}, Docker's bridge, is not in this network")))
 }
 
 /// The table of an agent's rules.
@@ -198,6 +193,12 @@ mod tests {
             assert_eq!(can(name, old, true, false), expect, "{name}");
         }
         assert!(!can("com.amazonaws.ecs.capability.task-iam-role", old, false, true));
+    }
+
+    #[test]
+    fn an_address_is_the_kernels_to_tell() {
+        assert_eq!(address_of("lo").expect("the loopback"), Ipv4Addr::LOCALHOST);
+        assert!(address_of("docker-elsewhere").expect_err("none").to_string().starts_with("docker-elsewhere"));
     }
 
     #[test]

@@ -55,7 +55,7 @@ impl Docker {
             roles: self.roles.clone(),
             view: {
                 let (docker, arn) = (Arc::downgrade(self), task.arn.clone());
-                Arc::new(move || docker.upgrade()?.view(&arn))
+                Arc::new(move || docker.upgrade()?.named_view(&arn))
             },
             stats: {
                 let docker = Arc::downgrade(self);

@@ -28,7 +28,7 @@ use runtime::{Group, Limits};
 use tokio::sync::watch;
 
 use crate::engine::Engine;
-use crate::engine::driver::{Driver, Found, StartOrder, Started};
+use crate::engine::driver::{Driver, Found, Named, StartOrder, Started};
 use crate::engine::health::{Check, Outcome};
 use crate::engine::machine::{Ended, Failure, Pulled};
 use crate::engine::record::{StateChange, TaskRecord, task_id};
@@ -55,8 +55,10 @@ pub struct Docker {
     engine: Machine,
     registries: Registries,
     pulls: pull::Locks,
-    /// Docker's identifiers of containers that are known by others.
-    ids: Mutex<HashMap<String, String>>,
+    /// What Docker calls containers, by the ids that they were asked for by.
+    names: Mutex<HashMap<String, Named>>,
+    /// Docker's identifiers of images that were pulled, by task and container: the record has them a moment later.
+    pulled: Mutex<HashMap<(String, usize), String>>,
     drains: Mutex<HashMap<String, watch::Receiver<bool>>>,
     /// When the last outcome of a health check ended that was taken in.
     seen: Mutex<HashMap<String, String>>,
@@ -82,7 +84,8 @@ impl Docker {
             roles,
             engine,
             pulls: Mutex::default(),
-            ids: Mutex::default(),
+            names: Mutex::default(),
+            pulled: Mutex::default(),
             drains: Mutex::default(),
             seen: Mutex::default(),
             readings: Arc::default(),
@@ -100,6 +103,23 @@ impl Docker {
     /// The newest record of a task.
     fn view(&self, arn: &str) -> Option<Arc<TaskRecord>> {
         self.tasks.get().and_then(Weak::upgrade)?.view(arn)
+    }
+
+    /// The newest record of a task, with the names that its containers have in Docker even before they are in it: a
+    /// container may ask for its own the moment it is started.
+    fn named_view(&self, arn: &str) -> Option<Arc<TaskRecord>> {
+        let mut record = self.view(arn)?;
+        let names = lock(&self.names);
+        let known = |id: Option<&String>| names.get(id?).filter(|named| Some(&named.id) != id).cloned();
+        let new: Vec<_> = record.containers.iter().map(|container| known(container.runtime_id.as_ref())).collect();
+        if new.iter().any(Option::is_some) {
+            for (container, named) in Arc::make_mut(&mut record).containers.iter_mut().zip(new) {
+                if let Some(Named { id, name }) = named {
+                    container.rename(id, name);
+                }
+            }
+        }
+        Some(record)
     }
 
     /// Removes containers that this agent has made and that are in no record of it. An engine that does not answer is no
@@ -205,9 +225,10 @@ impl Docker {
             }
             lock(&self.drains).remove(&one.id);
             lock(&self.seen).remove(&one.id);
-            lock(&self.ids).retain(|_, id| *id != one.id);
+            lock(&self.names).retain(|_, named| named.id != one.id);
             let _ = std::fs::remove_dir_all(self.lines_of(&one.id));
         }
+        lock(&self.pulled).retain(|(arn, _), _| *arn != record.task.arn);
         if self.engine.groups
             && let Ok(group) = Group::open(&self.settings.task_cgroup(record.id()))
             && let Err(error) = group.remove()

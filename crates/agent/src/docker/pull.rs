@@ -86,6 +86,7 @@ impl Docker {
         // An image that was made on the machine has no digest in any registry.
         let digest = digest.unwrap_or_else(|| image.id.clone());
         resolved(digest.clone());
+        lock(&self.pulled).insert((task.arn.clone(), index), image.id.clone());
         // Docker heeds the image's stop signal by itself.
         Ok(Pulled { digest, manifest: image.id, stop_signal: None })
     }
@@ -186,9 +187,10 @@ impl Docker {
     pub(super) async fn image_of(&self, task: &Task, index: usize) -> Result<(String, String), Failure> {
         let failed = |what: &str| Failure(format!("CannotCreateContainerError: {what}"));
         let container = task.containers.get(index).ok_or_else(|| failed("no such container"))?;
-        let record = self.view(&task.arn).ok_or_else(|| failed("the task is not known"))?;
-        let id = record.containers.get(index).and_then(|container| container.manifest_digest.clone());
-        let id = id.ok_or_else(|| failed("its image was not pulled"))?;
+        let pulled = lock(&self.pulled).get(&(task.arn.clone(), index)).cloned();
+        // After a restart of the agent.
+        let recorded = || self.view(&task.arn)?.containers.get(index)?.manifest_digest.clone();
+        let id = pulled.or_else(recorded).ok_or_else(|| failed("its image was not pulled"))?;
         let Name { name, tag } = named(container);
         let reference = format!("{name}:{}", tag.unwrap_or_default());
         match self.client.get::<api::Image>(&format!("/images/{reference}/json")).await {
