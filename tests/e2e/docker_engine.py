@@ -60,4 +60,8 @@ class Docker:
     def stop(self):
         self.process.send_signal(signal.SIGTERM)
         self.process.wait(timeout=60)
+        # It leaves its network namespace mounted, and with it the namespace's links.
+        for line in reversed(pathlib.Path("/proc/mounts").read_text().splitlines()):
+            if line.split()[1].startswith(f"{self.directory}/"):
+                subprocess.run(["umount", "--lazy", line.split()[1]], check=False)
         shutil.rmtree(self.directory, ignore_errors=True)

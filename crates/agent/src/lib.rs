@@ -20,6 +20,7 @@ pub mod logs;
 pub mod metadata;
 pub mod network;
 mod options;
+mod plan;
 pub mod roles;
 pub mod session;
 mod start;

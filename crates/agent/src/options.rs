@@ -21,6 +21,7 @@ pub enum Runtime {
 AWS_SECRET_ACCESS_KEY and AWS_SESSION_TOKEN, or in AWS_SHARED_CREDENTIALS_FILE. It then also reads the variables of Amazon's agent \
 (ECS_CLUSTER, ECS_RESERVED_MEMORY, ...) from its environment and from /etc/ecs/ecs.config; the flags here go before both.\n\n\
 Examples:\n  longshore agent --cluster web --endpoint https://192.0.2.10:4580 --ca-bundle ca.pem --region eu-west-1\n  \
+longshore agent --runtime docker --cluster web --endpoint https://192.0.2.10:4580 --ca-bundle ca.pem\n  \
 longshore agent --fargate --endpoint http://127.0.0.1:4580 --data-dir longshore-data/agent --platform a1b2c3"
 )]
 pub struct Options {

@@ -28,6 +28,8 @@ const STREAM: Duration = Duration::from_secs(60);
 const ANSWER_LIMIT: usize = 16 << 20;
 /// The longest line of a stream of JSON.
 const LINE_LIMIT: usize = 1 << 20;
+/// Letters of an error; the control plane takes fewer.
+const LONGEST_MESSAGE: usize = 2000;
 /// The newest version of the API that this client knows; an older engine is spoken to in its own.
 const NEWEST: Version = Version(1, 44);
 /// Docker 17.03: the first with everything that is asked for here.
@@ -180,7 +182,8 @@ impl Client {
         }
         let text = text(answer).await?;
         let message = serde_json::from_slice::<Message>(&text).map(|said| said.message);
-        let message = message.unwrap_or_else(|_| String::from_utf8_lossy(&text).trim().chars().take(500).collect());
+        let message = message.unwrap_or_else(|_| String::from_utf8_lossy(&text).trim().to_owned());
+        let message = message.chars().take(LONGEST_MESSAGE).collect();
         Err(EngineError::Refused { status: status.as_u16(), message })
     }
 

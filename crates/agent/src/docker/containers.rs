@@ -42,7 +42,6 @@ impl Docker {
         let created = |error: EngineError| Failure(format!("CannotCreateContainerError: {error}"));
         let started = |error: EngineError| Failure(format!("CannotStartContainerError: {error}"));
         let task = &order.task;
-        self.mode(task)?;
         let here = self.of_task(&task.arn).await.map_err(created)?;
         let name = task.containers.get(order.index).map(|one| one.name.clone()).unwrap_or_default();
         let own = here.iter().find(|one| one.labels.get(CONTAINER_LABEL) == Some(&name));

@@ -144,16 +144,6 @@ impl Docker {
         }
     }
 
-    /// Whether the task's network mode is one of Docker's.
-    fn mode(&self, task: &Task) -> Result<Mode, Failure> {
-        let refused = |why: String| reasons::resource("failed to configure the task's network", &why);
-        match Mode::of(task) {
-            Ok(Mode::Awsvpc) => Err(refused("networkMode awsvpc is not supported with the docker runtime".to_owned())),
-            Ok(mode) => Ok(mode),
-            Err(other) => Err(refused(format!("networkMode {other} is unknown"))),
-        }
-    }
-
     /// What is kept of a container on our side: how much of its lines was delivered.
     fn lines_of(&self, id: &str) -> PathBuf {
         self.settings.directory.join("lines").join(id)
@@ -238,23 +228,29 @@ impl Docker {
     }
 }
 
-/// Docker finds free ports one by one, and a range is promised to be in a row.
-fn refuse_ranges(task: &Task) -> Result<(), Failure> {
+/// Refuses what a task asks of its network and Docker does not do. The control plane does not place such a task here; this
+/// is for the one that does.
+fn check_network(task: &Task) -> Result<(), Failure> {
+    let refused = |what: String| {
+        let why = format!("{what} is not supported with the docker runtime");
+        Err(reasons::resource("failed to configure the task's network", &why))
+    };
+    match Mode::of(task) {
+        Ok(Mode::Awsvpc) => return refused("networkMode awsvpc".to_owned()),
+        Ok(_) => {}
+        Err(other) => return refused(format!("networkMode {other}")),
+    }
+    // Docker finds free ports one by one, and a range is promised to be in a row.
     let mut mappings = task.containers.iter().flat_map(|container| &container.port_mappings);
     match mappings.find(|mapping| !mapping.container_port_range.is_empty()) {
-        Some(mapping) => {
-            let range = &mapping.container_port_range;
-            let why = format!("containerPortRange {range} is not supported with the docker runtime");
-            Err(reasons::resource("failed to configure the task's network", &why))
-        }
+        Some(mapping) => refused(format!("containerPortRange {}", mapping.container_port_range)),
         None => Ok(()),
     }
 }
 
 impl Driver for Docker {
     async fn provision(&self, task: Arc<Task>, _: String) -> Result<(), Failure> {
-        self.mode(&task)?;
-        refuse_ranges(&task)?;
+        check_network(&task)?;
         self.make_group(&task)?;
         // After a restart of the agent the streams are there already.
         let again = self.view(&task.arn).is_some_and(|record| record.provisioned);
@@ -334,5 +330,32 @@ impl Driver for Docker {
 
     fn new_runtime_id(&self, task_id: &str) -> String {
         telling::new_id(&self.source, task_id)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use domain::agent_protocol::payload::PortMapping;
+
+    use super::*;
+
+    #[test]
+    fn networks_that_docker_does_not_have_are_refused_by_name() {
+        let task = |mode: &str, range: &str| {
+            let mapping = PortMapping { container_port_range: range.into(), ..PortMapping::default() };
+            let container = Container { port_mappings: vec![mapping], ..Container::default() };
+            Task { network_mode: mode.into(), containers: vec![container], ..Task::default() }
+        };
+        for mode in ["", "bridge", "host", "none"] {
+            assert_eq!(check_network(&task(mode, "")), Ok(()), "{mode}");
+        }
+        for (mode, range, what) in [
+            ("awsvpc", "", "networkMode awsvpc is not supported with the docker runtime"),
+            ("overlay", "", "networkMode overlay"),
+            ("bridge", "8000-8003", "containerPortRange 8000-8003"),
+        ] {
+            let Failure(why) = check_network(&task(mode, range)).expect_err(what);
+            assert!(why.contains(what), "{why}");
+        }
     }
 }

@@ -105,7 +105,7 @@ impl Image {
         }]);
         append(&mut archive, "manifest.json", 0o644, older.to_string().as_bytes())?;
         for (digest, content) in &self.blobs {
-            append(&mut archive, &path(digest), 0o644, content)?;
+            append(&mut archive, path(digest), 0o644, content)?;
         }
         archive.into_inner()?.flush()
     }
