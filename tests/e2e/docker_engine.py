@@ -19,15 +19,15 @@ class Docker:
         self.log = open(at("log"), "wb")
         self.socket = f"unix://{at('docker.sock')}"
         self.environment = {"DOCKER_HOST": self.socket, "DOCKER_CONFIG": at("config"), "HOME": self.directory}
-        self.process = subprocess.Popen(
-            [
-                *prefix, shutil.which("dockerd", path=os.environ["PATH"] + ":/usr/sbin"),
-                "--data-root", at("data"), "--exec-root", at("exec"), "--pidfile", at("pid"), "--host", self.socket,
-                *network,
-            ],
-            stdout=self.log,
-            stderr=self.log,
-        )
+        self.command = [
+            *prefix, shutil.which("dockerd", path=os.environ["PATH"] + ":/usr/sbin"),
+            "--data-root", at("data"), "--exec-root", at("exec"), "--pidfile", at("pid"), "--host", self.socket,
+            *network,
+        ]
+        self.start()
+
+    def start(self):
+        self.process = subprocess.Popen(self.command, stdout=self.log, stderr=self.log)
         try:
             eventually(lambda: self.run("version", check=False).returncode == 0)
         except BaseException:
@@ -57,9 +57,13 @@ class Docker:
             archive.flush()
             self.run("import", "--change", "ENV PATH=/bin", archive.name, name)
 
-    def stop(self):
+    def end(self):
+        """Ends the engine, and with it its containers."""
         self.process.send_signal(signal.SIGTERM)
         self.process.wait(timeout=60)
+
+    def stop(self):
+        self.end()
         # It leaves its network namespace mounted, and with it the namespace's links.
         for line in reversed(pathlib.Path("/proc/mounts").read_text().splitlines()):
             if line.split()[1].startswith(f"{self.directory}/"):

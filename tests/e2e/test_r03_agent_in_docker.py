@@ -203,7 +203,7 @@ def test_r03_a_container_of_docker_knows_itself_and_has_its_role(platform, agent
 
 
 def test_r03_a_container_of_docker_is_stopped_in_time_and_its_end_is_told(platform, agent, engine, image):
-    polite = define(platform, "polite", image, mode="none", ports=[], script="trap 'echo bye; exit 7' TERM; ip -o link | wc -l; while :; do sleep 0.1; done", logConfiguration=logged("/polite"), readonlyRootFilesystem=True, linuxParameters={})
+    polite = define(platform, "polite", image, mode="none", ports=[], script="trap 'printf bye; exit 7' TERM; ip -o link | wc -l; while :; do sleep 0.1; done", logConfiguration=logged("/polite"), readonlyRootFilesystem=True, linuxParameters={})
     deaf = define(platform, "deaf", image, ports=[], script="trap '' TERM; while :; do sleep 0.1; done", linuxParameters={})
     tasks = [*start(platform, polite), *start(platform, deaf)]
     assert lines_of(platform, "/polite", tasks[0], 1) == ["1"]
@@ -249,7 +249,7 @@ def test_r03_limits_of_a_whole_task(platform, agent, engine, image):
 
 def test_r03_containers_of_docker_run_on_while_the_agent_is_away(platform, agent, engine, image):
     on = start(platform, define(platform, "on", image, logConfiguration=logged("/on"), script="echo one; " + SERVE))
-    ends = start(platform, define(platform, "ends", image, ports=[], script="while [ ! -e /end ]; do sleep 0.1; done; echo last; exit 5", logConfiguration=logged("/ends")))
+    ends = start(platform, define(platform, "ends", image, ports=[], script="while [ ! -e /end ]; do sleep 0.1; done; echo more; printf last; exit 5", logConfiguration=logged("/ends")))
     agent.kill()
     assert fetch(agent.address, port_of(on[0])) == "on"
     engine.run("exec", ends[0]["containers"][0]["runtimeId"], "touch", "/end")
@@ -258,13 +258,24 @@ def test_r03_containers_of_docker_run_on_while_the_agent_is_away(platform, agent
     assert agent.instance()["containerInstanceArn"] == on[0]["containerInstanceArn"], "the same instance as before"
     ended = wait_for(platform, ends[0]["taskArn"], "STOPPED", cluster=CLUSTER)
     assert ended["containers"][0]["exitCode"] == 5
-    assert lines_of(platform, "/ends", ends[0], 1) == ["last"]
+    assert lines_of(platform, "/ends", ends[0], 2) == ["more", "last"]
     now = task(platform, on[0]["taskArn"], CLUSTER)
     assert now["lastStatus"] == "RUNNING" and now["containers"][0]["runtimeId"] == on[0]["containers"][0]["runtimeId"]
     assert fetch(agent.address, port_of(now)) == "on"
     stop(platform, on)
     assert lines_of(platform, "/on", on[0], 1) == ["one"]
     eventually(lambda: engine.run("ps", "-aq").stdout == "", timeout=20)
+
+
+def test_r03_the_agent_outlives_the_engine(platform, agent, engine, image):
+    tasks = start(platform, define(platform, "with-it", image))
+    engine.end()
+    engine.start()
+    ended = wait_for(platform, tasks[0]["taskArn"], "STOPPED", cluster=CLUSTER)
+    assert ended["stopCode"] == "EssentialContainerExited"
+    tasks = start(platform, define(platform, "after-it", image))
+    assert eventually(lambda: fetch(agent.address, port_of(tasks[0])), timeout=10) == "after-it"
+    stop(platform, tasks)
 
 
 @pytest.fixture

@@ -125,8 +125,10 @@ impl Follower {
 /// Reads until the container has ended and everything was handed over, or nobody takes it any more.
 async fn follow(client: Client, id: String, from: Cursor, sender: mpsc::Sender<(LogLine, Cursor)>) {
     let mut reader = Reader { cursor: from, pending: BTreeMap::new() };
+    let mut ended = false;
     loop {
-        match once(&client, &id, &mut reader, &sender).await {
+        match once(&client, &id, ended, &mut reader, &sender).await {
+            Ok(true) if ended => break,
             Ok(true) => {}
             Ok(false) => return,
             Err(error) if error.is_absent() => break,
@@ -139,7 +141,8 @@ async fn follow(client: Client, id: String, from: Cursor, sender: mpsc::Sender<(
         // The stream also ends when the engine is restarted, and the container need not have been.
         match client.get::<api::Container>(&format!("/containers/{id}/json")).await {
             Ok(container) if container.state.running => tokio::time::sleep(PAUSE).await,
-            Ok(_) => break,
+            // Docker ends the stream a moment before it has written the last line: once more, to the end.
+            Ok(_) => ended = true,
             Err(error) if error.is_absent() => break,
             Err(_) => tokio::time::sleep(PAUSE).await,
         }
@@ -149,15 +152,17 @@ async fn follow(client: Client, id: String, from: Cursor, sender: mpsc::Sender<(
     }
 }
 
-/// One stream from the cursor on; false once nobody takes lines any more.
+/// One stream from the cursor on, of a container that runs for as long as it does; false once nobody takes lines any more.
 async fn once(
     client: &Client,
     id: &str,
+    ended: bool,
     reader: &mut Reader,
     sender: &mpsc::Sender<(LogLine, Cursor)>,
 ) -> Result<bool, EngineError> {
     let since = reader.cursor.since();
-    let path = format!("/containers/{id}/logs?follow=1&stdout=1&stderr=1&timestamps=1&since={since}");
+    let follow = u8::from(!ended);
+    let path = format!("/containers/{id}/logs?follow={follow}&stdout=1&stderr=1&timestamps=1&since={since}");
     let mut messages = Messages { body: client.stream(Method::GET, &path, &[]).await?, rest: BytesMut::new() };
     let mut skip = Skip { of: reader.cursor, seen: 0 };
     while let Some((stream, message)) = messages.next().await? {
