@@ -12,22 +12,27 @@ from conftest import eventually, layer_of
 
 
 class Docker:
-    def __init__(self):
+    def __init__(self, prefix=(), network=("--iptables=false", "--bridge=none")):
+        """`prefix` is a command that runs the engine's, such as `nsenter`."""
         self.directory = tempfile.mkdtemp(prefix="longshore-docker-")
         at = lambda name: os.path.join(self.directory, name)
         self.log = open(at("log"), "wb")
         self.socket = f"unix://{at('docker.sock')}"
         self.environment = {"DOCKER_HOST": self.socket, "DOCKER_CONFIG": at("config"), "HOME": self.directory}
-        self.process = subprocess.Popen(
-            [
-                shutil.which("dockerd", path=os.environ["PATH"] + ":/usr/sbin"),
-                "--data-root", at("data"), "--exec-root", at("exec"), "--pidfile", at("pid"), "--host", self.socket,
-                "--iptables=false", "--bridge=none",
-            ],
-            stdout=self.log,
-            stderr=self.log,
-        )
-        eventually(lambda: self.run("version", check=False).returncode == 0)
+        self.command = [
+            *prefix, shutil.which("dockerd", path=os.environ["PATH"] + ":/usr/sbin"),
+            "--data-root", at("data"), "--exec-root", at("exec"), "--pidfile", at("pid"), "--host", self.socket,
+            *network,
+        ]
+        self.start()
+
+    def start(self):
+        self.process = subprocess.Popen(self.command, stdout=self.log, stderr=self.log)
+        try:
+            eventually(lambda: self.run("version", check=False).returncode == 0)
+        except BaseException:
+            self.stop()
+            raise
 
     def run(self, *arguments, check=True, **more):
         environment = {**os.environ, **self.environment}
@@ -52,7 +57,15 @@ class Docker:
             archive.flush()
             self.run("import", "--change", "ENV PATH=/bin", archive.name, name)
 
-    def stop(self):
+    def end(self):
+        """Ends the engine, and with it its containers."""
         self.process.send_signal(signal.SIGTERM)
         self.process.wait(timeout=60)
+
+    def stop(self):
+        self.end()
+        # It leaves its network namespace mounted, and with it the namespace's links.
+        for line in reversed(pathlib.Path("/proc/mounts").read_text().splitlines()):
+            if line.split()[1].startswith(f"{self.directory}/"):
+                subprocess.run(["umount", "--lazy", line.split()[1]], check=False)
         shutil.rmtree(self.directory, ignore_errors=True)

@@ -45,7 +45,7 @@ class Network:
 class Machine:
     """A network namespace with an agent in it."""
 
-    def __init__(self, network, number, platform, cluster, options, environment=None, named=True):
+    def __init__(self, network, number, platform, cluster, options, environment=None, named=True, started=True):
         self.name = f"{network.name}-{number}"
         self.address = f"{network.prefix}.{number}"
         self.platform, self.cluster, self.options = platform, cluster, options
@@ -66,7 +66,8 @@ class Machine:
             ("route", "add", "default", "via", network.address),
         ):
             self.run("ip", *command)
-        self.start()
+        if started:
+            self.start()
 
     def run(self, *command, check=True):
         """Runs a command on the machine; gives what it printed."""
@@ -112,12 +113,12 @@ class Machine:
     def is_own(self, instance):
         return any(self.directory in attribute.get("value", "") for attribute in instance["attributes"])
 
-    def teardown(self):
+    def teardown(self, *options):
         """Ends the agent and its tasks, and takes everything of them from the machine."""
         if self.agent and self.agent.poll() is None:
             self.stop()
-        command = [*self.inside, LONGSHORE, "agent", "--data-dir", os.path.join(self.directory, "data"), "--teardown"]
-        return subprocess.run(command, capture_output=True, text=True, timeout=120)
+        command = [*self.inside, LONGSHORE, "agent", "--data-dir", os.path.join(self.directory, "data"), *options, "--teardown"]
+        return subprocess.run(command, env={**os.environ, **self.environment}, capture_output=True, text=True, timeout=120)
 
     def remove(self):
         self.teardown()

@@ -35,6 +35,8 @@ pub struct Config {
     pub attributes: BTreeMap<String, String>,
     /// `ECS_CONTAINER_STOP_TIMEOUT`.
     pub stop_timeout: Duration,
+    /// `ECS_ENGINE_TASK_CLEANUP_WAIT_DURATION`, for the docker runtime: our own keeps nothing of a task that ended.
+    pub cleanup_wait: Option<Duration>,
     /// `ECS_DYNAMIC_HOST_PORT_RANGE`.
     pub host_ports: Option<RangeInclusive<u16>>,
     /// Variables that are set and that mean nothing to this agent.
@@ -53,6 +55,7 @@ impl Default for Config {
             reserved_memory: 0,
             attributes: BTreeMap::new(),
             stop_timeout: Duration::from_secs(30),
+            cleanup_wait: None,
             host_ports: None,
             ignored: Vec::new(),
         }
@@ -112,6 +115,11 @@ impl Config {
                 let timeout = duration(value).ok_or("not a duration such as 30s or 2m")?;
                 // Amazon's least.
                 self.stop_timeout = timeout.max(Duration::from_secs(1));
+            }
+            "ECS_ENGINE_TASK_CLEANUP_WAIT_DURATION" => {
+                let wait = duration(value).ok_or("not a duration such as 10m or 3h")?;
+                // Amazon passes over one that is less than a second.
+                self.cleanup_wait = Some(wait).filter(|wait| *wait >= Duration::from_secs(1));
             }
             "ECS_DYNAMIC_HOST_PORT_RANGE" => self.host_ports = Some(ports(value).ok_or("not a range such as 100-200")?),
             other => {
@@ -208,6 +216,7 @@ mod tests {
             ("ECS_INSTANCE_ATTRIBUTES", "{\"stack\": \"prod\"}"),
             ("ECS_CONTAINER_STOP_TIMEOUT", "1m30s"),
             ("ECS_DYNAMIC_HOST_PORT_RANGE", "40000-40010"),
+            ("ECS_ENGINE_TASK_CLEANUP_WAIT_DURATION", "10m"),
             ("ECS_DATADIR", ""),
         ])
         .expect("a configuration");
@@ -216,6 +225,7 @@ mod tests {
         assert_eq!((config.reserved_memory, config.stop_timeout), (256, Duration::from_secs(90)));
         assert_eq!(config.attributes.get("stack").map(String::as_str), Some("prod"));
         assert_eq!((config.host_ports, config.data_dir), (Some(40_000..=40_010), None));
+        assert_eq!(config.cleanup_wait, Some(Duration::from_secs(600)));
     }
 
     #[test]

@@ -30,6 +30,8 @@ pub struct Identity {
     pub region: String,
     /// The instance's ARN.
     pub instance_arn: String,
+    /// The version of the container runtime.
+    pub runtime_version: String,
     endpoints: Mutex<Option<(Instant, String, String)>>,
 }
 
@@ -57,6 +59,8 @@ pub struct Offer {
     pub ports_udp: Vec<String>,
     /// Capabilities and properties; an empty value means a name alone.
     pub attributes: Vec<(String, String)>,
+    /// The version of the container runtime, where it is not our own.
+    pub runtime_version: Option<String>,
     /// Which EC2 instance it is, where it is one.
     pub document: Option<IdentityDocument>,
 }
@@ -153,6 +157,7 @@ impl Identity {
             cluster: cluster.to_owned(),
             region: region.to_owned(),
             instance_arn,
+            runtime_version: offer.runtime_version.clone().unwrap_or_else(|| crate::RUNTIME_VERSION.to_owned()),
             endpoints: Mutex::new(None),
         };
         Ok(identity)

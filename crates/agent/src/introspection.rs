@@ -146,7 +146,7 @@ fn container(record: &TaskRecord, container: &ContainerRecord) -> Value {
     let definition = record.task.containers.iter().find(|definition| definition.name == container.name);
     let mut shown = json!({
         "DockerId": container.runtime_id.clone().unwrap_or_default(),
-        "DockerName": container.name,
+        "DockerName": container.runtime_name.as_ref().unwrap_or(&container.name),
         "Name": container.name,
         "Image": definition.map(|one| one.defined_image.as_ref().unwrap_or(&one.image)),
         "ImageID": container.image_digest.clone().unwrap_or_default(),

@@ -2,7 +2,17 @@
 
 use std::path::PathBuf;
 
-use clap::Args;
+use clap::{Args, ValueEnum};
+
+/// What runs the containers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub enum Runtime {
+    /// Our own runtime.
+    #[default]
+    Own,
+    /// Docker Engine.
+    Docker,
+}
 
 /// A container instance of this host.
 #[derive(Debug, Clone, Args)]
@@ -11,6 +21,7 @@ use clap::Args;
 AWS_SECRET_ACCESS_KEY and AWS_SESSION_TOKEN, or in AWS_SHARED_CREDENTIALS_FILE. It then also reads the variables of Amazon's agent \
 (ECS_CLUSTER, ECS_RESERVED_MEMORY, ...) from its environment and from /etc/ecs/ecs.config; the flags here go before both.\n\n\
 Examples:\n  longshore agent --cluster web --endpoint https://192.0.2.10:4580 --ca-bundle ca.pem --region eu-west-1\n  \
+longshore agent --runtime docker --cluster web --endpoint https://192.0.2.10:4580 --ca-bundle ca.pem\n  \
 longshore agent --fargate --endpoint http://127.0.0.1:4580 --data-dir longshore-data/agent --platform a1b2c3"
 )]
 pub struct Options {
@@ -23,6 +34,9 @@ pub struct Options {
     /// Run as an external instance: a machine of yours in a cluster of yours. This is what it does without --fargate.
     #[arg(long, conflicts_with = "fargate")]
     pub external: bool,
+    /// What runs the containers: our own runtime, or this machine's Docker Engine at DOCKER_HOST (unix:///var/run/docker.sock when unset).
+    #[arg(long, value_enum, default_value_t, env = "LONGSHORE_RUNTIME", conflicts_with = "fargate")]
+    pub runtime: Runtime,
     /// Where the platform's API answers; else ECS_BACKEND_HOST, else http://127.0.0.1:4580.
     #[arg(long, value_name = "URL")]
     pub endpoint: Option<String>,

@@ -1,30 +1,27 @@
 //! The agent's life: open what is on disk, register, adopt, connect; and the removal of everything for `down`.
 
-use std::collections::HashSet;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use domain::agent_protocol::FARGATE_CLUSTER;
-use domain::network::ENDPOINT_ADDRESS;
 use runtime::{Group, Helper, ImageStore, Runtime, RuntimeOptions, StoreOptions};
 
-use crate::aws::credentials::InstanceCredentials;
 use crate::aws::{Client, Endpoint, tls};
-use crate::config::Config;
+use crate::docker::machine::Machine;
+use crate::docker::{self, Docker};
 use crate::engine::Engine;
+use crate::engine::driver::Driver;
 use crate::engine::record::TaskRecord;
-use crate::host::{Host, Settings, network};
-use crate::identity::{Identity, RegisterError};
-use crate::instance::{Kind, ec2, external, fargate, machine};
-use crate::network::awsvpc::Interfaces;
-use crate::network::bridge::{self, Bridge};
+use crate::host::{Host, Settings};
+use crate::identity::{Identity, Offer, RegisterError};
+use crate::instance::Kind;
+use crate::network::bridge;
+use crate::options::Runtime as Choice;
+use crate::plan::{Place, Plan};
 use crate::roles::Roles;
 use crate::session::{acs, tcs};
 use crate::{Options, introspection, state};
 
-/// Where an agent keeps its state when nobody says.
-const DIRECTORY: &str = "/var/lib/longshore-agent";
 /// How long an instance of the user's stays away after it was deregistered.
 const DEREGISTERED: Duration = Duration::from_secs(3600);
 
@@ -56,7 +53,7 @@ pub enum Error {
 /// Runs the agent until SIGTERM or SIGINT. Its tasks stay: the next start takes them over.
 pub fn main(options: Options) -> Result<(), Error> {
     let plan = Plan::new(options)?;
-    if plan.options.teardown {
+    if plan.options.teardown && plan.options.runtime == Choice::Own {
         for what in teardown(&plan.platform, &plan.directory)? {
             tracing::info!(what, "removed");
         }
@@ -74,6 +71,9 @@ pub fn main(options: Options) -> Result<(), Error> {
 }
 
 async fn run(plan: Plan) -> Result<(), Error> {
+    if plan.options.teardown {
+        return teardown_docker(&plan).await;
+    }
     let mut terminate = signal(tokio::signal::unix::SignalKind::terminate())?;
     let mut interrupt = signal(tokio::signal::unix::SignalKind::interrupt())?;
     tokio::select! {
@@ -87,155 +87,14 @@ fn signal(kind: tokio::signal::unix::SignalKind) -> Result<tokio::signal::unix::
     tokio::signal::unix::signal(kind).map_err(|source| Error::Directory { what: "signals".to_owned(), source })
 }
 
-/// What the command line, the environment and the configuration file say together.
-struct Plan {
-    kind: Kind,
-    options: Options,
-    config: Config,
-    cluster: String,
-    region: Option<String>,
-    endpoint: String,
-    directory: PathBuf,
-    platform: String,
-}
-
-impl Plan {
-    fn new(options: Options) -> Result<Plan, Error> {
-        let kind = match (options.fargate, options.ec2) {
-            (true, _) => Kind::Fargate,
-            (false, true) => Kind::Ec2,
-            (false, false) => Kind::External,
-        };
-        // The Fargate host belongs to its platform, which tells it everything.
-        let mut config = match kind {
-            Kind::Fargate => Config::default(),
-            Kind::Ec2 => {
-                Config::load(Some(Path::new(ec2::DEFAULTS)), options.config.as_deref()).map_err(Error::Option)?
-            }
-            Kind::External => Config::load(None, options.config.as_deref()).map_err(Error::Option)?,
-        };
-        for name in &config.ignored {
-            tracing::warn!(name, "this variable is set, and this agent does not honour it");
-        }
-        for attribute in &options.instance_attributes {
-            let (name, value) = attribute.split_once('=').unwrap_or((attribute, ""));
-            config.attributes.insert(name.to_owned(), value.to_owned());
-        }
-        let or = |flag: &Option<String>, variable: &Option<String>, default: &str| {
-            flag.clone().or_else(|| variable.clone()).unwrap_or_else(|| default.to_owned())
-        };
-        let cluster = if kind == Kind::Fargate { FARGATE_CLUSTER } else { "default" };
-        let directory = options.data_dir.clone().or_else(|| config.data_dir.clone());
-        let directory = directory.unwrap_or_else(|| DIRECTORY.into());
-        let directory = std::fs::create_dir_all(&directory)
-            .and_then(|()| directory.canonicalize())
-            .map_err(|source| Error::Directory { what: directory.display().to_string(), source })?;
-        let platform = match &options.platform {
-            Some(platform) => platform.trim_start_matches("ls-").to_ascii_lowercase(),
-            None => machine::marked(&directory)
-                .map_err(|source| Error::Directory { what: directory.display().to_string(), source })?,
-        };
-        if !machine::is_mark(&platform) {
-            return Err(Error::Option(format!("--platform {platform} is not six hexadecimal digits")));
-        }
-        Ok(Plan {
-            kind,
-            cluster: or(&options.cluster, &config.cluster, cluster),
-            region: options.region.clone().or_else(|| config.region.clone()),
-            endpoint: or(&options.endpoint, &config.endpoint, "http://127.0.0.1:4580"),
-            directory,
-            platform,
-            config,
-            options,
-        })
-    }
-
-    fn settings(&self, endpoint: &Endpoint, zone: &str) -> Result<Settings, Error> {
-        let mut mirrors = Vec::new();
-        for mirror in self.options.registry_mirrors.iter().filter(|mirror| !mirror.is_empty()) {
-            let (name, url) = mirror
-                .split_once('=')
-                .ok_or_else(|| Error::Option(format!("--registry-mirror {mirror} is not of the form NAME=URL")))?;
-            mirrors.push((name.to_owned(), url.to_owned()));
-        }
-        let port = endpoint.authority.rsplit_once(':').map_or("80", |(_, port)| port);
-        let reached = match self.kind {
-            Kind::Fargate => format!("http://{ENDPOINT_ADDRESS}:{port}"),
-            Kind::Ec2 | Kind::External => format!("{}://{}", endpoint.scheme(), endpoint.authority),
-        };
-        Ok(Settings {
-            kind: self.kind,
-            platform: self.platform.clone(),
-            interfaces: match self.kind {
-                Kind::Ec2 => Interfaces::HandedOver(domain::instances::INTERFACES_DIRECTORY.into()),
-                Kind::Fargate | Kind::External => Interfaces::OfPlatform(self.platform.clone()),
-            },
-            directory: self.directory.clone(),
-            task_endpoint: self.options.task_endpoint.clone().unwrap_or(reached),
-            authorities: self.options.ca_bundle.as_ref().map(|path| read_authorities(path)).transpose()?,
-            mirrors,
-            availability_zone: zone.to_owned(),
-            image_cache: self.options.image_cache << 20,
-            stop_timeout: self.config.stop_timeout,
-        })
-    }
-
-    fn offer(&self, place: &Place) -> Result<crate::identity::Offer, Error> {
-        let (cpu, memory) = (self.options.cpu, self.options.memory);
-        let offer = match (self.kind, &place.instance) {
-            (_, Some(instance)) => instance.offer(cpu, memory, &self.directory, &self.config),
-            (Kind::Fargate, None) => fargate::offer(cpu, memory, &place.zone, &self.directory),
-            (_, None) => external::offer(cpu, memory, &place.zone, &self.directory, &self.config),
-        };
-        offer.map_err(|source| Error::Directory { what: "the host's memory".to_owned(), source })
-    }
-
-    /// The networks of this instance's own, with what is left of them from before.
-    fn bridge(&self, records: &[TaskRecord]) -> Result<Option<Arc<Bridge>>, Error> {
-        if self.kind == Kind::Fargate {
-            return Ok(None);
-        }
-        let range = self.config.host_ports.clone().unwrap_or_else(bridge::ports::kernels_range);
-        let known: HashSet<String> = network::keys(records).collect();
-        let opened = Bridge::open(&self.platform, self.directory.join("network"), range, &known);
-        opened
-            .map(|bridge| Some(Arc::new(bridge)))
-            .map_err(|source| Error::Directory { what: "the machine's network".to_owned(), source })
-    }
-}
-
-/// Where this machine is, and what it is called with.
-struct Place {
-    region: String,
-    zone: String,
-    credentials: InstanceCredentials,
-    /// Where it is an EC2 instance.
-    instance: Option<ec2::Instance>,
-}
-
-impl Plan {
-    /// An EC2 instance asks its metadata service, for as long as it takes; others have been told.
-    async fn place(&self) -> Result<Place, Error> {
-        let zone = self.options.availability_zone.clone();
-        if self.kind == Kind::Ec2 {
-            let instance = ec2::Instance::discover().await;
-            let region = self.region.clone().unwrap_or_else(|| instance.region.clone());
-            let zone = zone.unwrap_or_else(|| instance.zone.clone());
-            let credentials = InstanceCredentials::from_metadata(instance.imds.clone(), &region).await;
-            return Ok(Place { region, zone, credentials, instance: Some(instance) });
-        }
-        let region = self.region.clone().unwrap_or_else(|| "us-east-1".to_owned());
-        let credentials = InstanceCredentials::from_environment(&region).map_err(Error::Option)?;
-        let zone = zone.unwrap_or_else(|| format!("{region}a"));
-        Ok(Place { region, zone, credentials, instance: None })
-    }
-}
-
-fn read_authorities(path: &Path) -> Result<String, Error> {
-    std::fs::read_to_string(path).map_err(|source| Error::Directory { what: path.display().to_string(), source })
-}
-
 async fn serve(plan: Plan) -> Result<(), Error> {
+    match plan.options.runtime {
+        Choice::Own => serve_own(plan).await,
+        Choice::Docker => serve_docker(plan).await,
+    }
+}
+
+async fn serve_own(plan: Plan) -> Result<(), Error> {
     let endpoint = Endpoint::parse(&plan.endpoint).map_err(Error::Option)?;
     let place = plan.place().await?;
     let settings = plan.settings(&endpoint, &place.zone)?;
@@ -248,18 +107,8 @@ async fn serve(plan: Plan) -> Result<(), Error> {
     let images = images.map_err(|error| runtime_error(&error))?.map_err(|error| runtime_error(&error))?;
 
     let offer = plan.offer(&place)?;
-    let (file, sequence) = (settings.directory.join("instance.json"), settings.directory.join("sequence.json"));
-    let tls = tls::config(plan.options.ca_bundle.as_deref()).map_err(Error::Option)?;
-    let client = Client::new(endpoint, tls);
-    // Running tasks do not wait for this: their shims and their spools go on without an agent.
-    let identity = Identity::register(client, place.credentials, &plan.cluster, &place.region, &offer, &file).await?;
-    let identity = Arc::new(identity);
-
-    let records = read_tasks(&settings)?;
-    let roles = Arc::new(Roles::default());
-    for record in &records {
-        roles.learn(&record.task);
-    }
+    let identity = plan.register(endpoint, place, &offer).await?;
+    let (records, roles) = remembered(&settings)?;
     let bridge = plan.bridge(&records)?;
     let host = Host::new(settings, identity.clone(), roles.clone(), containers, images, bridge);
     let engine = Arc::new(Engine::new(host.clone()));
@@ -270,37 +119,88 @@ async fn serve(plan: Plan) -> Result<(), Error> {
     tokio::spawn(host.clone().collect_images());
     if plan.kind != Kind::Fargate {
         host.open_for_the_machine().await;
-        let engine = engine.clone();
-        tokio::spawn(introspection::serve(introspection::Context {
-            cluster: plan.cluster.clone(),
-            instance_arn: identity.instance_arn.clone(),
-            tasks: Box::new(move || engine.views()),
-        }));
+    }
+    plan.converse(identity, engine, roles, Arc::new(move |id: &str| host.usage(id))).await
+}
+
+async fn serve_docker(plan: Plan) -> Result<(), Error> {
+    let endpoint = Endpoint::parse(&plan.endpoint).map_err(Error::Option)?;
+    let place = plan.place().await?;
+    let settings = plan.settings(&endpoint, &place.zone)?;
+    let mut machine = Machine::prepare(&settings, &plan.config).await.map_err(Error::Runtime)?;
+    let mut offer = plan.offer(&place)?;
+    machine.narrow(&mut offer);
+    let identity = plan.register(endpoint, place, &offer).await?;
+    let (records, roles) = remembered(&settings)?;
+    let listeners = std::mem::take(&mut machine.listeners);
+    let docker = Docker::new(settings, identity.clone(), roles.clone(), machine);
+    let engine = Arc::new(Engine::new(docker.clone()));
+    docker.serve(&engine);
+    docker.remove_orphans(&records).await;
+    tracing::info!(tasks = records.len(), "tasks found on disk");
+    engine.restore(records);
+    docker.open_endpoints(listeners);
+    plan.converse(identity, engine, roles, Arc::new(move |id: &str| docker.usage(id))).await
+}
+
+/// The tasks on disk, and the ids of their credentials.
+fn remembered(settings: &Settings) -> Result<(Vec<TaskRecord>, Arc<Roles>), Error> {
+    let records = read_tasks(settings)?;
+    let roles = Arc::new(Roles::default());
+    for record in &records {
+        roles.learn(&record.task);
+    }
+    Ok((records, roles))
+}
+
+impl Plan {
+    async fn register(&self, endpoint: Endpoint, place: Place, offer: &Offer) -> Result<Arc<Identity>, Error> {
+        let tls = tls::config(self.options.ca_bundle.as_deref()).map_err(Error::Option)?;
+        let client = Client::new(endpoint, tls);
+        let file = self.directory.join("instance.json");
+        // Running tasks do not wait for this: they go on without an agent.
+        let identity =
+            Identity::register(client, place.credentials, &self.cluster, &place.region, offer, &file).await?;
+        Ok(Arc::new(identity))
     }
 
-    let meter: tcs::Meter = {
-        let host = host.clone();
-        Arc::new(move |id: &str| host.usage(id))
-    };
-    tokio::spawn(tcs::run(identity.clone(), engine.clone(), meter));
-    let highest = highest(&sequence, &identity.instance_arn);
-    let responder = acs::Responder::new(engine, roles, &plan.cluster, &identity.instance_arn, highest);
-    let instance = identity.instance_arn.clone();
-    let remember = move |highest: i64| {
-        if let Err(error) = state::write(&sequence, &(&instance, highest)) {
-            tracing::error!(%error, "the last sequence number cannot be remembered");
+    /// Speaks with the control plane until the instance is deregistered.
+    async fn converse<D: Driver>(
+        &self,
+        identity: Arc<Identity>,
+        engine: Arc<Engine<D>>,
+        roles: Arc<Roles>,
+        meter: tcs::Meter,
+    ) -> Result<(), Error> {
+        let (file, sequence) = (self.directory.join("instance.json"), self.directory.join("sequence.json"));
+        if self.kind != Kind::Fargate {
+            let engine = engine.clone();
+            tokio::spawn(introspection::serve(introspection::Context {
+                cluster: self.cluster.clone(),
+                instance_arn: identity.instance_arn.clone(),
+                tasks: Box::new(move || engine.views()),
+            }));
         }
-    };
-    let why = acs::run(identity, responder, remember).await;
-    if plan.kind != Kind::Fargate {
-        // As Amazon's agent: whoever deregistered the instance does not want it back at once.
-        tracing::error!(why, "this container instance is deregistered: waiting for an hour");
-        tokio::time::sleep(DEREGISTERED).await;
+        tokio::spawn(tcs::run(identity.clone(), engine.clone(), meter));
+        let highest = highest(&sequence, &identity.instance_arn);
+        let responder = acs::Responder::new(engine, roles, &self.cluster, &identity.instance_arn, highest);
+        let instance = identity.instance_arn.clone();
+        let remember = move |highest: i64| {
+            if let Err(error) = state::write(&sequence, &(&instance, highest)) {
+                tracing::error!(%error, "the last sequence number cannot be remembered");
+            }
+        };
+        let why = acs::run(identity, responder, remember).await;
+        if self.kind != Kind::Fargate {
+            // As Amazon's agent: whoever deregistered the instance does not want it back at once.
+            tracing::error!(why, "this container instance is deregistered: waiting for an hour");
+            tokio::time::sleep(DEREGISTERED).await;
+        }
+        // Started again, it registers as a new instance. A Fargate host belongs to its platform and does not wait: it may
+        // be unknown there after a reset of the account.
+        state::remove(&file).map_err(|source| Error::Directory { what: file.display().to_string(), source })?;
+        Err(Error::Deregistered(why))
     }
-    // Started again, it registers as a new instance. A Fargate host belongs to its platform and does not wait: it may be
-    // unknown there after a reset of the account.
-    state::remove(&file).map_err(|source| Error::Directory { what: file.display().to_string(), source })?;
-    Err(Error::Deregistered(why))
 }
 
 /// The last sequence number that this instance has seen. One that is lost, or damaged by a power cut, costs nothing but
@@ -364,6 +264,13 @@ pub fn teardown(platform: &str, data_dir: &Path) -> Result<Vec<String>, Error> {
     }
     mark_stopped(&directory.join("tasks"))?;
     Ok(removed)
+}
+
+async fn teardown_docker(plan: &Plan) -> Result<(), Error> {
+    for what in docker::teardown::teardown(&plan.platform, &plan.directory).await.map_err(Error::Runtime)? {
+        tracing::info!(what, "removed");
+    }
+    mark_stopped(&plan.directory.join("tasks"))
 }
 
 /// The tasks are gone from the host, but the control plane does not know: the next start of the agent tells it.

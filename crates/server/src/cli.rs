@@ -45,6 +45,8 @@ enum Command {
     GuestBoot,
     /// A container instance: registers with a cluster and runs its tasks.
     Agent(agent::Options),
+    /// Write the agent as an image for Docker Engine.
+    AgentImage(AgentImageArgs),
     /// One load balancer's data plane (started by `host`).
     #[command(hide = true)]
     Balancer(balancer::Options),
@@ -128,11 +130,29 @@ pub struct DownArgs {
     pub purge: bool,
 }
 
+/// Options of `agent-image`.
+#[derive(Args, Clone, Debug)]
+#[command(
+    after_help = "The image is of this program, and of this machine's nft and shared libraries. It is run as Amazon's agent is, with NET_ADMIN for \
+the way to the tasks' credentials, and /sys/fs/cgroup for limits of whole tasks.\n\n\
+Example:\n  longshore agent-image | docker load\n  docker run --detach --name ecs-agent --restart on-failure --network host --cap-add NET_ADMIN \\\n    \
+--volume /var/run/docker.sock:/var/run/docker.sock --volume /var/lib/ecs/data:/data --volume /sys/fs/cgroup:/sys/fs/cgroup \\\n    \
+--volume $PWD/ca.pem:/ca.pem:ro --env AWS_CA_BUNDLE=/ca.pem --env ECS_BACKEND_HOST=https://192.0.2.10:4580 --env ECS_CLUSTER=web \\\n    \
+--env AWS_ACCESS_KEY_ID --env AWS_SECRET_ACCESS_KEY longshore-agent"
+)]
+pub struct AgentImageArgs {
+    /// Where to write it; by default standard output.
+    pub file: Option<PathBuf>,
+}
+
 /// Runs the command that was given; gives the process's exit code: 0, or 1 with the cause and the mend on standard
 /// error (2 for a command line that cannot be understood, as everywhere).
 pub fn run() -> ExitCode {
     let command = Cli::parse().command;
-    logging::start(matches!(command, Command::Demo(_) | Command::Env(_) | Command::Down(_) | Command::Doctor(_)));
+    logging::start(matches!(
+        command,
+        Command::Demo(_) | Command::Env(_) | Command::Down(_) | Command::Doctor(_) | Command::AgentImage(_)
+    ));
     let outcome = match command {
         Command::Up(args) => supervisor::up(args),
         Command::Demo(args) => demo::run(&args),
@@ -142,6 +162,7 @@ pub fn run() -> ExitCode {
         Command::Server => supervisor::children::server(),
         Command::Host => supervisor::children::host(),
         Command::GuestBoot => guest::boot().map_err(Into::into),
+        Command::AgentImage(args) => commands::agent_image(&args),
         Command::Agent(options) => agent::main(options).map_err(Into::into),
         Command::Balancer(options) => balancer::main(options).map_err(Into::into),
     };

@@ -93,13 +93,13 @@ impl Driver for Made {
         running.insert(format!("{name} {}", order.runtime_id), watch::Sender::new(None));
         let sender = running[&order.runtime_id].clone();
         running.insert(format!("{name} {}", order.runtime_id), sender);
-        Ok(Started { at: self.now(), network: published() })
+        Ok(Started { at: self.now(), network: published(), named: None })
     }
     async fn find(&self, _: Arc<Task>, _: usize, runtime_id: &str) -> Found {
         let running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
         match running.get(runtime_id).map(|sender| *sender.borrow()) {
             None => Found::Nothing,
-            Some(None) => Found::Running(Started { at: Timestamp(1), network: published() }),
+            Some(None) => Found::Running(Started { at: Timestamp(1), network: published(), named: None }),
             Some(Some(code)) => {
                 let ended = Ended { exit_code: Some(code), out_of_memory: false, at: Timestamp(2) };
                 Found::Ended(Some(Timestamp(1)), ended)

@@ -1,6 +1,6 @@
 //! The seam between the task engine and the host: what the engine asks for, and nothing about how it is done.
 //!
-//! [`crate::host::Host`] does it with the real runtime; tests with a made-up one.
+//! [`crate::host::Host`] does it with our own runtime, [`crate::docker::Docker`] with Docker Engine; tests with a made-up one.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -20,6 +20,17 @@ pub struct Started {
     pub at: Timestamp,
     /// What it has of the instance's network.
     pub network: ContainerNetwork,
+    /// What the runtime calls it, where that is not as it was asked to.
+    pub named: Option<Named>,
+}
+
+/// What a runtime that gives identifiers by itself calls a container.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Named {
+    /// Its identifier.
+    pub id: String,
+    /// Its name.
+    pub name: String,
 }
 
 /// SIGTERM to SIGKILL when the definition does not say.

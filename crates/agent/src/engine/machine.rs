@@ -250,8 +250,11 @@ pub fn pulled(record: &mut TaskRecord, index: usize, outcome: Result<Pulled, Fai
 /// A container's own process was executed, or cannot be.
 pub fn started(record: &mut TaskRecord, index: usize, outcome: Result<Started, Failure>, now: Timestamp) {
     match outcome {
-        Ok(Started { at, network }) => {
+        Ok(Started { at, network, named }) => {
             if let Some(container) = record.containers.get_mut(index) {
+                if let Some(named) = named {
+                    container.rename(named.id, named.name);
+                }
                 container.status = ContainerStatus::Running;
                 container.created_at.get_or_insert(at);
                 container.started_at = Some(at);

@@ -94,7 +94,11 @@ pub struct ContainerRecord {
     pub status: ContainerStatus,
     /// Its id in the runtime, set before it is created there.
     pub runtime_id: Option<String>,
-    /// Ids it had before it was restarted in place; their directories go with the task.
+    /// Its name in the runtime, where that is another than its own.
+    #[serde(default)]
+    pub runtime_name: Option<String>,
+    /// Ids it had before it was restarted in place, and that it was asked for by before the runtime gave it one of its
+    /// own; their directories go with the task, and its metadata is still found by them.
     pub former_ids: Vec<String>,
     /// What the image's tag pointed at.
     pub image_digest: Option<String>,
@@ -284,11 +288,20 @@ impl TaskRecord {
 }
 
 impl ContainerRecord {
+    /// The runtime calls it by this id and name. It may be the one that it had before a restart in place.
+    pub fn rename(&mut self, id: String, name: String) {
+        self.former_ids.retain(|former| *former != id);
+        let before = self.runtime_id.replace(id.clone());
+        self.former_ids.extend(before.filter(|before| *before != id));
+        self.runtime_name = Some(name);
+    }
+
     fn new(container: &Container) -> ContainerRecord {
         ContainerRecord {
             name: container.name.clone(),
             status: ContainerStatus::None,
             runtime_id: None,
+            runtime_name: None,
             former_ids: Vec::new(),
             image_digest: None,
             manifest_digest: None,

@@ -146,11 +146,13 @@ impl<D: Driver> Actor<D> {
                     if status != ContainerStatus::Running {
                         machine::started(&mut self.record, index, Ok(started), self.driver.now());
                     }
-                    self.watch(index, id);
+                    // What the runtime calls it may have been learned only now.
+                    let named = self.record.containers.get(index).and_then(|container| container.runtime_id.clone());
+                    self.watch(index, named.unwrap_or(id));
                 }
                 Found::Ended(started_at, ended) => {
                     if let (true, Some(at)) = (status != ContainerStatus::Running, started_at) {
-                        let started = Started { at, network: Default::default() };
+                        let started = Started { at, network: Default::default(), named: None };
                         machine::started(&mut self.record, index, Ok(started), self.driver.now());
                     }
                     self.take(Event::Ended(index, id, ended));

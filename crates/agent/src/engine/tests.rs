@@ -13,7 +13,7 @@ use super::record::{ContainerStatus, Desired, TaskRecord, TaskStatus};
 use super::{dependency, report};
 
 fn started_at(now: i64) -> super::driver::Started {
-    super::driver::Started { at: Timestamp(now), network: Default::default() }
+    super::driver::Started { at: Timestamp(now), network: Default::default(), named: None }
 }
 
 fn container(name: &str, essential: bool, depends_on: &[(&str, &str)]) -> Container {

@@ -14,6 +14,7 @@ use super::{Host, lock, reasons, spec, storage};
 use crate::engine::driver::{Found, StartOrder, Started};
 use crate::engine::health::{Check, Outcome};
 use crate::engine::machine::{Ended, Failure};
+use crate::logs::Lines;
 use crate::network::Joined;
 
 /// What a health check prints is kept up to this.
@@ -27,7 +28,7 @@ impl Host {
         let joined = self.join(&order.task, order.index).await?;
         let started = self.start_joined(&order, &image, &joined).await;
         match started {
-            Ok(at) => Ok(Started { at, network: joined.network }),
+            Ok(at) => Ok(Started { at, network: joined.network, named: None }),
             Err(failure) => {
                 self.leave(&order.task, order.index).await;
                 Err(failure)
@@ -90,7 +91,8 @@ impl Host {
             }
             State::Running { started_at } => {
                 self.follow(&task, index, &container);
-                Found::Running(Started { at: timestamp(started_at), network: self.network_of(&task, index) })
+                let network = self.network_of(&task, index);
+                Found::Running(Started { at: timestamp(started_at), network, named: None })
             }
             State::Exited(exit) => {
                 self.follow(&task, index, &container);
@@ -107,7 +109,7 @@ impl Host {
         if lock(&self.drains).insert(container.id().to_owned(), receiver).is_some() {
             tracing::error!(container = container.id(), "two readers of a container's lines");
         }
-        tokio::spawn(sink.run(container.logs(), container.directory().to_owned(), sender));
+        tokio::spawn(sink.run(Lines::Runtime(container.logs()), container.directory().to_owned(), sender));
     }
 
     pub(super) async fn stop_container(&self, runtime_id: &str, signal: Option<&str>, grace: Duration) {

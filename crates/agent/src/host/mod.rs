@@ -7,8 +7,8 @@ mod containers;
 pub mod network;
 mod provision;
 mod pull;
-mod reasons;
-mod spec;
+pub(crate) mod reasons;
+pub(crate) mod spec;
 mod storage;
 
 use std::collections::{HashMap, HashSet};
@@ -25,7 +25,7 @@ use crate::engine::Engine;
 use crate::engine::driver::{Driver, Found, StartOrder, Started};
 use crate::engine::health::{Check, Outcome};
 use crate::engine::machine::{Ended, Failure, Pulled};
-use crate::engine::record::{Desired, StateChange, TaskRecord, task_id};
+use crate::engine::record::{Desired, StateChange, TaskRecord};
 use crate::identity::Identity;
 use crate::instance::Kind;
 use crate::metadata::Endpoint;
@@ -33,9 +33,8 @@ use crate::metadata::stats::Readings;
 use crate::network::awsvpc::Interfaces;
 use crate::network::bridge::Bridge;
 use crate::roles::Roles;
-use crate::session::Backoff;
 use crate::session::tcs::Usage;
-use crate::state;
+use crate::telling;
 
 /// What the host part of the agent is told once.
 #[derive(Debug, Clone)]
@@ -253,49 +252,15 @@ impl Driver for Host {
     }
 
     async fn submit(&self, task_arn: &str, change: &StateChange) {
-        let mut backoff = Backoff::new(Duration::from_millis(250), Duration::from_secs(30), 1.6, 0.3);
-        loop {
-            let outcome = match self.identity.credentials.keys("ecs") {
-                Ok(keys) => self.identity.client.submit(&self.identity.cluster, task_arn, change, &keys).await,
-                Err(why) => {
-                    tracing::warn!(why, "no keys to submit with");
-                    self.identity.credentials.forget();
-                    tokio::time::sleep(Duration::from_secs(5)).await;
-                    continue;
-                }
-            };
-            let error = match outcome {
-                Ok(()) => {
-                    tracing::info!(task = task_id(task_arn), status = change.status, reason = change.reason, "told");
-                    return;
-                }
-                Err(error) => error,
-            };
-            if error.code() == Some("InvalidParameterException") {
-                tracing::warn!(task = task_id(task_arn), status = change.status, %error, "a state change can never be taken");
-                return;
-            }
-            if error.is_expired() {
-                self.identity.credentials.forget();
-            }
-            tracing::info!(task = task_id(task_arn), status = change.status, %error, "not told yet");
-            let pause = backoff.pause(&mut lock(&self.ids));
-            tokio::time::sleep(pause).await;
-        }
+        telling::submit(&self.identity, &self.ids, task_arn, change).await;
     }
 
     fn save(&self, record: &TaskRecord) {
-        let path = self.settings.tasks().join(format!("{}.json", record.id()));
-        if let Err(error) = state::write(&path, record) {
-            tracing::error!(task = record.id(), %error, "a task cannot be remembered");
-        }
+        telling::save(&self.settings, record);
     }
 
     fn forget(&self, record: &TaskRecord) {
-        let path = self.settings.tasks().join(format!("{}.json", record.id()));
-        if let Err(error) = state::remove(&path) {
-            tracing::error!(task = record.id(), %error, "a task cannot be forgotten");
-        }
+        telling::forget(&self.settings, record);
         self.roles.forget(&record.task.arn);
     }
 
@@ -303,9 +268,8 @@ impl Driver for Host {
         Clock::system_now()
     }
 
-    /// `{task id}-{ten digits}`, as on Fargate; also the container's name at the metadata endpoint.
+    /// As on Fargate; also the container's name at the metadata endpoint.
     fn new_runtime_id(&self, task_id: &str) -> String {
-        let digits = u64::from_str_radix(&lock(&self.ids).hex(12), 16).unwrap_or_default() % 10_000_000_000;
-        format!("{task_id}-{digits:010}")
+        telling::new_id(&self.ids, task_id)
     }
 }

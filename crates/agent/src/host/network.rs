@@ -20,6 +20,9 @@ use crate::metadata;
 use crate::network::bridge::{self, Bridge};
 use crate::network::{Joined, Mode, awsvpc, host, is_namespace, none};
 
+/// Finds the network namespace of a container by its name.
+type Namespaces = Arc<dyn Fn(&str) -> Option<PathBuf> + Send + Sync>;
+
 /// How long a task's network may take.
 const PATIENCE: Duration = Duration::from_secs(120);
 
@@ -209,7 +212,11 @@ impl Host {
                     tags
                 })
             },
-            netns: self.namespaces(task),
+            network: {
+                let netns = self.namespaces(task);
+                let read = |netns: PathBuf| metadata::read_counters(&netns).ok();
+                Arc::new(move |container| netns(&container.name).and_then(read).unwrap_or_default())
+            },
             readings: lock(&self.readings).entry(task.arn.clone()).or_default().clone(),
             task_arn: task.arn.clone(),
             availability_zone: task.zone.clone().unwrap_or_else(|| self.settings.availability_zone.clone()),
@@ -230,7 +237,7 @@ impl Host {
     }
 
     /// Where the counters of each container of a task are read.
-    fn namespaces(&self, task: &Task) -> metadata::Namespaces {
+    fn namespaces(&self, task: &Task) -> Namespaces {
         match (Mode::of(task), &self.bridge) {
             (Ok(Mode::Awsvpc), _) => {
                 let netns = self.settings.interfaces.netns(task);

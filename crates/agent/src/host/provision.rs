@@ -12,10 +12,8 @@ use super::{Host, Settings, lock, reasons};
 use crate::engine::machine::Failure;
 use crate::engine::record::{TaskRecord, task_id};
 use crate::instance::Kind;
-use crate::logs::{LogDriver, Sink, Source};
+use crate::logs::{EXECUTION_ROLE, LogDriver, Sink, Source};
 
-/// What `logsAuthStrategy` says where the execution role's keys are meant.
-const EXECUTION_ROLE: &str = "ExecutionRole";
 /// How long the last lines of an ended task may take before it is removed.
 const LINES_PATIENCE: Duration = Duration::from_secs(600);
 

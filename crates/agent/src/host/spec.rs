@@ -1,5 +1,7 @@
 //! From a payload's container and its image to what the runtime is asked to run.
 
+use std::collections::BTreeMap;
+
 use domain::agent_protocol::docker::HostConfig;
 use domain::agent_protocol::payload::{Container, LinuxParameters, Task};
 use nix::sys::resource::{Resource, getrlimit};
@@ -94,6 +96,16 @@ fn environment(settings: &Settings, task: &Task, container: &Container, image: &
         let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
         set(name, value.to_owned());
     }
+    for (name, value) in added(settings, task, container, id) {
+        set(&name, value);
+    }
+    pairs.into_iter().map(|(name, value)| format!("{name}={value}")).collect()
+}
+
+/// What goes over the image's environment: what the agent adds, under the definition's.
+pub(crate) fn added(settings: &Settings, task: &Task, container: &Container, id: &str) -> BTreeMap<String, String> {
+    let mut pairs = BTreeMap::new();
+    let mut set = |name: &str, value: String| drop(pairs.insert(name.to_owned(), value));
     let region = region(&task.arn);
     set("AWS_EXECUTION_ENV", settings.kind.execution_environment().to_owned());
     set("AWS_REGION", region.to_owned());
@@ -109,10 +121,8 @@ fn environment(settings: &Settings, task: &Task, container: &Container, image: &
         let uri = format!("/v2/credentials/{}", role.credentials_id);
         set("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI", uri);
     }
-    for (name, value) in &container.environment {
-        set(name, value.clone());
-    }
-    pairs.into_iter().map(|(name, value)| format!("{name}={value}")).collect()
+    pairs.extend(container.environment.clone());
+    pairs
 }
 
 fn tmpfs(target: &str, options: &str) -> Tmpfs {
@@ -173,7 +183,7 @@ fn limits(container: &Container, host: &HostConfig) -> Limits {
 }
 
 /// Who may have signed the certificate of a platform that a task reaches by TLS: no image knows them.
-fn authorities(settings: &Settings) -> Option<File> {
+pub(crate) fn authorities(settings: &Settings) -> Option<File> {
     let content = settings.authorities.clone().filter(|_| settings.task_endpoint.starts_with("https:"))?;
     Some(File { target: AUTHORITIES.to_owned(), content, mode: 0o644 })
 }
@@ -190,7 +200,7 @@ fn files(names: &Names, hostname: &str) -> Vec<File> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use domain::agent_protocol::payload::{ElasticNetworkInterface, Ipv4Address, RoleCredentials};
     use runtime::{ImageConfig, Pin};
 
@@ -219,7 +229,7 @@ mod tests {
         }
     }
 
-    fn settings() -> Settings {
+    pub(crate) fn settings() -> Settings {
         Settings {
             kind: Kind::Fargate,
             stop_timeout: std::time::Duration::from_secs(30),

@@ -4,15 +4,17 @@
 pub mod awslogs;
 
 use std::collections::BTreeMap;
+use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use domain::agent_protocol::docker::LogConfig;
 use domain::agent_protocol::payload::{Container, Task};
-use runtime::{LogLimits, LogReader, WhenFull};
+use runtime::{LogLimits, LogLine, LogReader, WhenFull};
 use tokio::sync::watch;
 
 use crate::aws::Client;
+use crate::docker::logs::Follower;
 use crate::engine::record::{docker_host_config, task_id};
 use crate::identity::Identity;
 use crate::roles::Roles;
@@ -21,6 +23,8 @@ use crate::roles::Roles;
 pub const CAPABILITIES: &[&str] =
     &["com.amazonaws.ecs.capability.logging-driver.awslogs", "ecs.capability.execution-role-awslogs"];
 
+/// What `logsAuthStrategy` says where the execution role's keys are meant.
+pub const EXECUTION_ROLE: &str = "ExecutionRole";
 /// Spool of a container nobody reads, in bytes: the runtime's least.
 const UNREAD: u64 = 256 << 10;
 
@@ -64,6 +68,41 @@ pub struct Source<'a> {
 pub enum Sink {
     /// A log stream of CloudWatch Logs.
     Awslogs(awslogs::pump::Delivery),
+}
+
+/// A container's lines, until they were delivered.
+pub enum Lines {
+    /// Kept by our own runtime.
+    Runtime(LogReader),
+    /// Kept by Docker Engine.
+    Docker(Follower),
+}
+
+impl Lines {
+    /// The next lines, about `max` of them. Waits until there is one; `None` when the container has ended and everything
+    /// was handed out. A cancelled call loses nothing.
+    pub async fn next(&mut self, max: usize) -> io::Result<Option<Vec<LogLine>>> {
+        match self {
+            Self::Runtime(reader) => reader.next(max).await,
+            Self::Docker(follower) => Ok(follower.next(max).await),
+        }
+    }
+
+    /// Forgets everything handed out so far.
+    pub fn acknowledge(&mut self) -> io::Result<()> {
+        match self {
+            Self::Runtime(reader) => reader.acknowledge(),
+            Self::Docker(follower) => follower.acknowledge(),
+        }
+    }
+
+    /// How many bytes are known to have been dropped. Docker does not count what it drops.
+    pub fn dropped_bytes(&self) -> u64 {
+        match self {
+            Self::Runtime(reader) => reader.dropped_bytes(),
+            Self::Docker(_) => 0,
+        }
+    }
 }
 
 impl LogDriver {
@@ -124,7 +163,7 @@ impl Sink {
 
     /// Delivers everything a container prints, until it ended and all was delivered; then `done` becomes true.
     /// `directory` is the container's own.
-    pub async fn run(self, lines: LogReader, directory: PathBuf, done: watch::Sender<bool>) {
+    pub async fn run(self, lines: Lines, directory: PathBuf, done: watch::Sender<bool>) {
         match self {
             Self::Awslogs(delivery) => awslogs::pump::run(lines, delivery, directory, done).await,
         }

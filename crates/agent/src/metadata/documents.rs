@@ -35,7 +35,7 @@ pub fn container(record: &TaskRecord, container: &ContainerRecord, version: u8, 
     };
     set("DockerId", json!(container.runtime_id));
     set("Name", json!(container.name));
-    set("DockerName", json!(container.name));
+    set("DockerName", json!(container.runtime_name.as_ref().unwrap_or(&container.name)));
     if let Some(definition) = definition {
         set("Image", json!(definition.defined_image.as_ref().unwrap_or(&definition.image)));
     }
@@ -114,14 +114,22 @@ fn known(status: ContainerStatus) -> &'static str {
     }
 }
 
+/// The labels by which a container is known to be one of a task.
+pub fn own_labels<'a>(task: &'a Task, container: &'a str) -> [(&'static str, &'a str); 5] {
+    [
+        ("com.amazonaws.ecs.cluster", cluster(task)),
+        ("com.amazonaws.ecs.container-name", container),
+        ("com.amazonaws.ecs.task-arn", &task.arn),
+        ("com.amazonaws.ecs.task-definition-family", &task.family),
+        ("com.amazonaws.ecs.task-definition-version", &task.version),
+    ]
+}
+
 fn labels(record: &TaskRecord, container: &ContainerRecord, definition: &Container) -> Value {
-    let mut labels = json!({
-        "com.amazonaws.ecs.cluster": cluster(&record.task),
-        "com.amazonaws.ecs.container-name": container.name,
-        "com.amazonaws.ecs.task-arn": record.task.arn,
-        "com.amazonaws.ecs.task-definition-family": record.task.family,
-        "com.amazonaws.ecs.task-definition-version": record.task.version,
-    });
+    let mut labels = json!({});
+    for (name, value) in own_labels(&record.task, &container.name) {
+        labels[name] = json!(value);
+    }
     for (name, value) in docker_config(definition).labels {
         labels[name] = json!(value);
     }

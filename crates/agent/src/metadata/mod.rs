@@ -21,9 +21,11 @@ use std::sync::Arc;
 use tokio::task::AbortHandle;
 
 use crate::aws::CallError;
-use crate::engine::record::TaskRecord;
+use crate::engine::record::{ContainerRecord, TaskRecord};
 use crate::instance::Kind;
 use crate::roles::Roles;
+
+pub use network::{Counters, read as read_counters};
 
 /// The port Amazon's agent has on the loopback.
 pub const PORT: u16 = 51_679;
@@ -31,8 +33,8 @@ pub const PORT: u16 = 51_679;
 /// Reads what a container uses, by its runtime id.
 pub type Statistics = Arc<dyn Fn(&str) -> Option<runtime::Stats> + Send + Sync>;
 
-/// Finds the network namespace of a container by its name.
-pub type Namespaces = Arc<dyn Fn(&str) -> Option<PathBuf> + Send + Sync>;
+/// Reads what passed through a container's interfaces; nothing if it has none of its own.
+pub type Network = Arc<dyn Fn(&ContainerRecord) -> BTreeMap<String, Counters> + Send + Sync>;
 
 /// What a task's endpoint answers from.
 #[derive(Clone)]
@@ -53,8 +55,8 @@ pub struct Context {
     pub storage: Arc<dyn Fn() -> Option<(u64, u64)> + Send + Sync>,
     /// Asks the control plane for the task's tags.
     pub tags: Arc<dyn Fn() -> Tags + Send + Sync>,
-    /// The network namespace of a container, by its name, if it or its task has one.
-    pub netns: Namespaces,
+    /// What passed through its containers' interfaces.
+    pub network: Network,
     /// What was read of its containers before.
     pub readings: Arc<stats::Readings>,
 }
@@ -89,6 +91,11 @@ impl Endpoint {
     /// Opens the endpoint of the machine's own network, for tasks in host mode.
     pub async fn open_own(finder: Finder) -> std::io::Result<Endpoint> {
         Ok(Endpoint::serve(listener::open_own().await?, Served::Any(finder)))
+    }
+
+    /// Serves any task at a listener that is there already.
+    pub fn open_at(listener: tokio::net::TcpListener, finder: Finder) -> Endpoint {
+        Endpoint::serve(listener, Served::Any(finder))
     }
 
     fn serve(listener: tokio::net::TcpListener, served: Served) -> Endpoint {

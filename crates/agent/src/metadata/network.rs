@@ -6,18 +6,27 @@ use std::io;
 use std::path::Path;
 
 use nix::sched::{CloneFlags, setns};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// The counters of one interface, with Docker's names.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Counters {
+    /// Bytes received.
     pub rx_bytes: u64,
+    /// Packets received.
     pub rx_packets: u64,
+    /// Of those, damaged.
     pub rx_errors: u64,
+    /// Of those, thrown away.
     pub rx_dropped: u64,
+    /// Bytes sent.
     pub tx_bytes: u64,
+    /// Packets sent.
     pub tx_packets: u64,
+    /// Of those, not sent.
     pub tx_errors: u64,
+    /// Of those, thrown away.
     pub tx_dropped: u64,
 }
 

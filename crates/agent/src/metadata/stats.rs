@@ -12,7 +12,7 @@ use domain::{Clock, Timestamp};
 use serde_json::{Map, Value, json};
 
 use super::Context;
-use super::network::{self, Counters};
+use super::network::Counters;
 use crate::engine::record::{ContainerRecord, ContainerStatus, TaskRecord};
 
 /// Readings closer than this say nothing about a rate: the older one is kept to compare with.
@@ -48,12 +48,7 @@ impl Readings {
 
 /// Statistics of one container; an empty object for one that does not run.
 pub fn of_container(context: &Context, record: &TaskRecord, container: &ContainerRecord) -> Value {
-    read(context, record, container, counters(context, container))
-}
-
-/// What passed through a container's interfaces; nothing if it has none of its own.
-fn counters(context: &Context, container: &ContainerRecord) -> BTreeMap<String, Counters> {
-    (context.netns)(&container.name).and_then(|netns| network::read(&netns).ok()).unwrap_or_default()
+    read(context, record, container, (context.network)(container))
 }
 
 /// Statistics of every container of the task, by its id.
@@ -61,7 +56,7 @@ pub fn of_task(context: &Context, record: &TaskRecord) -> Value {
     let mut all = Map::new();
     for container in &record.containers {
         if let Some(id) = &container.runtime_id {
-            all.insert(id.clone(), read(context, record, container, counters(context, container)));
+            all.insert(id.clone(), read(context, record, container, (context.network)(container)));
         }
     }
     Value::Object(all)

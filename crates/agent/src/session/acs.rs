@@ -203,7 +203,7 @@ async fn connect(identity: &Identity, send_credentials: bool) -> Result<Connecti
         ("agentVersion", env!("CARGO_PKG_VERSION").to_owned()),
         ("clusterArn", identity.cluster.clone()),
         ("containerInstanceArn", identity.instance_arn.clone()),
-        ("dockerVersion", format!("DockerVersion: {}", crate::RUNTIME_VERSION)),
+        ("dockerVersion", format!("DockerVersion: {}", identity.runtime_version)),
         ("protocolVersion", "2".to_owned()),
         ("sendCredentials", send_credentials.to_string()),
         ("seqNum", "1".to_owned()),

@@ -117,7 +117,7 @@ async fn connect(identity: &Identity) -> Result<(Connection, Target), Refused> {
         ("agentVersion", env!("CARGO_PKG_VERSION").to_owned()),
         ("cluster", identity.cluster.clone()),
         ("containerInstance", identity.instance_arn.clone()),
-        ("dockerVersion", crate::RUNTIME_VERSION.to_owned()),
+        ("dockerVersion", identity.runtime_version.clone()),
     ];
     let target = Target::new(&endpoint, &parameters).map_err(Refused::Failed)?;
     let keys = identity.credentials.keys("ecs").map_err(Refused::Denied)?;

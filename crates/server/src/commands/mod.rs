@@ -1,7 +1,9 @@
-//! The short commands: `env`, `down`, `doctor`.
+//! The short commands: `env`, `down`, `doctor`, `agent-image`.
 
+mod agent_image;
 mod doctor;
 
+pub use agent_image::agent_image;
 pub use doctor::doctor;
 
 use std::{fs, process::Command};

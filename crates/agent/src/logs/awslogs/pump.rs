@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
 
 use domain::{Clock, Timestamp};
-use runtime::{LogLine, LogReader};
+use runtime::LogLine;
 use tokio::sync::watch;
 use wire::sigv4::Keys;
 
@@ -16,7 +16,7 @@ use crate::aws::{CallError, Client, patiently, role_keys};
 use crate::engine::record;
 use crate::engine::record::task_id;
 use crate::identity::Identity;
-use crate::logs::Source;
+use crate::logs::{Lines, Source};
 use crate::roles::Roles;
 
 /// Lines read at once; with lines of at most 256 KiB this bounds the memory of a pump to a few megabytes.
@@ -153,7 +153,7 @@ impl Delivery {
 
 /// Delivers everything a container prints, until it ended and all was delivered; then `done` becomes true. `directory`
 /// is the container's own; an event that still waits for lines is kept there.
-pub async fn run(mut reader: LogReader, delivery: Delivery, directory: PathBuf, done: watch::Sender<bool>) {
+pub async fn run(mut reader: Lines, delivery: Delivery, directory: PathBuf, done: watch::Sender<bool>) {
     let open_event = directory.join("open-log-event.json");
     let mut assembler = Assembler::new(delivery.options.first_line.clone());
     assembler.resume(read_open(&open_event));
