@@ -156,7 +156,8 @@ pub(in crate::ec2) async fn list(
         find(&view, scope, id)?;
     }
     let (owners, executable) = (input.owners.unwrap_or_default(), input.executable_users.unwrap_or_default());
-    let of_users = view.list::<MachineImage>(&scope.prefix()).map(|image| of_user(&image));
+    let prefix = scope.prefix();
+    let of_users = view.list::<MachineImage>(&prefix).map(|image| of_user(&image));
     let found = std::iter::once(of_region(&scope.region)).chain(of_users).filter(|image| {
         (ids.is_empty() || image.image_id.as_ref().is_some_and(|id| ids.contains(id)))
             && is_of(image, &owners, &scope.account)
