@@ -119,12 +119,7 @@ impl Registry {
         Ok(RootFileSystem { manifest: image.digest.clone(), layers })
     }
 
-    async fn configuration(
-        &self,
-        scope: &Scope,
-        name: &str,
-        digest: &Digest,
-    ) -> Result<Vec<u8>, RootFileSystemError> {
+    async fn configuration(&self, scope: &Scope, name: &str, digest: &Digest) -> Result<Vec<u8>, RootFileSystemError> {
         let blob = self.open_layer(&*self.layer(scope, name, digest)?).await?;
         if blob.size() > MAX_CONFIG {
             return Err(RootFileSystemError::NoImage("its configuration is larger than 8 MiB".to_owned()));
@@ -217,9 +212,7 @@ mod tests {
 
     #[test]
     fn an_index_offers_platforms() {
-        let offer = |name: &str, architecture: &str| {
-            json!({"digest": of(name), "platform": {"os": "linux", "architecture": architecture}})
-        };
+        let offer = |name: &str, architecture: &str| json!({"digest": of(name), "platform": {"os": "linux", "architecture": architecture}});
         let index = json!({"manifests": [{"digest": of("x")}, offer("a", "arm64"), offer("b", "amd64")]});
         let index: Index = serde_json::from_value(index).unwrap();
         assert_eq!(choose(&index.manifests, "linux/amd64").unwrap(), of("b"));

@@ -74,7 +74,10 @@ fn a_layer_deletes_what_is_below_and_nothing_of_its_own() {
     // Whatever the order in the archive.
     check(&[base, &[("f", "a/deep/new"), ("o", "a")]], &["a/", "a/deep/", "a/deep/new", "b"]);
     check(&[base, &[("d", "a"), ("f", "a/new"), ("w", "a")]], &["a/", "a/new", "b"]);
-    check(&[base, &[("f", "a/deep/new"), ("w", "a"), ("f", "a/more")]], &["a/", "a/deep/", "a/deep/new", "a/more", "b"]);
+    check(
+        &[base, &[("f", "a/deep/new"), ("w", "a"), ("f", "a/more")]],
+        &["a/", "a/deep/", "a/deep/new", "a/more", "b"],
+    );
     check(&[base, &[("f", "b"), ("w", "b")]], &["a/", "a/x", "a/deep/", "a/deep/y", "b"]);
     check(&[base, &[("o", "a/deep"), ("w", "a"), ("f", "a/z")]], &["a/", "a/z", "b"]);
 }
@@ -95,7 +98,8 @@ fn a_layer_takes_the_place_of_what_is_below() {
 
 #[test]
 fn names_go_through_links_of_lower_layers_and_never_out() {
-    let base: Steps<'_> = &[("d", "usr"), ("d", "usr/bin"), ("f", "usr/bin/old"), ("l", "bin usr/bin"), ("l", "up ../../..")];
+    let base: Steps<'_> =
+        &[("d", "usr"), ("d", "usr/bin"), ("f", "usr/bin/old"), ("l", "bin usr/bin"), ("l", "up ../../..")];
     let merged = &["usr/", "usr/bin/", "usr/bin/new", "bin -> usr/bin", "up -> ../../.."];
     check(&[base, &[("f", "bin/new"), ("w", "bin/old")]], merged);
     check(

@@ -234,9 +234,13 @@ mod tests {
         assert_eq!(at(&format!("{host}/team/web:v1")), tagged("v1"));
         let exact = Some(("team/web".to_owned(), ImageReference::Digest(digest.parse().unwrap())));
         assert_eq!(at(&format!("{host}/team/web:v1@{digest}")), exact);
-        for wrong in
-            ["busybox", "docker.io/busybox", &format!("{host}/Web"), &format!("{host}/web@sha256:1"), &format!("9{host}/web")]
-        {
+        for wrong in [
+            "busybox",
+            "docker.io/busybox",
+            &format!("{host}/Web"),
+            &format!("{host}/web@sha256:1"),
+            &format!("9{host}/web"),
+        ] {
             assert_eq!(at(wrong), None, "{wrong}");
         }
         assert_eq!(at(&format!("999999999999{}/web", &host[12..])), None);
