@@ -131,12 +131,15 @@ fn names(spec: &Spec) -> io::Result<()> {
 
 /// Makes the commands that shut an instance down, beside the program at `path`.
 pub(super) fn power_commands(path: &str) -> io::Result<()> {
-    for name in ["poweroff", "shutdown", "halt"] {
-        let path = Path::new(path).with_file_name(name);
-        fs::write(&path, POWER_OFF)?;
-        fs::set_permissions(&path, Permissions::from_mode(0o755))?;
-    }
-    Ok(())
+    ["poweroff", "shutdown", "halt"]
+        .iter()
+        .try_for_each(|name| command(&Path::new(path).with_file_name(name), POWER_OFF))
+}
+
+/// Makes a command of a script.
+pub(super) fn command(path: &Path, script: &str) -> io::Result<()> {
+    fs::write(path, script)?;
+    fs::set_permissions(path, Permissions::from_mode(0o755))
 }
 
 /// Writes what is the network's and the machine's to say.

@@ -6,10 +6,12 @@
 //! libraries are looked for there first is said at the linking (`server/build.rs`).
 
 use std::{
+    collections::BTreeMap,
     fs::{self, File, OpenOptions},
     io::{self, Read, Seek, SeekFrom},
     os::unix::fs::{FileExt, MetadataExt},
     path::{Path, PathBuf},
+    process::Command,
 };
 
 use super::{image, mounts};
@@ -19,6 +21,9 @@ pub(super) const PROGRAM: &str = "/run/longshore/bin/longshore";
 /// The directory that `server/build.rs` names.
 const LIBRARIES: &str = "/run/longshore/lib";
 const LOADER: &str = "/run/longshore/lib/ld.so";
+
+/// Programs of the machine's that the agent calls, and where they are inside. They are found through a script beside [`PROGRAM`].
+const TOOLS: &[(&str, &str)] = &[("nft", "/run/longshore/lib/nft")];
 
 /// A file and the path it gets inside.
 type Piece = (PathBuf, PathBuf);
@@ -81,48 +86,48 @@ fn loader(mut file: &File) -> io::Result<Option<(u64, usize)>> {
     Ok(None)
 }
 
-/// What must be brought in. To be asked by this program, before the machine's file systems are left.
+/// What must be brought in. To be asked before the machine's file systems are left.
 pub(super) fn pieces(executable: &Path, directory: &Path) -> io::Result<Vec<Piece>> {
-    let mut pieces = vec![(prepare(executable, directory)?, PathBuf::from(PROGRAM))];
-    let own = File::open(executable)?;
-    let Some((at, length)) = loader(&own)? else { return Ok(pieces) };
+    let mut pieces = BTreeMap::from([(PathBuf::from(PROGRAM), prepare(executable, directory)?)]);
+    with_libraries(executable, &mut pieces)?;
+    for (tool, target) in TOOLS {
+        let found = ["/usr/sbin", "/sbin", "/usr/bin", "/bin"].iter().map(|place| Path::new(place).join(tool));
+        // Without it the agent says what it misses.
+        if let Some(found) = found.into_iter().find(|path| path.is_file()) {
+            with_libraries(&found, &mut pieces)?;
+            pieces.insert(PathBuf::from(target), fs::canonicalize(found)?);
+        }
+    }
+    Ok(pieces.into_iter().map(|(target, source)| (source, target)).collect())
+}
+
+/// Adds a program's loader, and the libraries that this one finds for it.
+fn with_libraries(program: &Path, pieces: &mut BTreeMap<PathBuf, PathBuf>) -> io::Result<()> {
+    let file = File::open(program)?;
+    let Some((at, length)) = loader(&file)? else { return Ok(()) };
     let mut name = vec![0; length];
-    own.read_exact_at(&mut name, at)?;
-    let name = String::from_utf8_lossy(&name);
-    let loader = fs::canonicalize(name.trim_end_matches('\0'))?;
-    for library in libraries(&fs::read_to_string("/proc/self/maps")?) {
-        if library == loader {
-            continue;
-        }
-        for name in names(&library)? {
-            pieces.push((library.clone(), Path::new(LIBRARIES).join(name)));
-        }
+    file.read_exact_at(&mut name, at)?;
+    let loader = fs::canonicalize(String::from_utf8_lossy(&name).trim_end_matches('\0'))?;
+    let output = Command::new(&loader).arg("--list").arg(program).env_clear().output()?;
+    if !output.status.success() {
+        let said = String::from_utf8_lossy(&output.stderr);
+        return Err(io::Error::other(format!("{}: {}", program.display(), said.trim())));
     }
-    pieces.push((loader, PathBuf::from(LOADER)));
-    Ok(pieces)
+    for (name, path) in libraries(&String::from_utf8_lossy(&output.stdout)) {
+        pieces.insert(Path::new(LIBRARIES).join(name), fs::canonicalize(path)?);
+    }
+    pieces.insert(PathBuf::from(LOADER), loader);
+    Ok(())
 }
 
-/// The libraries that a process has loaded.
-fn libraries(maps: &str) -> Vec<PathBuf> {
-    let paths = maps.lines().filter_map(|line| line.split_once('/').map(|(_, path)| format!("/{path}")));
-    let mut libraries: Vec<PathBuf> =
-        paths.filter(|path| path.rsplit('/').next().is_some_and(|name| name.contains(".so"))).map(Into::into).collect();
-    libraries.sort();
-    libraries.dedup();
-    libraries
-}
-
-/// A library's name, and those that links beside it give it: programs ask for `libc.so.6` where the file is `libc-2.31.so`.
-fn names(library: &Path) -> io::Result<Vec<PathBuf>> {
-    let Some((directory, own)) = library.parent().zip(library.file_name()) else { return Ok(Vec::new()) };
-    let mut names = vec![PathBuf::from(own)];
-    for entry in fs::read_dir(directory)?.flatten() {
-        let name = entry.file_name();
-        if name.to_string_lossy().contains(".so") && fs::read_link(entry.path()).is_ok_and(|link| link == own) {
-            names.push(name.into());
-        }
-    }
-    Ok(names)
+/// Libraries by the names they are asked for, as a loader lists them.
+fn libraries(list: &str) -> Vec<(&str, &str)> {
+    let found = list.lines().filter_map(|line| {
+        let (name, path) = line.trim().split_once(" => ")?;
+        let path = path.split(" (").next()?;
+        (path.starts_with('/') && !name.contains('/')).then_some((name, path))
+    });
+    found.collect()
 }
 
 /// Brings it in. `/` is the instance's, the working directory the machine's; after `/run` is there.
@@ -133,6 +138,10 @@ pub(super) fn bring_in(pieces: &[Piece]) -> io::Result<()> {
         }
         File::create(target)?;
         mounts::bind_read_only_file(source, target)?;
+    }
+    for (name, path) in TOOLS {
+        let script = format!("#!/bin/sh\nexec {LOADER} --library-path {LIBRARIES} {path} \"$@\"\n");
+        image::command(&Path::new(PROGRAM).with_file_name(name), &script)?;
     }
     image::power_commands(PROGRAM)
 }
@@ -161,12 +170,12 @@ mod tests {
     }
 
     #[test]
-    fn loaded_libraries_are_found() {
-        let maps = "7f1 r--p 00 08:01 1   /usr/lib/x86_64-linux-gnu/libc.so.6\n\
-             7f2 r-xp 00 08:01 1   /usr/lib/x86_64-linux-gnu/libc.so.6\n\
-             7f3 rw-p 00 00:00 0   [heap]\n7f4 r--p 00 08:01 2   /opt/longshore\n";
-        assert_eq!(libraries(maps), [Path::new("/usr/lib/x86_64-linux-gnu/libc.so.6")]);
+    fn libraries_are_found_as_the_loader_finds_them() {
+        let list = "\tlinux-vdso.so.1 (0x00007ffd)\n\tlibc.so.6 => /lib/x86_64-linux-gnu/libc.so.6 (0x00007f)\n\
+             \t/lib64/ld-linux-x86-64.so.2 (0x00007f)\n\tlibnone.so => not found\n";
+        assert_eq!(libraries(list), [("libc.so.6", "/lib/x86_64-linux-gnu/libc.so.6")]);
         let own = pieces(&std::env::current_exe().unwrap(), tempfile::tempdir().unwrap().path()).unwrap();
-        assert_eq!(own[0].1, Path::new(PROGRAM));
+        assert!(own.iter().any(|(_, target)| target == Path::new(PROGRAM)));
+        assert!(own.iter().all(|(source, _)| source.is_absolute()));
     }
 }
