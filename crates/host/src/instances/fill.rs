@@ -16,7 +16,7 @@ use nix::{
     mount::{MntFlags, MsFlags, mount, umount2},
     sched::{CloneFlags, unshare},
     sys::{prctl::set_pdeathsig, signal::Signal},
-    unistd::syncfs,
+    unistd::{getppid, syncfs},
 };
 use runtime::{Helper, ImageError, LoopDevice, UnpackLimits};
 use serde::{Deserialize, Serialize};
@@ -42,6 +42,8 @@ struct Job {
     place: PathBuf,
     registry: PathBuf,
     layers: Vec<ImageLayer>,
+    /// Who waits for it.
+    parent: u32,
 }
 
 impl Filler {
@@ -50,7 +52,8 @@ impl Filler {
         let place = super::directory(&self.data_dir).join("filling");
         fs::DirBuilder::new().recursive(true).mode(0o700).create(&place)?;
         let registry = self.data_dir.join(repositories::DIRECTORY);
-        let job = Job { volume: volume.to_owned(), size_gib, place, registry, layers: layers.to_vec() };
+        let (volume, layers, parent) = (volume.to_owned(), layers.to_vec(), std::process::id());
+        let job = Job { volume, size_gib, place, registry, layers, parent };
         let mut command = Command::new(&self.executable);
         command.arg(FILL).arg(serde_json::to_string(&job)?).env_clear().stdin(Stdio::null()).stdout(Stdio::null());
         let output = command.output()?;
@@ -77,6 +80,9 @@ pub(super) fn main(job: &str) -> i32 {
 
 fn run(job: &Job) -> io::Result<()> {
     set_pdeathsig(Signal::SIGKILL)?;
+    if u32::try_from(getppid().as_raw()) != Ok(job.parent) {
+        return Err(io::Error::other("host has ended"));
+    }
     unshare(CloneFlags::CLONE_NEWNS)?;
     let none = None::<&str>;
     mount(none, "/", none, MsFlags::MS_SLAVE | MsFlags::MS_REC, none)?;

@@ -193,7 +193,13 @@ fn ensure(file: &Path, item: &VolumeItem, root: bool, filler: &Filler) -> io::Re
         return Ok(());
     }
     let temporary = file.with_extension("tmp");
-    let new = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
+    // What was killed while it filled the last one may still be writing to that.
+    if let Err(error) = fs::remove_file(&temporary)
+        && error.kind() != io::ErrorKind::NotFound
+    {
+        return Err(error);
+    }
+    let new = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary)?;
     new.set_len(bytes)?;
     let formatted = if root { format(&temporary) } else { Ok(()) };
     let filled = formatted.and_then(|()| match item.layers.as_slice() {

@@ -225,7 +225,7 @@ mod tests {
     #[tokio::test]
     async fn a_location_is_in_the_accounts_own_registry() {
         let fixture = Fixture::new().await;
-        let auth = begin(&fixture.call(&op::REGISTER_IMAGE), &[], None).ok().expect("allowed");
+        let auth = begin(&fixture.call(&op::REGISTER_IMAGE), &[], None).expect("allowed");
         let digest = "sha256:aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
         let at = |text: &str| Source::parse(&auth, text).map(|source| (source.name, source.reference)).ok();
         let host = "123456789012.dkr.ecr.us-east-1.amazonaws.com";
