@@ -4,6 +4,8 @@
 use std::{env, path::PathBuf, process::Command};
 
 fn main() {
+    // Inside an EC2 instance whose files are an OCI image's, `host` puts the libraries that the program was linked with here.
+    println!("cargo::rustc-link-arg-bins=-Wl,-rpath,/run/longshore/lib");
     let source = "demo-image/whoami.rs";
     println!("cargo::rerun-if-changed={source}");
     let Some(out) = env::var_os("OUT_DIR").map(|directory| PathBuf::from(directory).join("whoami")) else {

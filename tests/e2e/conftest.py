@@ -191,10 +191,10 @@ def layer_of(files):
 
 
 class Image:
-    """Pushes an image made of files, or of a layer as (tar, packed tar), through the registry's HTTP API, so that a test
+    """Pushes an image made of files, or of a layer or several as (tar, packed tar), through the registry's HTTP API, so that a test
     needs no docker for it."""
 
-    def __init__(self, platform, repository, tag="latest", files=None, config=None, region="us-east-1", layer=None):
+    def __init__(self, platform, repository, tag="latest", files=None, config=None, region="us-east-1", layer=None, layers=None, architecture="amd64"):
         import base64
         import hashlib
         import json
@@ -208,13 +208,13 @@ class Image:
         token = ecr.get_authorization_token()["authorizationData"][0]["authorizationToken"]
         assert base64.b64decode(token).startswith(b"AWS:")
         digest = lambda content: "sha256:" + hashlib.sha256(content).hexdigest()
-        raw, layer = layer or layer_of(files or busybox())
+        layers = layers or [layer or layer_of(files or busybox())]
         config = json.dumps(
             {
-                "architecture": "amd64",
+                "architecture": architecture,
                 "os": "linux",
                 "config": {"Env": ["PATH=/bin"], **(config or {})},
-                "rootfs": {"type": "layers", "diff_ids": [digest(raw)]},
+                "rootfs": {"type": "layers", "diff_ids": [digest(raw) for raw, _ in layers]},
             }
         ).encode()
 
@@ -231,7 +231,7 @@ class Image:
             )
             return urllib.request.urlopen(request)
 
-        for blob in (layer, config):
+        for blob in (*(packed for _, packed in layers), config):
             location = send("POST", f"/v2/{repository}/blobs/uploads/").headers["Location"]
             path = location[location.index("/v2/") :]
             send("PUT", f"{path}{'&' if '?' in path else '?'}digest={digest(blob)}", blob)
@@ -241,7 +241,7 @@ class Image:
                 "schemaVersion": 2,
                 "mediaType": media + "manifest.v1+json",
                 "config": {"mediaType": media + "config.v1+json", "digest": digest(config), "size": len(config)},
-                "layers": [{"mediaType": media + "layer.v1.tar+gzip", "digest": digest(layer), "size": len(layer)}],
+                "layers": [{"mediaType": media + "layer.v1.tar+gzip", "digest": digest(packed), "size": len(packed)} for _, packed in layers],
             }
         ).encode()
         send("PUT", f"/v2/{repository}/manifests/{tag}", manifest, media + "manifest.v1+json")

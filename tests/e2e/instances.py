@@ -27,13 +27,13 @@ def image_id(platform):
     return platform.client("ssm").get_parameters(Names=[IMAGE])["Parameters"][0]["Value"]
 
 
-def launch(platform, script="", count=1, kind="t3.micro", role=None, **more):
-    """Launches instances; gives their ids."""
+def launch(platform, script="", count=1, kind="t3.micro", role=None, image=None, **more):
+    """Launches instances, of the ECS-optimized image unless told otherwise; gives their ids."""
     if role:
         more["IamInstanceProfile"] = {"Name": role}
     if script:
         more["UserData"] = script if script.startswith(("Content-Type", "#")) else f"#!/bin/sh\n{script}"
-    answer = platform.client("ec2").run_instances(ImageId=image_id(platform), InstanceType=kind, MinCount=count, MaxCount=count, **more)
+    answer = platform.client("ec2").run_instances(ImageId=image or image_id(platform), InstanceType=kind, MinCount=count, MaxCount=count, **more)
     return [instance["InstanceId"] for instance in answer["Instances"]]
 
 

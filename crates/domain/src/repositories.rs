@@ -4,11 +4,19 @@
 //! may see which of them. A repository reaches a blob only through a [`Layer`] or an [`Image`] of its own.
 //! Leaves the API's shapes to `services::ecr`. Mirrors <https://docs.aws.amazon.com/AmazonECR/latest/userguide/>.
 
-use std::{collections::BTreeMap, fmt, str::FromStr};
+use std::{
+    collections::BTreeMap,
+    fmt,
+    path::{Path, PathBuf},
+    str::FromStr,
+};
 
 use serde::{Deserialize, Serialize};
 
 use crate::{Arn, Resource, Scope, Tags, Timestamp};
+
+/// The registry's directory in the platform's data.
+pub const DIRECTORY: &str = "registry";
 
 /// The pattern that Amazon names when it refuses a repository's name.
 pub const NAME_PATTERN: &str = "(?:[a-z0-9]+(?:[._-][a-z0-9]+)*/)*[a-z0-9]+(?:[._-][a-z0-9]+)*";
@@ -72,6 +80,12 @@ impl Digest {
     /// The whole text.
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+
+    /// The file that holds this content, from the registry's directory: `sha256/{two digits}/{64 digits}`.
+    pub fn file(&self) -> PathBuf {
+        let hex = self.hex();
+        Path::new("sha256").join(hex.get(..2).unwrap_or_default()).join(hex)
     }
 
     /// The 64 digits.

@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 
 use tokio::process::{Child, Command};
 
+use crate::PATH;
 use crate::output::Output;
-use crate::{PATH, PROGRAM};
 
 /// What the image itself says; `/etc/ecs/ecs.config` goes before it.
 const DEFAULTS: &str = "/var/lib/ecs/ecs.config";
@@ -64,7 +64,7 @@ impl Drop for Agent {
 }
 
 fn start(log: &Output) -> io::Result<Agent> {
-    let mut command = Command::new(PROGRAM);
+    let mut command = Command::new(std::env::current_exe()?);
     command.args(["agent", "--ec2"]).env_clear().env("PATH", PATH).env("HOME", "/root").current_dir("/");
     for name in ["LONGSHORE_LOG", "RUST_LOG", "RUST_BACKTRACE"] {
         if let Some(value) = std::env::var_os(name) {

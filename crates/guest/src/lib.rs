@@ -1,4 +1,4 @@
-//! What runs inside a local EC2 instance of the default image: its first process ([`init`]), and what that starts
+//! What runs inside a local EC2 instance, of whatever image: its first process ([`init`]), and what that starts
 //! ([`boot`]), which is what cloud-init and ecs-init are to Amazon's ECS-optimized image: it asks for the user data, runs
 //! it, and then keeps the ECS agent running.
 //!
@@ -14,9 +14,7 @@ mod user_data;
 pub use boot::boot;
 pub use init::init;
 
-/// Where this program is inside an instance.
-const PROGRAM: &str = "/opt/longshore/bin/longshore";
 /// The variable by which `host` says where the platform's API answers, as a boot loader gives a kernel its command line.
 pub const ENDPOINT_VARIABLE: &str = "LONGSHORE_ENDPOINT";
 /// For what is started here.
-const PATH: &str = "/opt/longshore/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+const PATH: &str = "/opt/longshore/bin:/run/longshore/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";

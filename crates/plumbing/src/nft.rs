@@ -9,7 +9,8 @@ use std::{
 fn nft(arguments: &[&str]) -> Command {
     let mut command = Command::new("nft");
     // Some shells leave out where administrators' programs are.
-    command.args(arguments).env("PATH", "/usr/sbin:/sbin:/usr/bin:/bin");
+    // The last is the machine's, in an EC2 instance whose image has none.
+    command.args(arguments).env("PATH", "/usr/sbin:/sbin:/usr/bin:/bin:/run/longshore/bin");
     command
 }
 

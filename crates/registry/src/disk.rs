@@ -19,6 +19,7 @@ use crate::{
 /// A directory of blobs.
 pub struct DiskBlobs {
     disk: Arc<dyn Changes>,
+    directory: PathBuf,
     root: PathBuf,
 }
 
@@ -41,12 +42,11 @@ impl DiskBlobs {
         if let Some(parent) = directory.parent().filter(|parent| !parent.as_os_str().is_empty()) {
             disk.sync(&File::open(parent)?)?;
         }
-        Ok(Self { disk, root })
+        Ok(Self { disk, directory: directory.to_owned(), root })
     }
 
     fn path(&self, digest: &Digest) -> PathBuf {
-        let hex = digest.hex();
-        self.root.join(hex.get(..2).unwrap_or_default()).join(hex)
+        self.directory.join(digest.file())
     }
 }
 

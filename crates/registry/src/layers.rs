@@ -4,6 +4,7 @@ use std::{collections::HashMap, sync::Arc, sync::PoisonError, time::Instant};
 
 use domain::{
     Resource, Scope,
+    instances::{MachineImage, Volume},
     repositories::{Digest, Image, Layer, Repository, content_key, repository_key},
 };
 use store::{Snapshot, Transaction};
@@ -172,8 +173,10 @@ pub(crate) async fn detached<T: Send + 'static>(
     tokio::spawn(work).await.map_err(|error| RegistryError::Storage(std::io::Error::other(error)))?
 }
 
-/// Whether any repository needs a blob.
+/// Whether a blob is needed: by a repository, or by EC2, for an image or for a volume that has yet to be made of one.
 pub(crate) fn is_referenced(snapshot: &Snapshot, digest: &Digest) -> bool {
     snapshot.count::<Layer>(Layer::BY_BLOB, digest.as_str()) > 0
         || snapshot.count::<Image>(Image::BY_BLOB, digest.as_str()) > 0
+        || snapshot.count::<MachineImage>(MachineImage::BY_BLOB, digest.as_str()) > 0
+        || snapshot.count::<Volume>(Volume::BY_BLOB, digest.as_str()) > 0
 }

@@ -25,6 +25,7 @@ mod pins;
 #[cfg(test)]
 mod power_cut_tests;
 mod reader;
+pub mod root_file_system;
 mod sweep;
 mod uploads;
 mod write_back;

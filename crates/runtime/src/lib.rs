@@ -29,7 +29,7 @@ pub use container::{
 pub use helper::Helper;
 pub use image::{
     CacheBounds, Digest, Endpoint, EndpointTls, GcReport, HealthCheck, Image, ImageConfig, ImageError, ImageStore, Pin,
-    PullNetwork, PullProgress, PullRequest, Reference, RegistryAuth, StoreOptions, UnpackLimits,
+    PullNetwork, PullProgress, PullRequest, Reference, RegistryAuth, StoreOptions, UnpackLimits, unpack_over,
 };
 pub use logs::{LogLine, LogReader, Stream};
 pub use rootfs::{EphemeralVolume, LoopDevice, Rootfs, RootfsError};

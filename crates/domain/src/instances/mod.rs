@@ -7,6 +7,7 @@ mod console;
 mod instance;
 mod launch;
 mod launch_template;
+mod machine_image;
 mod slice;
 mod types;
 mod volume;
@@ -18,6 +19,7 @@ pub use instance::{
 };
 pub use launch::{LaunchData, LaunchDevice, LaunchInterface, LaunchMetadata, ProfileReference};
 pub use launch_template::{LaunchTemplate, LaunchTemplateVersion};
+pub use machine_image::{ImageLayer, MachineImage};
 pub use slice::{AttachedVolume, InstanceItem, Metadata, VolumeItem, instance_key, volume_key};
 pub use types::{ARCHITECTURE, InstanceType, default_instance_type, instance_type, instance_types, max_interfaces};
 pub use volume::{Volume, VolumeAttachment, VolumeModification};

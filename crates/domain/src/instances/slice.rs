@@ -5,7 +5,7 @@ use std::net::Ipv4Addr;
 
 use serde::{Deserialize, Serialize};
 
-use super::MetadataOptions;
+use super::{ImageLayer, MetadataOptions};
 
 /// The key of an instance's item and of the report on it.
 pub fn instance_key(instance_id: &str) -> String {
@@ -62,6 +62,10 @@ pub struct VolumeItem {
     pub volume_id: String,
     /// Its size in GiB. A larger one than before grows it.
     pub size_gib: u64,
+    /// What it is filled from when it is made, the lowest layer first: then it is the root of instances whose programs are
+    /// on it. One without is made empty.
+    #[serde(default)]
+    pub layers: Vec<ImageLayer>,
 }
 
 /// What an instance is told at 169.254.169.254.

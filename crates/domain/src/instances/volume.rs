@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::ImageLayer;
 use crate::{Resource, Scope, Tags, Timestamp};
 
 /// A volume and the instance that has it, if one has.
@@ -23,6 +24,9 @@ pub struct Volume {
     pub throughput: Option<u64>,
     /// The image's snapshot it was made from.
     pub snapshot_id: Option<String>,
+    /// What it is filled from before anybody sees it, the lowest layer first; it is empty if there is none.
+    #[serde(default)]
+    pub layers: Vec<ImageLayer>,
     /// Who has it.
     pub attachment: Option<VolumeAttachment>,
     /// The token of the request that made it: the same request again makes no other.
@@ -68,6 +72,11 @@ pub struct VolumeAttachment {
     pub attached_at: Timestamp,
 }
 
+impl Volume {
+    /// The index that finds the volumes that have yet to be filled from a blob of the registry.
+    pub const BY_BLOB: &str = "blob";
+}
+
 impl Resource for Volume {
     const KIND: &'static str = "ec2/volume";
     fn key(&self) -> String {
@@ -75,6 +84,8 @@ impl Resource for Volume {
     }
     fn indexes(&self) -> Vec<(&'static str, String)> {
         let attached = self.attachment.iter().map(|attachment| ("instance", attachment.instance_id.clone()));
-        attached.chain([("id", self.volume_id.clone())]).collect()
+        let wanted = self.layers.iter().filter(|_| !self.made);
+        let wanted = wanted.map(|layer| (Self::BY_BLOB, layer.digest.to_string()));
+        attached.chain([("id", self.volume_id.clone())]).chain(wanted).collect()
     }
 }

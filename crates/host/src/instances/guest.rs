@@ -30,7 +30,7 @@ use runtime::Group;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::{
-    image, mounts,
+    image, mounts, program,
     record::{self, ROOT, SPEC, Spec},
     shim::Devices,
 };
@@ -104,6 +104,12 @@ fn boot(directory: &Path, devices: &str, status: &OwnedFd) -> io::Result<Infalli
     // seen here as well.
     mount(none, "/", none, MsFlags::MS_SLAVE | MsFlags::MS_REC, none)?;
     let trees = mounts::control_group_trees()?;
+    let pieces = match spec.own_programs {
+        true => Some(
+            program::pieces(&spec.executable, &super::directory(&spec.data_dir)).map_err(at("its first program"))?,
+        ),
+        false => None,
+    };
     let place = directory.join(ROOT);
     mount(Some(root.node.as_str()), &place, Some("ext4"), MsFlags::MS_RELATIME, none)
         .map_err(|error| io::Error::other(format!("the root volume cannot be mounted: {error}")))?;
@@ -113,10 +119,18 @@ fn boot(directory: &Path, devices: &str, status: &OwnedFd) -> io::Result<Infalli
     // without a slash in front names a file of the machine.
     pivot_root(".", ".")?;
     fchdir(&machine)?;
-    image::lay_out().map_err(at("its root volume"))?;
-    mounts::programs(&spec).map_err(at("its programs"))?;
-    image::refresh(&spec).map_err(at("its root volume"))?;
+    match &pieces {
+        Some(_) => image::complete(&spec).map_err(at("its root volume"))?,
+        None => {
+            image::lay_out().map_err(at("its root volume"))?;
+            mounts::programs(&spec).map_err(at("its programs"))?;
+            image::refresh(&spec).map_err(at("its root volume"))?;
+        }
+    }
     mounts::devices(&spec, &devices).map_err(at("its /dev"))?;
+    if let Some(pieces) = &pieces {
+        program::bring_in(pieces).map_err(at("its first program"))?;
+    }
     mounts::interfaces(directory).map_err(at("its tasks' interfaces"))?;
     mounts::kernel(&trees).map_err(at("its /proc and /sys"))?;
     umount2(".", MntFlags::MNT_DETACH)?;
@@ -130,7 +144,10 @@ fn boot(directory: &Path, devices: &str, status: &OwnedFd) -> io::Result<Infalli
     let error = Command::new(program)
         .args(arguments)
         .env_clear()
-        .env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin:/opt/longshore/bin")
+        .env(
+            "PATH",
+            "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin:/opt/longshore/bin:/run/longshore/bin",
+        )
         .env("HOME", "/root")
         .env("LANG", "C.UTF-8")
         .env("TERM", "linux")

@@ -1,5 +1,6 @@
 //! What the root volume of the default image holds: little, because programs are the machine's. It is laid out at the
-//! first boot; what must fit the machine's programs, and what the network says, is written at each.
+//! first boot; what must fit the machine's programs, and what the network says, is written at each. To a volume that was filled
+//! from an OCI image (see [`super::fill`]) only what the network says is added.
 
 use std::{
     fs::{self, File, Permissions},
@@ -97,25 +98,59 @@ pub(super) fn lay_out() -> io::Result<()> {
     Ok(())
 }
 
+/// Adds to the files of an OCI image what a machine needs: where things are mounted, and its names.
+pub(super) fn complete(spec: &Spec) -> io::Result<()> {
+    umask(Mode::from_bits_truncate(0o022));
+    for path in ["/proc", "/sys", "/dev", "/run", "/etc", "/root", "/var"] {
+        fs::create_dir_all(path)?;
+    }
+    for path in ["/tmp", "/var/tmp"] {
+        if fs::symlink_metadata(path).is_err() {
+            fs::create_dir(path)?;
+            fs::set_permissions(path, Permissions::from_mode(0o1777))?;
+        }
+    }
+    names(spec)
+}
+
+/// The instance's own name, and who knows others.
+fn names(spec: &Spec) -> io::Result<()> {
+    let (short, domain) = spec.hostname.split_once('.').unwrap_or((&spec.hostname, ""));
+    let search = if domain.is_empty() { String::new() } else { format!("search {domain}\n") };
+    for (path, content) in [
+        ("/etc/hostname", format!("{}\n", spec.hostname)),
+        ("/etc/hosts", format!("127.0.0.1 localhost\n127.0.1.1 {} {short}\n", spec.hostname)),
+        ("/etc/resolv.conf", format!("nameserver 169.254.169.253\n{search}")),
+    ] {
+        // A link here may lead to what a resolver of the instance's own would have written.
+        let _ = fs::remove_file(path);
+        fs::write(path, content)?;
+    }
+    Ok(())
+}
+
+/// Makes the commands that shut an instance down, beside the program at `path`.
+pub(super) fn power_commands(path: &str) -> io::Result<()> {
+    ["poweroff", "shutdown", "halt"]
+        .iter()
+        .try_for_each(|name| command(&Path::new(path).with_file_name(name), POWER_OFF))
+}
+
+/// Makes a command of a script.
+pub(super) fn command(path: &Path, script: &str) -> io::Result<()> {
+    fs::write(path, script)?;
+    fs::set_permissions(path, Permissions::from_mode(0o755))
+}
+
 /// Writes what is the network's and the machine's to say.
 pub(super) fn refresh(spec: &Spec) -> io::Result<()> {
-    let (short, domain) = spec.hostname.split_once('.').unwrap_or((&spec.hostname, ""));
-    fs::write("/etc/hostname", format!("{}\n", spec.hostname))?;
-    fs::write("/etc/hosts", format!("127.0.0.1 localhost\n127.0.1.1 {} {short}\n", spec.hostname))?;
-    let search = if domain.is_empty() { String::new() } else { format!("search {domain}\n") };
-    // A link here may lead to what a resolver of the instance's own would have written.
-    let _ = fs::remove_file("/etc/resolv.conf");
-    fs::write("/etc/resolv.conf", format!("nameserver 169.254.169.253\n{search}"))?;
+    names(spec)?;
     fs::write("/etc/os-release", os_release())?;
     // For logins; what the first program starts has it from there.
     fs::write("/etc/environment", format!("AWS_ENDPOINT_URL={}\n", spec.endpoint))?;
     fs::create_dir_all("/etc/profile.d")?;
     fs::write("/etc/profile.d/longshore.sh", format!("export AWS_ENDPOINT_URL={}\n", spec.endpoint))?;
-    for name in ["poweroff", "shutdown", "halt"] {
-        let path = Path::new(PROGRAM).with_file_name(name);
-        fs::write(&path, POWER_OFF)?;
-        fs::set_permissions(&path, Permissions::from_mode(0o755))?;
-    }
+    power_commands(PROGRAM)?;
     for file in ["etc/ld.so.cache", "etc/ld.so.conf"] {
         copy_file(file)?;
     }

@@ -17,7 +17,9 @@ use runtime::Group;
 use rustix::process::Signal;
 
 use super::{
-    SHIM, console, group, handover,
+    PROGRAM, SHIM,
+    console::{self, Console},
+    group, handover, program,
     record::{self, Disk, EXIT, Exit, INTERFACES, ROOT, SPEC, Shim, Spec, State},
     shim::{self, ANOTHER},
     volumes::Volumes,
@@ -36,6 +38,8 @@ const ROOT_DEVICE: &str = "/dev/xvda";
 /// What a boot needs.
 pub(super) struct Request<'a> {
     pub(super) item: &'a InstanceItem,
+    /// Whether its programs are on its root volume.
+    pub(super) own_programs: bool,
     pub(super) platform: &'a str,
     pub(super) data_dir: &'a Path,
     pub(super) directory: &'a Path,
@@ -151,6 +155,7 @@ impl Machine {
             Ok(started) => started,
             Err(error) => {
                 let item = request.item;
+                say(request.directory, &format!("longshore: the instance could not be booted: {error}\n"));
                 tracing::error!(%error, instance = item.instance_id, "an instance cannot be booted");
                 let exit = Exit::now(item.boot, format!("The instance could not be booted: {error}"));
                 if record::write(request.directory, EXIT, &exit).is_ok() {
@@ -163,6 +168,7 @@ impl Machine {
 
     fn try_boot(&mut self, request: &Request<'_>) -> io::Result<bool> {
         let item = request.item;
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(request.directory.join(ROOT))?;
         if shim::is_at_work(request.directory) {
             // Started by a `host` that was killed; its file will be there in a moment.
             return Ok(false);
@@ -193,7 +199,6 @@ impl Machine {
             let Some(image) = request.volumes.data(&volume.volume_id)? else { return Ok(false) };
             disks.push(disk(&volume.volume_id, image, &volume.device_name));
         }
-        fs::DirBuilder::new().recursive(true).mode(0o700).create(request.directory.join(ROOT))?;
         let spec = Spec {
             instance_id: item.instance_id.clone(),
             boot: item.boot,
@@ -208,8 +213,9 @@ impl Machine {
             cgroup: group(request.platform, &item.instance_id),
             data_dir: request.data_dir.to_owned(),
             executable: request.executable.to_owned(),
-            command: request.command.to_vec(),
+            command: command(request),
             endpoint: request.endpoint.to_owned(),
+            own_programs: request.own_programs,
         };
         record::write(request.directory, SPEC, &spec)?;
         handover::open(&request.directory.join(INTERFACES))?;
@@ -297,6 +303,23 @@ impl Machine {
         self.console = Some((stamp, Instant::now()));
         let output = STANDARD.encode(console::tail(directory));
         Some((format!("console/{id}"), HostReport::Console { instance_id: id.to_owned(), output }))
+    }
+}
+
+/// What becomes the instance's first process.
+fn command(request: &Request<'_>) -> Vec<String> {
+    let here =
+        |word: &String| if request.own_programs && word == PROGRAM { program::PROGRAM.into() } else { word.clone() };
+    request.command.iter().map(here).collect()
+}
+
+/// Prints on the console of an instance that has no process yet.
+fn say(directory: &Path, text: &str) {
+    match Console::begin(directory) {
+        Ok(mut console) => console.write(text.as_bytes()),
+        Err(error) => {
+            tracing::warn!(%error, directory = %directory.display(), "an instance's console cannot be written")
+        }
     }
 }
 

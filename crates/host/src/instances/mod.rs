@@ -10,11 +10,13 @@
 //! What runs inside from its first program on is the crate `guest`'s; what an instance is, the API's.
 
 mod console;
+mod fill;
 mod guest;
 mod handover;
 mod image;
 mod machine;
 mod mounts;
+mod program;
 mod record;
 mod shim;
 mod stop;
@@ -33,13 +35,15 @@ use std::{
 use domain::network::{ENDPOINT_ADDRESS, host::HostReport, names};
 
 pub(crate) use self::stop::stop_instances;
-use self::{machine::Machine, volumes::Volumes};
+use self::{fill::Filler, machine::Machine, volumes::Volumes};
 use crate::{Config, desired::Desired, ruleset::is_id};
 
 /// The word that makes this program the owner of one instance.
 const SHIM: &str = "instance-shim";
 /// The word that makes it an instance's first process.
 const GUEST: &str = "instance-guest";
+/// The word that makes it fill a volume.
+const FILL: &str = "instance-fill";
 /// Where this program is inside an instance.
 const PROGRAM: &str = "/opt/longshore/bin/longshore";
 /// What it becomes there.
@@ -60,6 +64,7 @@ pub fn dispatch(arguments: impl Iterator<Item = OsString>) -> Option<i32> {
             let devices = arguments.get(2).and_then(|devices| devices.to_str()).unwrap_or_default();
             Some(directory().map_or(2, |directory| guest::main(directory, devices)))
         }
+        FILL => Some(arguments.get(1).and_then(|job| job.to_str()).map_or(2, fill::main)),
         _ => None,
     }
 }
@@ -119,7 +124,10 @@ impl Instances {
         fs::create_dir_all(&config.data_dir)?;
         let data_dir = fs::canonicalize(&config.data_dir)?;
         let directory = directory(&data_dir);
-        let volumes = Volumes::open(directory.join("volumes"))?;
+        let volumes = Volumes::open(
+            directory.join("volumes"),
+            Filler { executable: config.executable.clone(), data_dir: data_dir.clone() },
+        )?;
         fs::DirBuilder::new().recursive(true).mode(0o700).create(&directory)?;
         let machines = recorded(&directory).into_iter().map(|id| (id, Machine::default())).collect();
         Ok(Self {
@@ -163,8 +171,10 @@ impl Instances {
                 continue;
             };
             if machine.wants_boot(item) {
+                let root = desired.volumes.get(&item.root_volume_id);
                 let request = machine::Request {
                     item,
+                    own_programs: root.is_some_and(|root| !root.layers.is_empty()),
                     platform: &self.platform,
                     data_dir: &self.data_dir,
                     directory: &place,

@@ -73,6 +73,12 @@ fn bind_read_only(source: &Path, target: &str, flags: MsFlags) -> io::Result<()>
         .map_err(|error| io::Error::other(format!("{target}: {}", error.desc())))
 }
 
+/// Shows a file of the machine's, named by its path there, under the name `target`, which exists.
+pub(super) fn bind_read_only_file(source: &Path, target: &Path) -> io::Result<()> {
+    let source = source.strip_prefix("/").map_err(io::Error::other)?;
+    bind_read_only(source, &target.to_string_lossy(), MsFlags::MS_NOSUID | MsFlags::MS_NODEV)
+}
+
 /// Programs and libraries are the machine's, and this platform's own.
 pub(super) fn programs(spec: &Spec) -> io::Result<()> {
     let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV;

@@ -42,12 +42,15 @@ pub(crate) struct Spec {
     pub(crate) cgroup: String,
     /// The platform's data, of which nothing may be seen inside.
     pub(crate) data_dir: PathBuf,
-    /// The program that is bound to [`super::PROGRAM`], which also is the shim.
+    /// The program that the instance finds as its first, which also is the shim.
     pub(crate) executable: PathBuf,
     /// What becomes its first process.
     pub(crate) command: Vec<String>,
     /// Where the platform's API answers inside.
     pub(crate) endpoint: String,
+    /// Whether its root volume has programs of its own, as an OCI image has: otherwise they are the machine's.
+    #[serde(default)]
+    pub(crate) own_programs: bool,
 }
 
 /// A volume of a [`Spec`].

@@ -28,7 +28,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     GUEST,
     console::Console,
-    image,
+    image, program,
     record::{self, Disk, EXIT, Exit, LOCK, SHIM, SPEC, Shim, Spec},
 };
 use crate::process::Process;
@@ -101,6 +101,10 @@ fn run(directory: &Path, spec: &Spec) -> io::Result<String> {
     // What a killed shim has left.
     group.kill();
     group.remove().map_err(io::Error::other)?;
+    if spec.own_programs {
+        // Where its bytes are not counted as the instance's.
+        program::prepare(&spec.executable, &super::directory(&spec.data_dir))?;
+    }
     let outcome = with_disks(&disks, &mut console, |devices, console| {
         make_group(&group, spec, devices).map_err(io::Error::other)?;
         let (console_out, console_in) = pipe2(OFlag::O_CLOEXEC)?;

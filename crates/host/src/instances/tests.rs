@@ -90,7 +90,7 @@ impl World {
         items.vpc(VPC);
         items.group(VPC, "sg-0a", &[]);
         items.interface(VPC, ENI, 10, "sg-0a", Egress::None);
-        items.add(HostItem::Volume(VolumeItem { volume_id: ROOT.into(), size_gib: 1 }));
+        items.add(HostItem::Volume(VolumeItem { volume_id: ROOT.into(), size_gib: 1, layers: vec![] }));
         items.add(HostItem::Instance(Box::new(instance(id, 1))));
         let network = reconciler();
         Self { directory, id: id.into(), command, instances, network, items, reports: Vec::new() }
@@ -224,7 +224,7 @@ fn an_instance_boots_and_sees_itself_alone() {
         let directory = tempfile::tempdir().unwrap();
         let script = format!("DISK='{disk}'; HOST_DATA={}; {script}", directory.path().display());
         let mut world = World::new("i-0aaaaaaaaaaaaaa01", &script);
-        world.items.add(HostItem::Volume(VolumeItem { volume_id: DATA.into(), size_gib: 2 }));
+        world.items.add(HostItem::Volume(VolumeItem { volume_id: DATA.into(), size_gib: 2, layers: vec![] }));
         world.change(|item| {
             item.volumes.push(AttachedVolume { volume_id: DATA.into(), device_name: "/dev/sdf".into() })
         });
@@ -283,7 +283,7 @@ fn an_instance_is_rebooted_stopped_and_terminated() {
         let place = world.place();
         world.until("the directory's end", |_| (!place.exists()).then_some(()));
         world.items.add(HostItem::clone(&item));
-        world.items.add(HostItem::Volume(VolumeItem { volume_id: ROOT.into(), size_gib: 2 }));
+        world.items.add(HostItem::Volume(VolumeItem { volume_id: ROOT.into(), size_gib: 2, layers: vec![] }));
         world.change(|item| (item.on, item.boot) = (true, 3));
         world.reported(3, Machine::Running);
         world.console("boots 3\n");
@@ -415,6 +415,6 @@ fn items_of_another_form_are_left_out() {
     assert!(left_out(&attach(&["/dev/sdf", "/dev/sdf"])));
     assert!(left_out(&attach(&["/dev/xvda"])));
     let mut items = Items::new();
-    items.add(HostItem::Volume(VolumeItem { volume_id: ROOT.into(), size_gib: u64::MAX }));
+    items.add(HostItem::Volume(VolumeItem { volume_id: ROOT.into(), size_gib: u64::MAX, layers: vec![] }));
     assert!(!items.desired().malformed.is_empty());
 }

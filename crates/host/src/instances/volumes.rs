@@ -8,7 +8,10 @@ use std::{
     os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt},
     path::{Path, PathBuf},
     process::{Command, Stdio},
-    sync::mpsc::{Receiver, Sender, channel},
+    sync::{
+        Arc,
+        mpsc::{Receiver, Sender, channel},
+    },
     thread,
     time::{Duration, Instant},
 };
@@ -18,7 +21,7 @@ use domain::{
     network::host::HostReport,
 };
 
-use super::image;
+use super::{fill::Filler, image};
 use crate::{desired::Desired, ruleset::is_id};
 
 /// How soon what failed is tried again.
@@ -47,6 +50,7 @@ type Finding = (String, Known);
 
 pub(super) struct Volumes {
     directory: PathBuf,
+    filler: Arc<Filler>,
     known: BTreeMap<String, Known>,
     /// What the threads have come to.
     results: Receiver<Finding>,
@@ -54,10 +58,10 @@ pub(super) struct Volumes {
 }
 
 impl Volumes {
-    pub(super) fn open(directory: PathBuf) -> io::Result<Self> {
+    pub(super) fn open(directory: PathBuf, filler: Filler) -> io::Result<Self> {
         fs::DirBuilder::new().recursive(true).mode(0o700).create(&directory)?;
         let (sender, results) = channel();
-        Ok(Self { directory, known: BTreeMap::new(), results, sender })
+        Ok(Self { directory, filler: Arc::new(filler), known: BTreeMap::new(), results, sender })
     }
 
     /// Whether there is nothing to make and nothing to delete.
@@ -95,12 +99,14 @@ impl Volumes {
         let roots: BTreeSet<&str> =
             desired.instances.values().map(|instance| instance.root_volume_id.as_str()).collect();
         for item in desired.volumes.values() {
-            let root = roots.contains(item.volume_id.as_str());
+            let wanted = roots.contains(item.volume_id.as_str());
+            let root = wanted || !item.layers.is_empty();
             let due = match self.known.get(&item.volume_id) {
                 None => true,
                 Some(Known::Working) => false,
                 Some(Known::Made { size_gib, root: formatted }) => *size_gib < item.size_gib || root && !formatted,
-                Some(Known::Failed { at, .. }) => at.elapsed() > RETRY,
+                // An image that cannot be unpacked will hardly be the next time: somebody must ask for it.
+                Some(Known::Failed { at, .. }) => at.elapsed() > RETRY && (item.layers.is_empty() || wanted),
             };
             if due && self.working() < PARALLEL {
                 self.work_on(item, root);
@@ -119,8 +125,9 @@ impl Volumes {
     fn work_on(&mut self, item: &VolumeItem, root: bool) {
         self.known.insert(item.volume_id.clone(), Known::Working);
         let (file, item, sender) = (self.file(&item.volume_id), item.clone(), self.sender.clone());
+        let filler = self.filler.clone();
         thread::spawn(move || {
-            let known = match ensure(&file, item.size_gib, root) {
+            let known = match ensure(&file, &item, root, &filler) {
                 Ok(()) => Known::Made { size_gib: item.size_gib, root },
                 Err(error) => {
                     tracing::error!(%error, volume = item.volume_id, "a volume cannot be made");
@@ -164,9 +171,9 @@ impl Volumes {
     }
 }
 
-/// Makes the file, or grows it; formats it if it must have a file system and has nothing at all.
-fn ensure(file: &Path, size_gib: u64, root: bool) -> io::Result<()> {
-    let bytes = size_gib << 30;
+/// Makes the file, or grows it; formats it if it must have a file system and has nothing at all, and fills that.
+fn ensure(file: &Path, item: &VolumeItem, root: bool, filler: &Filler) -> io::Result<()> {
+    let bytes = item.size_gib << 30;
     let blank = match fs::metadata(file) {
         Ok(metadata) => {
             if metadata.len() < bytes {
@@ -186,9 +193,20 @@ fn ensure(file: &Path, size_gib: u64, root: bool) -> io::Result<()> {
         return Ok(());
     }
     let temporary = file.with_extension("tmp");
-    let new = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
+    // What was killed while it filled the last one may still be writing to that.
+    if let Err(error) = fs::remove_file(&temporary)
+        && error.kind() != io::ErrorKind::NotFound
+    {
+        return Err(error);
+    }
+    let new = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary)?;
     new.set_len(bytes)?;
-    let made = if root { format(&temporary) } else { Ok(()) }.and_then(|()| new.sync_all());
+    let formatted = if root { format(&temporary) } else { Ok(()) };
+    let filled = formatted.and_then(|()| match item.layers.as_slice() {
+        [] => Ok(()),
+        layers => filler.fill(&temporary, item.size_gib, layers),
+    });
+    let made = filled.and_then(|()| new.sync_all());
     if let Err(error) = made {
         let _ = fs::remove_file(&temporary);
         return Err(error);

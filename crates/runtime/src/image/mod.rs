@@ -12,6 +12,7 @@ pub(crate) mod fetch;
 mod gc;
 pub(crate) mod layer;
 pub(crate) mod manifest;
+mod merged;
 mod pull;
 mod reference;
 mod registry;
@@ -32,6 +33,7 @@ use serde::{Deserialize, Serialize};
 pub use gc::{CacheBounds, GcReport};
 pub use reference::{Digest, Reference};
 pub use store::{ImageStore, StoreOptions};
+pub use unpack::unpack_over;
 
 /// What to pull, from where, as whom.
 #[derive(Clone, Debug, Serialize, Deserialize)]

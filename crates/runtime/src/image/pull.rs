@@ -136,6 +136,7 @@ impl ImageStore {
             // The top one first: that is the order to look for what a path means.
             lowers: below.iter().rev().map(|name| self.layer_path(name)).collect(),
             limits: self.options.limits,
+            merged: false,
         };
         let unpacked = unpack::run(&self.options.helper, &job, &self.blobs().path(blob), blob).await?;
         if unpacked.diff_id != *diff_id {

@@ -6,7 +6,7 @@
 //! A layer may put `bin/x` where a layer below has `bin -> usr/bin`. Made as it stands, the new `bin` would hide the link and everything
 //! behind it, so names are resolved through the links of lower layers first, as they would be on the merged file system.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::ffi::OsStr;
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
@@ -26,17 +26,19 @@ const MAXIMUM_LINKS: usize = 40;
 
 /// A layer being made.
 pub(crate) struct Directory {
-    root: OwnedFd,
+    pub(super) root: OwnedFd,
     /// Layers below, the top one first.
-    lowers: Vec<OwnedFd>,
+    pub(super) lowers: Vec<OwnedFd>,
     /// The last parent, which the next entry often shares.
-    parent: Option<(PathBuf, OwnedFd)>,
+    pub(super) parent: Option<(PathBuf, OwnedFd)>,
     /// Directories that are in this layer.
-    known: HashSet<PathBuf>,
+    pub(super) known: HashSet<PathBuf>,
     /// What the directory part of a name means.
-    resolved: HashMap<PathBuf, PathBuf>,
+    pub(super) resolved: HashMap<PathBuf, PathBuf>,
     /// Times of directories, set at the end: making entries changes them.
     times: HashMap<PathBuf, i64>,
+    /// What this layer has made, where the layers below are in the same directory: see [`super::merged`].
+    pub(super) made: Option<BTreeSet<PathBuf>>,
     opaque: HashSet<PathBuf>,
 }
 
@@ -51,6 +53,7 @@ impl Directory {
             known,
             resolved: HashMap::new(),
             times: HashMap::new(),
+            made: None,
             opaque: HashSet::new(),
         }
     }
@@ -58,7 +61,11 @@ impl Directory {
     /// Sets what had to wait; returns the directories to be marked opaque, which takes a privilege this process has not.
     pub(crate) fn finish(mut self) -> Result<Vec<PathBuf>, Refusal> {
         for (path, seconds) in std::mem::take(&mut self.times) {
-            let directory = self.open(&path, OFlag::O_RDONLY | OFlag::O_DIRECTORY).map_err(refused(&path))?;
+            let directory = match self.open(&path, OFlag::O_RDONLY | OFlag::O_DIRECTORY) {
+                // Gone again, with what was below.
+                Err(nix::Error::ENOENT | nix::Error::ENOTDIR) if self.made.is_some() => continue,
+                opened => opened.map_err(refused(&path))?,
+            };
             let time = TimeSpec::new(seconds, 0);
             futimens(&directory, &time, &time).map_err(refused(&path))?;
         }
@@ -67,7 +74,7 @@ impl Directory {
         Ok(opaque)
     }
 
-    fn open(&self, path: &Path, flags: OFlag) -> nix::Result<OwnedFd> {
+    pub(super) fn open(&self, path: &Path, flags: OFlag) -> nix::Result<OwnedFd> {
         open_beneath(&self.root, path, flags)
     }
 
@@ -86,7 +93,7 @@ impl Directory {
     }
 
     /// Follows the links of lower layers in a directory's name.
-    fn resolve(&mut self, path: &Path) -> Result<PathBuf, Refusal> {
+    pub(super) fn resolve(&mut self, path: &Path) -> Result<PathBuf, Refusal> {
         if self.lowers.is_empty() || path.as_os_str().is_empty() {
             return Ok(path.to_path_buf());
         }
@@ -130,7 +137,7 @@ impl Directory {
 
     /// The target if lower layers show a symbolic link there, and this layer has nothing in its place.
     fn lower_link(&self, path: &Path) -> Option<PathBuf> {
-        if self.known.contains(path) || self.stat(&self.root, path).is_some() {
+        if self.known.contains(path) || self.has(path) {
             return None;
         }
         let (lower, stat) = self.lower(path)?;
@@ -147,13 +154,13 @@ impl Directory {
         (!whiteout).then_some(found)
     }
 
-    fn stat(&self, root: &OwnedFd, path: &Path) -> Option<FileStat> {
+    pub(super) fn stat(&self, root: &OwnedFd, path: &Path) -> Option<FileStat> {
         let parent = open_beneath(root, path.parent()?, OFlag::O_PATH | OFlag::O_DIRECTORY).ok()?;
         fstatat(&parent, path.file_name()?, AtFlags::AT_SYMLINK_NOFOLLOW).ok()
     }
 
     /// Makes a directory that the archive only implies, with the owner and permissions it has below.
-    fn make_parents(&mut self, path: &Path) -> Result<(), Refusal> {
+    pub(super) fn make_parents(&mut self, path: &Path) -> Result<(), Refusal> {
         if self.known.contains(path) {
             return Ok(());
         }
@@ -177,7 +184,7 @@ impl Directory {
                     self.times.insert(path.to_path_buf(), metadata.modified);
                 }
             }
-            Err(nix::Error::EEXIST) => {}
+            Err(nix::Error::EEXIST) => self.make_way(&descriptor, path)?,
             Err(error) => return Err(refused(path)(error)),
         }
         self.known.insert(path.to_path_buf());
@@ -185,12 +192,13 @@ impl Directory {
     }
 
     /// Makes room for an entry that is not a directory: a later entry of the same name counts.
-    fn clear(&self, parent: &OwnedFd, path: &Path) -> Result<(), Refusal> {
+    pub(super) fn clear(&mut self, parent: &OwnedFd, path: &Path) -> Result<(), Refusal> {
         let name = path.file_name().unwrap_or_default();
         match unlinkat(parent, name, UnlinkatFlags::NoRemoveDir) {
             Ok(()) | Err(nix::Error::ENOENT) => Ok(()),
             Err(nix::Error::EISDIR) => match unlinkat(parent, name, UnlinkatFlags::RemoveDir) {
                 Ok(()) => Ok(()),
+                Err(nix::Error::ENOTEMPTY) if self.is_of_lower_layers(path) => self.remove_lower(path),
                 Err(nix::Error::ENOTEMPTY) => Err(Refusal::at(path, "takes the place of a directory with content")),
                 Err(error) => Err(refused(path)(error)),
             },
@@ -226,6 +234,7 @@ impl Sink for Directory {
         apply(&parent, name, metadata, false).map_err(refused(&path))?;
         attributes(&own, metadata).map_err(refused(&path))?;
         self.times.insert(path.clone(), metadata.modified);
+        self.note(&path);
         self.known.insert(path);
         Ok(())
     }
@@ -247,6 +256,7 @@ impl Sink for Directory {
             file.write_all(buffer.get(..count).unwrap_or_default()).map_err(Refusal::Io)?;
         }
         // Ownership first: a change of it takes away setuid bits and capabilities.
+        self.note(&path);
         apply(&parent, name, metadata, false).map_err(refused(&path))?;
         attributes(&file, metadata).map_err(refused(&path))?;
         let time = TimeSpec::new(metadata.modified, 0);
@@ -258,6 +268,7 @@ impl Sink for Directory {
         self.clear(&parent, &path)?;
         let name = path.file_name().unwrap_or_default();
         symlinkat(target, &parent, name).map_err(refused(&path))?;
+        self.note(&path);
         apply(&parent, name, metadata, true).map_err(refused(&path))
     }
 
@@ -272,6 +283,7 @@ impl Sink for Directory {
             return Err(Refusal::at(&path, "a hard link to itself"));
         }
         self.clear(&parent, &path)?;
+        self.note(&path);
         linkat(&source, target_name.as_os_str(), &parent, path.file_name().unwrap_or_default(), AtFlags::empty())
             .map_err(missing)
     }
@@ -281,10 +293,14 @@ impl Sink for Directory {
         self.clear(&parent, &path)?;
         let name = path.file_name().unwrap_or_default();
         mknodat(&parent, name, SFlag::S_IFIFO, Mode::from_bits_truncate(0o600), 0).map_err(refused(&path))?;
+        self.note(&path);
         apply(&parent, name, metadata, false).map_err(refused(&path))
     }
 
     fn whiteout(&mut self, path: &Path) -> Result<(), Refusal> {
+        if self.made.is_some() {
+            return self.whiteout_merged(path);
+        }
         let (path, parent) = self.place(path)?;
         self.clear(&parent, &path)?;
         // The kernel's own mark, which needs no privilege.
@@ -294,6 +310,9 @@ impl Sink for Directory {
     fn opaque(&mut self, path: &Path) -> Result<(), Refusal> {
         let path = self.resolve(path)?;
         self.make_parents(&path)?;
+        if self.made.is_some() {
+            return self.empty(&path);
+        }
         self.opaque.insert(path);
         Ok(())
     }
@@ -336,7 +355,7 @@ fn attributes(file: &impl std::os::fd::AsRawFd, metadata: &Metadata) -> nix::Res
 }
 
 /// What a refusal of the kernel means for the entry.
-fn refused(path: &Path) -> impl FnOnce(nix::Error) -> Refusal {
+pub(super) fn refused(path: &Path) -> impl FnOnce(nix::Error) -> Refusal {
     let path = path.to_path_buf();
     move |error| match error {
         nix::Error::ELOOP | nix::Error::EXDEV => Refusal::at(&path, "a path through a symbolic link"),

@@ -36,6 +36,9 @@ pub(crate) struct Job {
     /// Layers below, the top one first.
     pub lowers: Vec<PathBuf>,
     pub limits: UnpackLimits,
+    /// Whether the layers below are in the directory itself.
+    #[serde(default)]
+    pub merged: bool,
 }
 
 /// A layer that was unpacked.
@@ -87,6 +90,22 @@ pub(crate) async fn run(helper: &Helper, job: &Job, layer: &Path, digest: &Diges
         Ok(Outcome::Failed(reason)) => Err(ImageError::Helper(format!("unpacking {digest}: {reason}"))),
         Err(_) => Err(ImageError::Helper(format!("unpacking {digest}: the unpacker ended with {status}"))),
     }
+}
+
+/// Unpacks the layer at `layer`, the blob `digest`, over what a directory holds of the layers below it, and returns the digest of
+/// the archive: whoever knows which it must have compares. Deletions that the layer asks for are done.
+///
+/// # Errors
+/// If the layer is refused or the disk is full; then the directory is of no use.
+pub async fn unpack_over(
+    helper: &Helper,
+    directory: &Path,
+    layer: &Path,
+    digest: &Digest,
+    limits: UnpackLimits,
+) -> Result<Digest, ImageError> {
+    let job = Job { directory: directory.to_owned(), lowers: Vec::new(), limits, merged: true };
+    run(helper, &job, layer, digest).await.map(|unpacked| unpacked.diff_id)
 }
 
 /// Marks what the unpacker named: the attribute takes a privilege it has not. Names are looked up as carefully as it does.
@@ -175,7 +194,11 @@ fn prepare(arguments: &[OsString]) -> Result<(Directory, UnpackLimits), String> 
     keep_capabilities()?;
     nix::sys::prctl::set_no_new_privs().map_err(said("prctl"))?;
     seccompiler::apply_filter(&filter()?).map_err(|error| format!("seccomp: {error}"))?;
-    Ok((Directory::new(root, lowers), job.limits))
+    let directory = match job.merged {
+        true => Directory::merged(root).map_err(|error| error.to_string())?,
+        false => Directory::new(root, lowers),
+    };
+    Ok((directory, job.limits))
 }
 
 /// Only what making other users' files takes.
@@ -204,7 +227,7 @@ fn keep_capabilities() -> Result<(), String> {
 #[rustfmt::skip]
 const CALLS: &[i64] = &[
     libc::SYS_brk, libc::SYS_clock_gettime, libc::SYS_close, libc::SYS_dup, libc::SYS_exit, libc::SYS_exit_group, libc::SYS_fchmod, libc::SYS_fchmodat,
-    libc::SYS_fchown, libc::SYS_fchownat, libc::SYS_fcntl, libc::SYS_fsetxattr, libc::SYS_fstat, libc::SYS_futex, libc::SYS_getrandom, libc::SYS_linkat,
+    libc::SYS_fchown, libc::SYS_fchownat, libc::SYS_fcntl, libc::SYS_fsetxattr, libc::SYS_fstat, libc::SYS_futex, libc::SYS_getdents64, libc::SYS_getrandom, libc::SYS_linkat,
     libc::SYS_lseek, libc::SYS_madvise, libc::SYS_mkdirat, libc::SYS_mknodat, libc::SYS_mmap, libc::SYS_mprotect, libc::SYS_mremap, libc::SYS_munmap,
     libc::SYS_newfstatat, libc::SYS_openat, libc::SYS_openat2, libc::SYS_read, libc::SYS_readlinkat, libc::SYS_readv, libc::SYS_restart_syscall,
     libc::SYS_rt_sigaction, libc::SYS_rt_sigprocmask, libc::SYS_rt_sigreturn, libc::SYS_sched_yield, libc::SYS_sigaltstack, libc::SYS_statx,

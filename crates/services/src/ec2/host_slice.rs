@@ -42,7 +42,11 @@ pub fn host_slice(
         }
     }
     for volume in view.list::<Volume>("") {
-        add(HostItem::Volume(VolumeItem { volume_id: volume.volume_id.clone(), size_gib: volume.size_gib }));
+        add(HostItem::Volume(VolumeItem {
+            volume_id: volume.volume_id.clone(),
+            size_gib: volume.size_gib,
+            layers: volume.layers.clone(),
+        }));
     }
     let mut vpcs: BTreeMap<String, Arc<Vpc>> = BTreeMap::new();
     let mut groups: BTreeMap<String, Arc<SecurityGroup>> = BTreeMap::new();

@@ -1,17 +1,27 @@
-//! The one image instances are launched from: Longshore's own, optimised for ECS. It has the same id in each region for
-//! ever, so that templates written today work tomorrow.
+//! The images instances are launched from: Longshore's own, optimised for ECS, which has the same id in each region for
+//! ever, so that templates written today work tomorrow; and those that users have made of OCI images.
 
-use api::ec2::{BlockDeviceMapping, DescribeImagesRequest, DescribeImagesResult, EbsBlockDevice, Image};
-use domain::{Region, instances::ARCHITECTURE};
+mod describe;
+mod register;
+
+use domain::{
+    Region, Scope,
+    instances::{ARCHITECTURE, ImageLayer, MachineImage},
+};
+use store::Snapshot;
 use wire::ServiceError;
 
-use super::common::{begin, check_filters, matches_any, page};
-use crate::Call;
+pub(super) use self::{
+    describe::list,
+    register::{deregister, register},
+};
 
 /// The root device of every image.
 pub(super) const ROOT_DEVICE: &str = "/dev/xvda";
 /// Its size in GiB.
-pub(super) const ROOT_SIZE: u64 = 30;
+const ROOT_SIZE: u64 = 30;
+/// The same for images of users who have not said it.
+const USERS_ROOT_SIZE: u64 = 8;
 /// The account that owns Amazon's ECS-optimised images, under whose number tools look for them.
 const OWNER: &str = "591542846629";
 /// The image's version, in the form of Amazon's: release and date.
@@ -29,6 +39,22 @@ pub(crate) struct LocalImage {
     pub(crate) snapshot_id: String,
     /// E.g. `al2023-ami-ecs-hvm-2023.0.20261101-kernel-6.1-x86_64`.
     pub(crate) name: String,
+    /// The size of the root device in GiB; an instance may ask for more.
+    pub(crate) size_gib: u64,
+    /// What the root device is filled from; nothing for an image whose programs are the machine's.
+    pub(crate) layers: Vec<ImageLayer>,
+}
+
+impl From<&MachineImage> for LocalImage {
+    fn from(image: &MachineImage) -> Self {
+        Self {
+            image_id: image.image_id.clone(),
+            snapshot_id: image.snapshot_id.clone(),
+            name: image.name.clone(),
+            size_gib: image.size_gib,
+            layers: image.layers.clone(),
+        }
+    }
 }
 
 /// A number that follows from a text: the same on every machine and in every version.
@@ -41,18 +67,21 @@ pub(super) fn hash(text: &str) -> u64 {
     mixed ^ (mixed >> 33)
 }
 
-/// The image of a region.
+/// The image that a region has from the beginning.
 pub(crate) fn local(region: &Region) -> LocalImage {
     let number = |what: &str| hash(&format!("longshore {what} {region} {ARCHITECTURE}"));
     LocalImage {
         image_id: format!("ami-0{:016x}", number("ecs image")),
         snapshot_id: format!("snap-0{:016x}", number("ecs snapshot")),
         name: format!("al2023-ami-ecs-hvm-{VERSION}-{KERNEL}-{ARCHITECTURE}"),
+        size_gib: ROOT_SIZE,
+        layers: Vec::new(),
     }
 }
 
 /// The image of this id, or the one that a public parameter (`resolve:ssm:…`) names.
-pub(super) fn find(region: &Region, id: &str) -> Result<LocalImage, ServiceError> {
+pub(super) fn find(view: &Snapshot, scope: &Scope, id: &str) -> Result<LocalImage, ServiceError> {
+    let region = &scope.region;
     let image = local(region);
     if let Some(parameter) = id.strip_prefix("resolve:ssm:") {
         let resolved = crate::ssm::public_parameter(region, parameter);
@@ -68,7 +97,12 @@ pub(super) fn find(region: &Region, id: &str) -> Result<LocalImage, ServiceError
     if image.image_id == id {
         return Ok(image);
     }
-    Err(ServiceError::new("InvalidAMIID.NotFound", format!("The image id '[{id}]' does not exist")))
+    let own = view.get::<MachineImage>(&scope.key(id));
+    own.map(|own| LocalImage::from(&*own)).ok_or_else(|| not_found(id))
+}
+
+fn not_found(id: &str) -> ServiceError {
+    ServiceError::new("InvalidAMIID.NotFound", format!("The image id '[{id:.64}]' does not exist"))
 }
 
 fn check_id(id: &str) -> Result<(), ServiceError> {
@@ -78,121 +112,6 @@ fn check_id(id: &str) -> Result<(), ServiceError> {
     }
     let text = format!("Invalid id: \"{id:.64}\" (expecting \"ami-...\")");
     Err(ServiceError::new("InvalidAMIID.Malformed", text))
-}
-
-fn shape(image: &LocalImage) -> Image {
-    Image {
-        image_id: Some(image.image_id.clone()),
-        name: Some(image.name.clone()),
-        description: Some(
-            "Longshore's local image for ECS container instances: a system container on this machine, in place of \
-             Amazon Linux 2023"
-                .into(),
-        ),
-        architecture: Some(ARCHITECTURE.to_owned()),
-        block_device_mappings: Some(vec![BlockDeviceMapping {
-            device_name: Some(ROOT_DEVICE.to_owned()),
-            ebs: Some(EbsBlockDevice {
-                delete_on_termination: Some(true),
-                snapshot_id: Some(image.snapshot_id.clone()),
-                volume_size: i32::try_from(ROOT_SIZE).ok(),
-                volume_type: Some("gp3".into()),
-                iops: Some(3000),
-                throughput: Some(125),
-                encrypted: Some(false),
-                ..EbsBlockDevice::default()
-            }),
-            ..BlockDeviceMapping::default()
-        }]),
-        creation_date: Some(CREATED.into()),
-        ena_support: Some(true),
-        hypervisor: Some("xen".into()),
-        image_location: Some(format!("amazon/{}", image.name)),
-        image_owner_alias: Some("amazon".into()),
-        image_type: Some("machine".into()),
-        imds_support: Some("v2.0".into()),
-        owner_id: Some(OWNER.into()),
-        platform_details: Some("Linux/UNIX".into()),
-        public: Some(true),
-        root_device_name: Some(ROOT_DEVICE.to_owned()),
-        root_device_type: Some("ebs".into()),
-        state: Some("available".into()),
-        tags: Some(Vec::new()),
-        usage_operation: Some("RunInstances".into()),
-        virtualization_type: Some("hvm".into()),
-        ..Image::default()
-    }
-}
-
-const FILTERS: [&str; 19] = [
-    "architecture",
-    "block-device-mapping.device-name",
-    "block-device-mapping.volume-type",
-    "block-device-mapping.delete-on-termination",
-    "creation-date",
-    "description",
-    "ena-support",
-    "hypervisor",
-    "image-id",
-    "image-type",
-    "is-public",
-    "name",
-    "owner-alias",
-    "platform",
-    "platform-details",
-    "root-device-name",
-    "root-device-type",
-    "state",
-    "virtualization-type",
-];
-
-fn value(image: &Image, name: &str) -> Option<String> {
-    match name {
-        "architecture" => image.architecture.clone(),
-        "block-device-mapping.device-name" | "root-device-name" => image.root_device_name.clone(),
-        "block-device-mapping.volume-type" => Some("gp3".to_owned()),
-        "block-device-mapping.delete-on-termination" | "ena-support" | "is-public" => Some("true".to_owned()),
-        "creation-date" => image.creation_date.clone(),
-        "description" => image.description.clone(),
-        "hypervisor" => image.hypervisor.clone(),
-        "image-id" => image.image_id.clone(),
-        "image-type" => image.image_type.clone(),
-        "name" => image.name.clone(),
-        "owner-alias" => image.image_owner_alias.clone(),
-        "owner-id" => image.owner_id.clone(),
-        "platform-details" => image.platform_details.clone(),
-        "root-device-type" => image.root_device_type.clone(),
-        "state" => image.state.clone(),
-        "virtualization-type" => image.virtualization_type.clone(),
-        _ => None,
-    }
-}
-
-/// DescribeImages.
-pub(super) async fn list(call: Call, input: DescribeImagesRequest) -> Result<DescribeImagesResult, ServiceError> {
-    let auth = begin(&call, &[], input.dry_run)?;
-    let filters = input.filters.unwrap_or_default();
-    check_filters(&filters, &FILTERS)?;
-    let ids = input.image_ids.unwrap_or_default();
-    for id in &ids {
-        check_id(id)?;
-        find(&auth.scope.region, id)?;
-    }
-    let image = local(&auth.scope.region);
-    let shown = shape(&image);
-    let owners = input.owners.unwrap_or_default();
-    let executable = input.executable_users.unwrap_or_default();
-    let wanted = (owners.is_empty() || owners.iter().any(|owner| owner == "amazon" || owner == OWNER))
-        // A public image can be launched by all, and is shared with nobody in particular.
-        && (executable.is_empty() || executable.iter().any(|user| user == "all"))
-        && filters.iter().all(|filter| {
-            let known = value(&shown, filter.name.as_deref().unwrap_or_default());
-            let known: Vec<String> = known.into_iter().collect();
-            matches_any(filter.values.as_deref().unwrap_or_default(), &known)
-        });
-    let found = if wanted { vec![(image.image_id, shown)] } else { Vec::new() };
-    let (images, next_token) = page(&call, found, input.max_results, input.next_token.as_deref())?;
-    Ok(DescribeImagesResult { images: Some(images), next_token })
 }
 
 #[cfg(test)]
@@ -208,13 +127,15 @@ mod tests {
         assert!(check_id(&image.image_id).is_ok());
         #[cfg(target_arch = "x86_64")]
         assert_eq!(image.image_id, "ami-0cbff07c782c47e1a");
-        assert_eq!(find(&region, &image.image_id).ok(), Some(image));
+        let view = store::Store::open(store::memory::Memory::default(), store::Kinds::new()).unwrap().snapshot();
+        let scope = Scope { account: "123456789012".parse().unwrap(), region };
+        assert_eq!(find(&view, &scope, &image.image_id).ok(), Some(image));
         for (id, code) in [
             ("ami-0123456789abcdef0", "InvalidAMIID.NotFound"),
             ("ami-x", "InvalidAMIID.Malformed"),
             ("", "InvalidAMIID.Malformed"),
         ] {
-            assert_eq!(find(&region, id).map_err(|error| error.code().to_owned()), Err(code.to_owned()));
+            assert_eq!(find(&view, &scope, id).map_err(|error| error.code().to_owned()), Err(code.to_owned()));
         }
     }
 }

@@ -26,7 +26,7 @@ mod volume_types;
 mod volumes;
 mod vpcs;
 
-use domain::instances::{ConsoleOutput, Instance, LaunchTemplate, LaunchTemplateVersion, Volume};
+use domain::instances::{ConsoleOutput, Instance, LaunchTemplate, LaunchTemplateVersion, MachineImage, Volume};
 use domain::network::{
     Address, DhcpOptions, InternetGateway, NatGateway, NetworkInterface, NetworkSettings, RouteTable, SecurityGroup,
     Subnet, Vpc,
@@ -89,6 +89,7 @@ serve! {
     delete_tags: api::ec2::DeleteTagsRequest => () = tags::delete;
     delete_volume: api::ec2::DeleteVolumeRequest => () = volumes::delete;
     delete_vpc: api::ec2::DeleteVpcRequest => () = vpcs::delete;
+    deregister_image: api::ec2::DeregisterImageRequest => api::ec2::DeregisterImageResult = images::deregister;
     describe_account_attributes: api::ec2::DescribeAccountAttributesRequest => api::ec2::DescribeAccountAttributesResult = facts::account_attributes;
     describe_addresses: api::ec2::DescribeAddressesRequest => api::ec2::DescribeAddressesResult = gateways::list_addresses;
     describe_availability_zones: api::ec2::DescribeAvailabilityZonesRequest => api::ec2::DescribeAvailabilityZonesResult = facts::availability_zones;
@@ -133,6 +134,7 @@ serve! {
     modify_volume: api::ec2::ModifyVolumeRequest => api::ec2::ModifyVolumeResult = volumes::modify;
     modify_vpc_attribute: api::ec2::ModifyVpcAttributeRequest => () = vpcs::modify_attribute;
     reboot_instances: api::ec2::RebootInstancesRequest => () = instances::power::reboot;
+    register_image: api::ec2::RegisterImageRequest => api::ec2::RegisterImageResult = images::register;
     release_address: api::ec2::ReleaseAddressRequest => () = gateways::release;
     replace_iam_instance_profile_association: api::ec2::ReplaceIamInstanceProfileAssociationRequest => api::ec2::ReplaceIamInstanceProfileAssociationResult = instances::profiles::replace;
     replace_route: api::ec2::ReplaceRouteRequest => () = route_tables::replace_route;
@@ -162,6 +164,7 @@ pub fn kinds(kinds: store::Kinds) -> store::Kinds {
         .durable::<NetworkInterface>()
         .durable::<Instance>()
         .durable::<Volume>()
+        .durable::<MachineImage>()
         .durable::<LaunchTemplate>()
         .durable::<LaunchTemplateVersion>()
         .volatile::<ConsoleOutput>()

@@ -2,7 +2,7 @@
 
 use domain::{
     Tags,
-    instances::{Instance, LaunchTemplate, Volume},
+    instances::{Instance, LaunchTemplate, MachineImage, Volume},
     network::{
         Address, DhcpOptions, InternetGateway, NatGateway, NetworkInterface, RouteTable, SecurityGroup, Subnet, Vpc,
     },
@@ -51,6 +51,7 @@ noun!(
 noun!(Address, allocation_id, "elastic-ip", "InvalidAllocationID.NotFound", "allocation ID");
 noun!(DhcpOptions, dhcp_options_id, "dhcp-options", "InvalidDhcpOptionID.NotFound", "dhcpOption ID");
 noun!(Instance, instance_id, "instance", "InvalidInstanceID.NotFound", "instance ID");
+noun!(MachineImage, image_id, "image", "InvalidAMIID.NotFound", "image ID");
 noun!(Volume, volume_id, "volume", "InvalidVolume.NotFound", "volume");
 
 impl Noun for LaunchTemplate {

@@ -6,7 +6,7 @@ use api::ec2::{
 };
 use domain::{
     Tags,
-    instances::{Instance, LaunchTemplate, Volume},
+    instances::{Instance, LaunchTemplate, MachineImage, Volume},
     network::{
         Address, DhcpOptions, InternetGateway, NatGateway, NetworkInterface, RouteTable, SecurityGroup, Subnet, Vpc,
     },
@@ -73,6 +73,7 @@ fn change(
         "eni" => of::<NetworkInterface>(tx, call, id, change),
         "eipalloc" => of::<Address>(tx, call, id, change),
         "i" => of::<Instance>(tx, call, id, change),
+        "ami" => of::<MachineImage>(tx, call, id, change),
         "vol" => of::<Volume>(tx, call, id, change),
         "lt" => of::<LaunchTemplate>(tx, call, id, change),
         "dopt" => of::<DhcpOptions>(tx, call, id, change),
@@ -158,6 +159,7 @@ pub(super) async fn describe(call: Call, input: DescribeTagsRequest) -> Result<D
     collect::<NetworkInterface>(&view, &prefix, &mut tags);
     collect::<Address>(&view, &prefix, &mut tags);
     collect::<Instance>(&view, &prefix, &mut tags);
+    collect::<MachineImage>(&view, &prefix, &mut tags);
     collect::<Volume>(&view, &prefix, &mut tags);
     collect::<LaunchTemplate>(&view, &prefix, &mut tags);
     collect::<DhcpOptions>(&view, &prefix, &mut tags);

@@ -90,6 +90,7 @@ pub(super) async fn create(call: Call, input: CreateVolumeRequest) -> Result<api
             iops: performance.iops,
             throughput: performance.throughput,
             snapshot_id: None,
+            layers: Vec::new(),
             attachment: None,
             client_token,
             problem: None,

@@ -6,7 +6,7 @@ use crate::Options;
 
 /// The account and region of the registry that an image is in, if it is ours:
 /// `{account}.dkr.ecr.{region}.amazonaws.com/…`, `{account}.dkr.ecr.{region}.localhost:{port}/…` or `localhost:{port}/…`.
-pub(super) fn ecr_registry(image: &str, options: &Options) -> Option<(AccountId, Region)> {
+pub(crate) fn ecr_registry(image: &str, options: &Options) -> Option<(AccountId, Region)> {
     let (host, _) = image.split_once('/')?;
     let (name, port) = host.split_once(':').unwrap_or((host, ""));
     let own_port = port.parse() == Ok(options.listen.port());

@@ -8,7 +8,7 @@ mod clusters;
 mod common;
 mod compute;
 mod container_instances;
-mod images;
+pub(crate) mod images;
 pub mod launch;
 mod network;
 pub mod observe;

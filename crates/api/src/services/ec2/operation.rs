@@ -57,6 +57,7 @@ pub static SERVICE: Service = Service {
         &DELETE_VOLUME,
         &DELETE_VPC,
         &DELETE_VPC_ENDPOINTS,
+        &DEREGISTER_IMAGE,
         &DESCRIBE_ACCOUNT_ATTRIBUTES,
         &DESCRIBE_ADDRESSES,
         &DESCRIBE_ADDRESSES_ATTRIBUTE,
@@ -108,6 +109,7 @@ pub static SERVICE: Service = Service {
         &MODIFY_VPC_ATTRIBUTE,
         &MODIFY_VPC_ENDPOINT,
         &REBOOT_INSTANCES,
+        &REGISTER_IMAGE,
         &RELEASE_ADDRESS,
         &REPLACE_IAM_INSTANCE_PROFILE_ASSOCIATION,
         &REPLACE_ROUTE,
@@ -842,9 +844,27 @@ pub static DELETE_VPC_ENDPOINTS: Operation = Operation {
     pagination: None,
     event_stream: false,
 };
+pub static DEREGISTER_IMAGE: Operation = Operation {
+    name: "DeregisterImage",
+    index: 40,
+    service: &SERVICE,
+    action: "ec2:DeregisterImage",
+    method: "POST",
+    path: "/",
+    status: 200,
+    input: &tables::DEREGISTER_IMAGE_REQUEST,
+    output: &tables::DEREGISTER_IMAGE_RESULT,
+    has_output: true,
+    result_wrapper: None,
+    errors: &[],
+    signed: true,
+    idempotency_token: None,
+    pagination: None,
+    event_stream: false,
+};
 pub static DESCRIBE_ACCOUNT_ATTRIBUTES: Operation = Operation {
     name: "DescribeAccountAttributes",
-    index: 40,
+    index: 41,
     service: &SERVICE,
     action: "ec2:DescribeAccountAttributes",
     method: "POST",
@@ -862,7 +882,7 @@ pub static DESCRIBE_ACCOUNT_ATTRIBUTES: Operation = Operation {
 };
 pub static DESCRIBE_ADDRESSES: Operation = Operation {
     name: "DescribeAddresses",
-    index: 41,
+    index: 42,
     service: &SERVICE,
     action: "ec2:DescribeAddresses",
     method: "POST",
@@ -880,7 +900,7 @@ pub static DESCRIBE_ADDRESSES: Operation = Operation {
 };
 pub static DESCRIBE_ADDRESSES_ATTRIBUTE: Operation = Operation {
     name: "DescribeAddressesAttribute",
-    index: 42,
+    index: 43,
     service: &SERVICE,
     action: "ec2:DescribeAddressesAttribute",
     method: "POST",
@@ -903,7 +923,7 @@ pub static DESCRIBE_ADDRESSES_ATTRIBUTE: Operation = Operation {
 };
 pub static DESCRIBE_AVAILABILITY_ZONES: Operation = Operation {
     name: "DescribeAvailabilityZones",
-    index: 43,
+    index: 44,
     service: &SERVICE,
     action: "ec2:DescribeAvailabilityZones",
     method: "POST",
@@ -921,7 +941,7 @@ pub static DESCRIBE_AVAILABILITY_ZONES: Operation = Operation {
 };
 pub static DESCRIBE_DHCP_OPTIONS: Operation = Operation {
     name: "DescribeDhcpOptions",
-    index: 44,
+    index: 45,
     service: &SERVICE,
     action: "ec2:DescribeDhcpOptions",
     method: "POST",
@@ -944,7 +964,7 @@ pub static DESCRIBE_DHCP_OPTIONS: Operation = Operation {
 };
 pub static DESCRIBE_IAM_INSTANCE_PROFILE_ASSOCIATIONS: Operation = Operation {
     name: "DescribeIamInstanceProfileAssociations",
-    index: 45,
+    index: 46,
     service: &SERVICE,
     action: "ec2:DescribeIamInstanceProfileAssociations",
     method: "POST",
@@ -967,7 +987,7 @@ pub static DESCRIBE_IAM_INSTANCE_PROFILE_ASSOCIATIONS: Operation = Operation {
 };
 pub static DESCRIBE_IMAGES: Operation = Operation {
     name: "DescribeImages",
-    index: 46,
+    index: 47,
     service: &SERVICE,
     action: "ec2:DescribeImages",
     method: "POST",
@@ -990,7 +1010,7 @@ pub static DESCRIBE_IMAGES: Operation = Operation {
 };
 pub static DESCRIBE_INSTANCE_ATTRIBUTE: Operation = Operation {
     name: "DescribeInstanceAttribute",
-    index: 47,
+    index: 48,
     service: &SERVICE,
     action: "ec2:DescribeInstanceAttribute",
     method: "POST",
@@ -1008,7 +1028,7 @@ pub static DESCRIBE_INSTANCE_ATTRIBUTE: Operation = Operation {
 };
 pub static DESCRIBE_INSTANCE_CREDIT_SPECIFICATIONS: Operation = Operation {
     name: "DescribeInstanceCreditSpecifications",
-    index: 48,
+    index: 49,
     service: &SERVICE,
     action: "ec2:DescribeInstanceCreditSpecifications",
     method: "POST",
@@ -1031,7 +1051,7 @@ pub static DESCRIBE_INSTANCE_CREDIT_SPECIFICATIONS: Operation = Operation {
 };
 pub static DESCRIBE_INSTANCE_STATUS: Operation = Operation {
     name: "DescribeInstanceStatus",
-    index: 49,
+    index: 50,
     service: &SERVICE,
     action: "ec2:DescribeInstanceStatus",
     method: "POST",
@@ -1054,7 +1074,7 @@ pub static DESCRIBE_INSTANCE_STATUS: Operation = Operation {
 };
 pub static DESCRIBE_INSTANCE_TYPE_OFFERINGS: Operation = Operation {
     name: "DescribeInstanceTypeOfferings",
-    index: 50,
+    index: 51,
     service: &SERVICE,
     action: "ec2:DescribeInstanceTypeOfferings",
     method: "POST",
@@ -1077,7 +1097,7 @@ pub static DESCRIBE_INSTANCE_TYPE_OFFERINGS: Operation = Operation {
 };
 pub static DESCRIBE_INSTANCE_TYPES: Operation = Operation {
     name: "DescribeInstanceTypes",
-    index: 51,
+    index: 52,
     service: &SERVICE,
     action: "ec2:DescribeInstanceTypes",
     method: "POST",
@@ -1100,7 +1120,7 @@ pub static DESCRIBE_INSTANCE_TYPES: Operation = Operation {
 };
 pub static DESCRIBE_INSTANCES: Operation = Operation {
     name: "DescribeInstances",
-    index: 52,
+    index: 53,
     service: &SERVICE,
     action: "ec2:DescribeInstances",
     method: "POST",
@@ -1123,7 +1143,7 @@ pub static DESCRIBE_INSTANCES: Operation = Operation {
 };
 pub static DESCRIBE_INTERNET_GATEWAYS: Operation = Operation {
     name: "DescribeInternetGateways",
-    index: 53,
+    index: 54,
     service: &SERVICE,
     action: "ec2:DescribeInternetGateways",
     method: "POST",
@@ -1146,7 +1166,7 @@ pub static DESCRIBE_INTERNET_GATEWAYS: Operation = Operation {
 };
 pub static DESCRIBE_KEY_PAIRS: Operation = Operation {
     name: "DescribeKeyPairs",
-    index: 54,
+    index: 55,
     service: &SERVICE,
     action: "ec2:DescribeKeyPairs",
     method: "POST",
@@ -1164,7 +1184,7 @@ pub static DESCRIBE_KEY_PAIRS: Operation = Operation {
 };
 pub static DESCRIBE_LAUNCH_TEMPLATE_VERSIONS: Operation = Operation {
     name: "DescribeLaunchTemplateVersions",
-    index: 55,
+    index: 56,
     service: &SERVICE,
     action: "ec2:DescribeLaunchTemplateVersions",
     method: "POST",
@@ -1187,7 +1207,7 @@ pub static DESCRIBE_LAUNCH_TEMPLATE_VERSIONS: Operation = Operation {
 };
 pub static DESCRIBE_LAUNCH_TEMPLATES: Operation = Operation {
     name: "DescribeLaunchTemplates",
-    index: 56,
+    index: 57,
     service: &SERVICE,
     action: "ec2:DescribeLaunchTemplates",
     method: "POST",
@@ -1210,7 +1230,7 @@ pub static DESCRIBE_LAUNCH_TEMPLATES: Operation = Operation {
 };
 pub static DESCRIBE_MANAGED_PREFIX_LISTS: Operation = Operation {
     name: "DescribeManagedPrefixLists",
-    index: 57,
+    index: 58,
     service: &SERVICE,
     action: "ec2:DescribeManagedPrefixLists",
     method: "POST",
@@ -1233,7 +1253,7 @@ pub static DESCRIBE_MANAGED_PREFIX_LISTS: Operation = Operation {
 };
 pub static DESCRIBE_NAT_GATEWAYS: Operation = Operation {
     name: "DescribeNatGateways",
-    index: 58,
+    index: 59,
     service: &SERVICE,
     action: "ec2:DescribeNatGateways",
     method: "POST",
@@ -1256,7 +1276,7 @@ pub static DESCRIBE_NAT_GATEWAYS: Operation = Operation {
 };
 pub static DESCRIBE_NETWORK_ACLS: Operation = Operation {
     name: "DescribeNetworkAcls",
-    index: 59,
+    index: 60,
     service: &SERVICE,
     action: "ec2:DescribeNetworkAcls",
     method: "POST",
@@ -1279,7 +1299,7 @@ pub static DESCRIBE_NETWORK_ACLS: Operation = Operation {
 };
 pub static DESCRIBE_NETWORK_INTERFACES: Operation = Operation {
     name: "DescribeNetworkInterfaces",
-    index: 60,
+    index: 61,
     service: &SERVICE,
     action: "ec2:DescribeNetworkInterfaces",
     method: "POST",
@@ -1302,7 +1322,7 @@ pub static DESCRIBE_NETWORK_INTERFACES: Operation = Operation {
 };
 pub static DESCRIBE_PREFIX_LISTS: Operation = Operation {
     name: "DescribePrefixLists",
-    index: 61,
+    index: 62,
     service: &SERVICE,
     action: "ec2:DescribePrefixLists",
     method: "POST",
@@ -1325,7 +1345,7 @@ pub static DESCRIBE_PREFIX_LISTS: Operation = Operation {
 };
 pub static DESCRIBE_REGIONS: Operation = Operation {
     name: "DescribeRegions",
-    index: 62,
+    index: 63,
     service: &SERVICE,
     action: "ec2:DescribeRegions",
     method: "POST",
@@ -1343,7 +1363,7 @@ pub static DESCRIBE_REGIONS: Operation = Operation {
 };
 pub static DESCRIBE_ROUTE_TABLES: Operation = Operation {
     name: "DescribeRouteTables",
-    index: 63,
+    index: 64,
     service: &SERVICE,
     action: "ec2:DescribeRouteTables",
     method: "POST",
@@ -1366,7 +1386,7 @@ pub static DESCRIBE_ROUTE_TABLES: Operation = Operation {
 };
 pub static DESCRIBE_SECURITY_GROUP_RULES: Operation = Operation {
     name: "DescribeSecurityGroupRules",
-    index: 64,
+    index: 65,
     service: &SERVICE,
     action: "ec2:DescribeSecurityGroupRules",
     method: "POST",
@@ -1389,7 +1409,7 @@ pub static DESCRIBE_SECURITY_GROUP_RULES: Operation = Operation {
 };
 pub static DESCRIBE_SECURITY_GROUPS: Operation = Operation {
     name: "DescribeSecurityGroups",
-    index: 65,
+    index: 66,
     service: &SERVICE,
     action: "ec2:DescribeSecurityGroups",
     method: "POST",
@@ -1412,7 +1432,7 @@ pub static DESCRIBE_SECURITY_GROUPS: Operation = Operation {
 };
 pub static DESCRIBE_SNAPSHOTS: Operation = Operation {
     name: "DescribeSnapshots",
-    index: 66,
+    index: 67,
     service: &SERVICE,
     action: "ec2:DescribeSnapshots",
     method: "POST",
@@ -1435,7 +1455,7 @@ pub static DESCRIBE_SNAPSHOTS: Operation = Operation {
 };
 pub static DESCRIBE_SUBNETS: Operation = Operation {
     name: "DescribeSubnets",
-    index: 67,
+    index: 68,
     service: &SERVICE,
     action: "ec2:DescribeSubnets",
     method: "POST",
@@ -1458,7 +1478,7 @@ pub static DESCRIBE_SUBNETS: Operation = Operation {
 };
 pub static DESCRIBE_TAGS: Operation = Operation {
     name: "DescribeTags",
-    index: 68,
+    index: 69,
     service: &SERVICE,
     action: "ec2:DescribeTags",
     method: "POST",
@@ -1481,7 +1501,7 @@ pub static DESCRIBE_TAGS: Operation = Operation {
 };
 pub static DESCRIBE_VOLUMES: Operation = Operation {
     name: "DescribeVolumes",
-    index: 69,
+    index: 70,
     service: &SERVICE,
     action: "ec2:DescribeVolumes",
     method: "POST",
@@ -1504,7 +1524,7 @@ pub static DESCRIBE_VOLUMES: Operation = Operation {
 };
 pub static DESCRIBE_VOLUMES_MODIFICATIONS: Operation = Operation {
     name: "DescribeVolumesModifications",
-    index: 70,
+    index: 71,
     service: &SERVICE,
     action: "ec2:DescribeVolumesModifications",
     method: "POST",
@@ -1527,7 +1547,7 @@ pub static DESCRIBE_VOLUMES_MODIFICATIONS: Operation = Operation {
 };
 pub static DESCRIBE_VPC_ATTRIBUTE: Operation = Operation {
     name: "DescribeVpcAttribute",
-    index: 71,
+    index: 72,
     service: &SERVICE,
     action: "ec2:DescribeVpcAttribute",
     method: "POST",
@@ -1545,7 +1565,7 @@ pub static DESCRIBE_VPC_ATTRIBUTE: Operation = Operation {
 };
 pub static DESCRIBE_VPC_ENDPOINTS: Operation = Operation {
     name: "DescribeVpcEndpoints",
-    index: 72,
+    index: 73,
     service: &SERVICE,
     action: "ec2:DescribeVpcEndpoints",
     method: "POST",
@@ -1568,7 +1588,7 @@ pub static DESCRIBE_VPC_ENDPOINTS: Operation = Operation {
 };
 pub static DESCRIBE_VPCS: Operation = Operation {
     name: "DescribeVpcs",
-    index: 73,
+    index: 74,
     service: &SERVICE,
     action: "ec2:DescribeVpcs",
     method: "POST",
@@ -1591,7 +1611,7 @@ pub static DESCRIBE_VPCS: Operation = Operation {
 };
 pub static DETACH_INTERNET_GATEWAY: Operation = Operation {
     name: "DetachInternetGateway",
-    index: 74,
+    index: 75,
     service: &SERVICE,
     action: "ec2:DetachInternetGateway",
     method: "POST",
@@ -1609,7 +1629,7 @@ pub static DETACH_INTERNET_GATEWAY: Operation = Operation {
 };
 pub static DETACH_NETWORK_INTERFACE: Operation = Operation {
     name: "DetachNetworkInterface",
-    index: 75,
+    index: 76,
     service: &SERVICE,
     action: "ec2:DetachNetworkInterface",
     method: "POST",
@@ -1627,7 +1647,7 @@ pub static DETACH_NETWORK_INTERFACE: Operation = Operation {
 };
 pub static DETACH_VOLUME: Operation = Operation {
     name: "DetachVolume",
-    index: 76,
+    index: 77,
     service: &SERVICE,
     action: "ec2:DetachVolume",
     method: "POST",
@@ -1645,7 +1665,7 @@ pub static DETACH_VOLUME: Operation = Operation {
 };
 pub static DISASSOCIATE_ADDRESS: Operation = Operation {
     name: "DisassociateAddress",
-    index: 77,
+    index: 78,
     service: &SERVICE,
     action: "ec2:DisassociateAddress",
     method: "POST",
@@ -1663,7 +1683,7 @@ pub static DISASSOCIATE_ADDRESS: Operation = Operation {
 };
 pub static DISASSOCIATE_IAM_INSTANCE_PROFILE: Operation = Operation {
     name: "DisassociateIamInstanceProfile",
-    index: 78,
+    index: 79,
     service: &SERVICE,
     action: "ec2:DisassociateIamInstanceProfile",
     method: "POST",
@@ -1681,7 +1701,7 @@ pub static DISASSOCIATE_IAM_INSTANCE_PROFILE: Operation = Operation {
 };
 pub static DISASSOCIATE_ROUTE_TABLE: Operation = Operation {
     name: "DisassociateRouteTable",
-    index: 79,
+    index: 80,
     service: &SERVICE,
     action: "ec2:DisassociateRouteTable",
     method: "POST",
@@ -1699,7 +1719,7 @@ pub static DISASSOCIATE_ROUTE_TABLE: Operation = Operation {
 };
 pub static GET_CONSOLE_OUTPUT: Operation = Operation {
     name: "GetConsoleOutput",
-    index: 80,
+    index: 81,
     service: &SERVICE,
     action: "ec2:GetConsoleOutput",
     method: "POST",
@@ -1717,7 +1737,7 @@ pub static GET_CONSOLE_OUTPUT: Operation = Operation {
 };
 pub static IMPORT_KEY_PAIR: Operation = Operation {
     name: "ImportKeyPair",
-    index: 81,
+    index: 82,
     service: &SERVICE,
     action: "ec2:ImportKeyPair",
     method: "POST",
@@ -1735,7 +1755,7 @@ pub static IMPORT_KEY_PAIR: Operation = Operation {
 };
 pub static MODIFY_INSTANCE_ATTRIBUTE: Operation = Operation {
     name: "ModifyInstanceAttribute",
-    index: 82,
+    index: 83,
     service: &SERVICE,
     action: "ec2:ModifyInstanceAttribute",
     method: "POST",
@@ -1753,7 +1773,7 @@ pub static MODIFY_INSTANCE_ATTRIBUTE: Operation = Operation {
 };
 pub static MODIFY_LAUNCH_TEMPLATE: Operation = Operation {
     name: "ModifyLaunchTemplate",
-    index: 83,
+    index: 84,
     service: &SERVICE,
     action: "ec2:ModifyLaunchTemplate",
     method: "POST",
@@ -1771,7 +1791,7 @@ pub static MODIFY_LAUNCH_TEMPLATE: Operation = Operation {
 };
 pub static MODIFY_NETWORK_INTERFACE_ATTRIBUTE: Operation = Operation {
     name: "ModifyNetworkInterfaceAttribute",
-    index: 84,
+    index: 85,
     service: &SERVICE,
     action: "ec2:ModifyNetworkInterfaceAttribute",
     method: "POST",
@@ -1789,7 +1809,7 @@ pub static MODIFY_NETWORK_INTERFACE_ATTRIBUTE: Operation = Operation {
 };
 pub static MODIFY_SECURITY_GROUP_RULES: Operation = Operation {
     name: "ModifySecurityGroupRules",
-    index: 85,
+    index: 86,
     service: &SERVICE,
     action: "ec2:ModifySecurityGroupRules",
     method: "POST",
@@ -1807,7 +1827,7 @@ pub static MODIFY_SECURITY_GROUP_RULES: Operation = Operation {
 };
 pub static MODIFY_SUBNET_ATTRIBUTE: Operation = Operation {
     name: "ModifySubnetAttribute",
-    index: 86,
+    index: 87,
     service: &SERVICE,
     action: "ec2:ModifySubnetAttribute",
     method: "POST",
@@ -1825,7 +1845,7 @@ pub static MODIFY_SUBNET_ATTRIBUTE: Operation = Operation {
 };
 pub static MODIFY_VOLUME: Operation = Operation {
     name: "ModifyVolume",
-    index: 87,
+    index: 88,
     service: &SERVICE,
     action: "ec2:ModifyVolume",
     method: "POST",
@@ -1843,7 +1863,7 @@ pub static MODIFY_VOLUME: Operation = Operation {
 };
 pub static MODIFY_VPC_ATTRIBUTE: Operation = Operation {
     name: "ModifyVpcAttribute",
-    index: 88,
+    index: 89,
     service: &SERVICE,
     action: "ec2:ModifyVpcAttribute",
     method: "POST",
@@ -1861,7 +1881,7 @@ pub static MODIFY_VPC_ATTRIBUTE: Operation = Operation {
 };
 pub static MODIFY_VPC_ENDPOINT: Operation = Operation {
     name: "ModifyVpcEndpoint",
-    index: 89,
+    index: 90,
     service: &SERVICE,
     action: "ec2:ModifyVpcEndpoint",
     method: "POST",
@@ -1879,7 +1899,7 @@ pub static MODIFY_VPC_ENDPOINT: Operation = Operation {
 };
 pub static REBOOT_INSTANCES: Operation = Operation {
     name: "RebootInstances",
-    index: 90,
+    index: 91,
     service: &SERVICE,
     action: "ec2:RebootInstances",
     method: "POST",
@@ -1895,9 +1915,27 @@ pub static REBOOT_INSTANCES: Operation = Operation {
     pagination: None,
     event_stream: false,
 };
+pub static REGISTER_IMAGE: Operation = Operation {
+    name: "RegisterImage",
+    index: 92,
+    service: &SERVICE,
+    action: "ec2:RegisterImage",
+    method: "POST",
+    path: "/",
+    status: 200,
+    input: &tables::REGISTER_IMAGE_REQUEST,
+    output: &tables::REGISTER_IMAGE_RESULT,
+    has_output: true,
+    result_wrapper: None,
+    errors: &[],
+    signed: true,
+    idempotency_token: None,
+    pagination: None,
+    event_stream: false,
+};
 pub static RELEASE_ADDRESS: Operation = Operation {
     name: "ReleaseAddress",
-    index: 91,
+    index: 93,
     service: &SERVICE,
     action: "ec2:ReleaseAddress",
     method: "POST",
@@ -1915,7 +1953,7 @@ pub static RELEASE_ADDRESS: Operation = Operation {
 };
 pub static REPLACE_IAM_INSTANCE_PROFILE_ASSOCIATION: Operation = Operation {
     name: "ReplaceIamInstanceProfileAssociation",
-    index: 92,
+    index: 94,
     service: &SERVICE,
     action: "ec2:ReplaceIamInstanceProfileAssociation",
     method: "POST",
@@ -1933,7 +1971,7 @@ pub static REPLACE_IAM_INSTANCE_PROFILE_ASSOCIATION: Operation = Operation {
 };
 pub static REPLACE_ROUTE: Operation = Operation {
     name: "ReplaceRoute",
-    index: 93,
+    index: 95,
     service: &SERVICE,
     action: "ec2:ReplaceRoute",
     method: "POST",
@@ -1951,7 +1989,7 @@ pub static REPLACE_ROUTE: Operation = Operation {
 };
 pub static REPLACE_ROUTE_TABLE_ASSOCIATION: Operation = Operation {
     name: "ReplaceRouteTableAssociation",
-    index: 94,
+    index: 96,
     service: &SERVICE,
     action: "ec2:ReplaceRouteTableAssociation",
     method: "POST",
@@ -1969,7 +2007,7 @@ pub static REPLACE_ROUTE_TABLE_ASSOCIATION: Operation = Operation {
 };
 pub static REVOKE_SECURITY_GROUP_EGRESS: Operation = Operation {
     name: "RevokeSecurityGroupEgress",
-    index: 95,
+    index: 97,
     service: &SERVICE,
     action: "ec2:RevokeSecurityGroupEgress",
     method: "POST",
@@ -1987,7 +2025,7 @@ pub static REVOKE_SECURITY_GROUP_EGRESS: Operation = Operation {
 };
 pub static REVOKE_SECURITY_GROUP_INGRESS: Operation = Operation {
     name: "RevokeSecurityGroupIngress",
-    index: 96,
+    index: 98,
     service: &SERVICE,
     action: "ec2:RevokeSecurityGroupIngress",
     method: "POST",
@@ -2005,7 +2043,7 @@ pub static REVOKE_SECURITY_GROUP_INGRESS: Operation = Operation {
 };
 pub static RUN_INSTANCES: Operation = Operation {
     name: "RunInstances",
-    index: 97,
+    index: 99,
     service: &SERVICE,
     action: "ec2:RunInstances",
     method: "POST",
@@ -2023,7 +2061,7 @@ pub static RUN_INSTANCES: Operation = Operation {
 };
 pub static START_INSTANCES: Operation = Operation {
     name: "StartInstances",
-    index: 98,
+    index: 100,
     service: &SERVICE,
     action: "ec2:StartInstances",
     method: "POST",
@@ -2041,7 +2079,7 @@ pub static START_INSTANCES: Operation = Operation {
 };
 pub static STOP_INSTANCES: Operation = Operation {
     name: "StopInstances",
-    index: 99,
+    index: 101,
     service: &SERVICE,
     action: "ec2:StopInstances",
     method: "POST",
@@ -2059,7 +2097,7 @@ pub static STOP_INSTANCES: Operation = Operation {
 };
 pub static TERMINATE_INSTANCES: Operation = Operation {
     name: "TerminateInstances",
-    index: 100,
+    index: 102,
     service: &SERVICE,
     action: "ec2:TerminateInstances",
     method: "POST",
@@ -2077,7 +2115,7 @@ pub static TERMINATE_INSTANCES: Operation = Operation {
 };
 pub static UPDATE_SECURITY_GROUP_RULE_DESCRIPTIONS_EGRESS: Operation = Operation {
     name: "UpdateSecurityGroupRuleDescriptionsEgress",
-    index: 101,
+    index: 103,
     service: &SERVICE,
     action: "ec2:UpdateSecurityGroupRuleDescriptionsEgress",
     method: "POST",
@@ -2095,7 +2133,7 @@ pub static UPDATE_SECURITY_GROUP_RULE_DESCRIPTIONS_EGRESS: Operation = Operation
 };
 pub static UPDATE_SECURITY_GROUP_RULE_DESCRIPTIONS_INGRESS: Operation = Operation {
     name: "UpdateSecurityGroupRuleDescriptionsIngress",
-    index: 102,
+    index: 104,
     service: &SERVICE,
     action: "ec2:UpdateSecurityGroupRuleDescriptionsIngress",
     method: "POST",

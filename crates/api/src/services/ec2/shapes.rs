@@ -802,6 +802,12 @@ pub struct DeleteSnapshotRequest {
 }
 
 #[derive(Clone, Default)]
+pub struct DeleteSnapshotReturnCode {
+    pub snapshot_id: Option<String>,
+    pub return_code: Option<String>,
+}
+
+#[derive(Clone, Default)]
 pub struct DeleteSubnetRequest {
     pub subnet_id: Option<String>,
     pub dry_run: Option<bool>,
@@ -835,6 +841,19 @@ pub struct DeleteVpcEndpointsResult {
 pub struct DeleteVpcRequest {
     pub vpc_id: Option<String>,
     pub dry_run: Option<bool>,
+}
+
+#[derive(Clone, Default)]
+pub struct DeregisterImageRequest {
+    pub image_id: Option<String>,
+    pub delete_associated_snapshots: Option<bool>,
+    pub dry_run: Option<bool>,
+}
+
+#[derive(Clone, Default)]
+pub struct DeregisterImageResult {
+    pub r#return: Option<bool>,
+    pub delete_snapshot_results: Option<Vec<DeleteSnapshotReturnCode>>,
 }
 
 #[derive(Clone, Default)]
@@ -3365,6 +3384,33 @@ pub struct RegionGeography {
 }
 
 #[derive(Clone, Default)]
+pub struct RegisterImageRequest {
+    pub image_location: Option<String>,
+    pub billing_products: Option<Vec<String>>,
+    pub boot_mode: Option<String>,
+    pub tpm_support: Option<String>,
+    pub uefi_data: Option<String>,
+    pub imds_support: Option<String>,
+    pub tag_specifications: Option<Vec<TagSpecification>>,
+    pub dry_run: Option<bool>,
+    pub name: Option<String>,
+    pub description: Option<String>,
+    pub architecture: Option<String>,
+    pub kernel_id: Option<String>,
+    pub ramdisk_id: Option<String>,
+    pub root_device_name: Option<String>,
+    pub block_device_mappings: Option<Vec<BlockDeviceMapping>>,
+    pub virtualization_type: Option<String>,
+    pub sriov_net_support: Option<String>,
+    pub ena_support: Option<bool>,
+}
+
+#[derive(Clone, Default)]
+pub struct RegisterImageResult {
+    pub image_id: Option<String>,
+}
+
+#[derive(Clone, Default)]
 pub struct ReleaseAddressRequest {
     pub allocation_id: Option<String>,
     pub public_ip: Option<String>,
@@ -4289,12 +4335,15 @@ wire::reflect! {
     DeleteSecurityGroupRequest tables::DELETE_SECURITY_GROUP_REQUEST { 0 group_id, 1 group_name, 2 dry_run }
     DeleteSecurityGroupResult tables::DELETE_SECURITY_GROUP_RESULT { 0 r#return, 1 group_id }
     DeleteSnapshotRequest tables::DELETE_SNAPSHOT_REQUEST { 0 snapshot_id, 1 dry_run }
+    DeleteSnapshotReturnCode tables::DELETE_SNAPSHOT_RETURN_CODE { 0 snapshot_id, 1 return_code }
     DeleteSubnetRequest tables::DELETE_SUBNET_REQUEST { 0 subnet_id, 1 dry_run }
     DeleteTagsRequest tables::DELETE_TAGS_REQUEST { 0 dry_run, 1 resources, 2 tags }
     DeleteVolumeRequest tables::DELETE_VOLUME_REQUEST { 0 volume_id, 1 dry_run }
     DeleteVpcEndpointsRequest tables::DELETE_VPC_ENDPOINTS_REQUEST { 0 dry_run, 1 vpc_endpoint_ids }
     DeleteVpcEndpointsResult tables::DELETE_VPC_ENDPOINTS_RESULT { 0 unsuccessful }
     DeleteVpcRequest tables::DELETE_VPC_REQUEST { 0 vpc_id, 1 dry_run }
+    DeregisterImageRequest tables::DEREGISTER_IMAGE_REQUEST { 0 image_id, 1 delete_associated_snapshots, 2 dry_run }
+    DeregisterImageResult tables::DEREGISTER_IMAGE_RESULT { 0 r#return, 1 delete_snapshot_results }
     DescribeAccountAttributesRequest tables::DESCRIBE_ACCOUNT_ATTRIBUTES_REQUEST { 0 dry_run, 1 attribute_names }
     DescribeAccountAttributesResult tables::DESCRIBE_ACCOUNT_ATTRIBUTES_RESULT { 0 account_attributes }
     DescribeAddressesAttributeRequest tables::DESCRIBE_ADDRESSES_ATTRIBUTE_REQUEST { 0 allocation_ids, 1 attribute, 2 next_token, 3 max_results, 4 dry_run }
@@ -4590,6 +4639,8 @@ wire::reflect! {
     ReferencedSecurityGroup tables::REFERENCED_SECURITY_GROUP { 0 group_id, 1 peering_status, 2 user_id, 3 vpc_id, 4 vpc_peering_connection_id }
     Region tables::REGION { 0 opt_in_status, 1 geography, 2 region_name, 3 endpoint }
     RegionGeography tables::REGION_GEOGRAPHY { 0 name }
+    RegisterImageRequest tables::REGISTER_IMAGE_REQUEST { 0 image_location, 1 billing_products, 2 boot_mode, 3 tpm_support, 4 uefi_data, 5 imds_support, 6 tag_specifications, 7 dry_run, 8 name, 9 description, 10 architecture, 11 kernel_id, 12 ramdisk_id, 13 root_device_name, 14 block_device_mappings, 15 virtualization_type, 16 sriov_net_support, 17 ena_support }
+    RegisterImageResult tables::REGISTER_IMAGE_RESULT { 0 image_id }
     ReleaseAddressRequest tables::RELEASE_ADDRESS_REQUEST { 0 allocation_id, 1 public_ip, 2 network_border_group, 3 dry_run }
     ReplaceIamInstanceProfileAssociationRequest tables::REPLACE_IAM_INSTANCE_PROFILE_ASSOCIATION_REQUEST { 0 iam_instance_profile, 1 association_id }
     ReplaceIamInstanceProfileAssociationResult tables::REPLACE_IAM_INSTANCE_PROFILE_ASSOCIATION_RESULT { 0 iam_instance_profile_association }

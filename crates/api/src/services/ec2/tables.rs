@@ -391,6 +391,7 @@ static S_BASELINE_PERFORMANCE_FACTORS: Shape = Shape::structure(&BASELINE_PERFOR
 pub static BASELINE_PERFORMANCE_FACTORS_REQUEST: Structure =
     Structure::new("BaselinePerformanceFactorsRequest", &[Member::new("Cpu", &S_CPU_PERFORMANCE_FACTOR_REQUEST)]);
 static S_BASELINE_PERFORMANCE_FACTORS_REQUEST: Shape = Shape::structure(&BASELINE_PERFORMANCE_FACTORS_REQUEST);
+static S_BILLING_PRODUCT_LIST: Shape = Shape::list(Member::new("member", &STRING).wire("item").query("Item"));
 pub static BLOCK_DEVICE_MAPPING: Structure = Structure::new(
     "BlockDeviceMapping",
     &[
@@ -970,6 +971,16 @@ pub static DELETE_SNAPSHOT_REQUEST: Structure = Structure::new(
     "DeleteSnapshotRequest",
     &[Member::new("SnapshotId", &STRING).required(), Member::new("DryRun", &BOOLEAN).wire("dryRun")],
 );
+static S_DELETE_SNAPSHOT_RESULT_SET: Shape =
+    Shape::list(Member::new("member", &S_DELETE_SNAPSHOT_RETURN_CODE).wire("item").query("Item"));
+pub static DELETE_SNAPSHOT_RETURN_CODE: Structure = Structure::new(
+    "DeleteSnapshotReturnCode",
+    &[
+        Member::new("SnapshotId", &STRING).wire("snapshotId"),
+        Member::new("ReturnCode", &S_SNAPSHOT_RETURN_CODES).wire("returnCode"),
+    ],
+);
+static S_DELETE_SNAPSHOT_RETURN_CODE: Shape = Shape::structure(&DELETE_SNAPSHOT_RETURN_CODE);
 pub static DELETE_SUBNET_REQUEST: Structure = Structure::new(
     "DeleteSubnetRequest",
     &[Member::new("SubnetId", &STRING).required(), Member::new("DryRun", &BOOLEAN).wire("dryRun")],
@@ -1000,6 +1011,23 @@ pub static DELETE_VPC_ENDPOINTS_RESULT: Structure = Structure::new(
 pub static DELETE_VPC_REQUEST: Structure = Structure::new(
     "DeleteVpcRequest",
     &[Member::new("VpcId", &STRING).required(), Member::new("DryRun", &BOOLEAN).wire("dryRun")],
+);
+pub static DEREGISTER_IMAGE_REQUEST: Structure = Structure::new(
+    "DeregisterImageRequest",
+    &[
+        Member::new("ImageId", &STRING).required(),
+        Member::new("DeleteAssociatedSnapshots", &BOOLEAN),
+        Member::new("DryRun", &BOOLEAN).wire("dryRun"),
+    ],
+);
+pub static DEREGISTER_IMAGE_RESULT: Structure = Structure::new(
+    "DeregisterImageResult",
+    &[
+        Member::new("Return", &BOOLEAN).wire("return"),
+        Member::new("DeleteSnapshotResults", &S_DELETE_SNAPSHOT_RESULT_SET)
+            .wire("deleteSnapshotResultSet")
+            .query("DeleteSnapshotResultSet"),
+    ],
 );
 pub static DESCRIBE_ACCOUNT_ATTRIBUTES_REQUEST: Structure = Structure::new(
     "DescribeAccountAttributesRequest",
@@ -2106,8 +2134,10 @@ pub static IMAGE: Structure = Structure::new(
     ],
 );
 static S_IMAGE: Shape = Shape::structure(&IMAGE);
+static S_IMAGE_DESCRIPTION_REQUEST: Shape = Shape::new(Kind::String).min(0.0).max(255.0);
 static S_IMAGE_ID_STRING_LIST: Shape = Shape::list(Member::new("member", &STRING).wire("ImageId").query("ImageId"));
 static S_IMAGE_LIST: Shape = Shape::list(Member::new("member", &S_IMAGE).wire("item").query("Item"));
+static S_IMAGE_NAME_REQUEST: Shape = Shape::new(Kind::String).min(3.0).max(128.0);
 static S_IMAGE_STATE: Shape = Shape::new(Kind::String).values(&[
     "pending",
     "available",
@@ -2119,6 +2149,7 @@ static S_IMAGE_STATE: Shape = Shape::new(Kind::String).values(&[
     "disabled",
 ]);
 static S_IMAGE_TYPE_VALUES: Shape = Shape::new(Kind::String).values(&["machine", "kernel", "ramdisk"]);
+static S_IMAGE_UEFI_DATA_REQUEST: Shape = Shape::new(Kind::String).min(0.0).max(64000.0).sensitive();
 pub static IMAGE_WATERMARK: Structure = Structure::new(
     "ImageWatermark",
     &[
@@ -5760,6 +5791,33 @@ static S_REGION_GEOGRAPHY_LIST: Shape =
 static S_REGION_LIST: Shape = Shape::list(Member::new("member", &S_REGION).wire("item").query("Item"));
 static S_REGION_NAME_STRING_LIST: Shape =
     Shape::list(Member::new("member", &STRING).wire("RegionName").query("RegionName"));
+pub static REGISTER_IMAGE_REQUEST: Structure = Structure::new(
+    "RegisterImageRequest",
+    &[
+        Member::new("ImageLocation", &STRING),
+        Member::new("BillingProducts", &S_BILLING_PRODUCT_LIST).wire("BillingProduct").query("BillingProduct"),
+        Member::new("BootMode", &S_BOOT_MODE_VALUES),
+        Member::new("TpmSupport", &S_TPM_SUPPORT_VALUES),
+        Member::new("UefiData", &S_IMAGE_UEFI_DATA_REQUEST),
+        Member::new("ImdsSupport", &S_IMDS_SUPPORT_VALUES),
+        Member::new("TagSpecifications", &S_TAG_SPECIFICATION_LIST).wire("TagSpecification").query("TagSpecification"),
+        Member::new("DryRun", &BOOLEAN).wire("dryRun"),
+        Member::new("Name", &S_IMAGE_NAME_REQUEST).wire("name").required(),
+        Member::new("Description", &S_IMAGE_DESCRIPTION_REQUEST).wire("description"),
+        Member::new("Architecture", &S_ARCHITECTURE_VALUES).wire("architecture"),
+        Member::new("KernelId", &STRING).wire("kernelId"),
+        Member::new("RamdiskId", &STRING).wire("ramdiskId"),
+        Member::new("RootDeviceName", &STRING).wire("rootDeviceName"),
+        Member::new("BlockDeviceMappings", &S_BLOCK_DEVICE_MAPPING_REQUEST_LIST)
+            .wire("BlockDeviceMapping")
+            .query("BlockDeviceMapping"),
+        Member::new("VirtualizationType", &STRING).wire("virtualizationType"),
+        Member::new("SriovNetSupport", &STRING).wire("sriovNetSupport"),
+        Member::new("EnaSupport", &BOOLEAN).wire("enaSupport"),
+    ],
+);
+pub static REGISTER_IMAGE_RESULT: Structure =
+    Structure::new("RegisterImageResult", &[Member::new("ImageId", &STRING).wire("imageId")]);
 pub static RELEASE_ADDRESS_REQUEST: Structure = Structure::new(
     "ReleaseAddressRequest",
     &[
@@ -6449,6 +6507,8 @@ static S_SNAPSHOT_ID_STRING_LIST: Shape =
     Shape::list(Member::new("member", &STRING).wire("SnapshotId").query("SnapshotId"));
 static S_SNAPSHOT_LIST: Shape = Shape::list(Member::new("member", &S_SNAPSHOT).wire("item").query("Item"));
 static S_SNAPSHOT_LOCATION_ENUM: Shape = Shape::new(Kind::String).values(&["regional", "local"]);
+static S_SNAPSHOT_RETURN_CODES: Shape =
+    Shape::new(Kind::String).values(&["success", "skipped", "missing-permissions", "internal-error", "client-error"]);
 static S_SNAPSHOT_STATE: Shape =
     Shape::new(Kind::String).values(&["pending", "completed", "error", "recoverable", "recovering"]);
 static S_SPOT_INSTANCE_TYPE: Shape = Shape::new(Kind::String).values(&["one-time", "persistent"]);

@@ -288,6 +288,13 @@ pub trait Ec2: Send + Sync + 'static {
     ) -> impl Future<Output = Result<DeleteVpcEndpointsResult, ServiceError>> + Send {
         wire::unserved(&operation::DELETE_VPC_ENDPOINTS)
     }
+    fn deregister_image(
+        &self,
+        call: Self::Call,
+        input: DeregisterImageRequest,
+    ) -> impl Future<Output = Result<DeregisterImageResult, ServiceError>> + Send {
+        wire::unserved(&operation::DEREGISTER_IMAGE)
+    }
     fn describe_account_attributes(
         &self,
         call: Self::Call,
@@ -645,6 +652,13 @@ pub trait Ec2: Send + Sync + 'static {
     ) -> impl Future<Output = Result<(), ServiceError>> + Send {
         wire::unserved(&operation::REBOOT_INSTANCES)
     }
+    fn register_image(
+        &self,
+        call: Self::Call,
+        input: RegisterImageRequest,
+    ) -> impl Future<Output = Result<RegisterImageResult, ServiceError>> + Send {
+        wire::unserved(&operation::REGISTER_IMAGE)
+    }
     fn release_address(
         &self,
         call: Self::Call,
@@ -778,69 +792,71 @@ pub fn dispatch<'a, S: Ec2>(
         37 => wire::serve(route, request, |input| service.delete_volume(call, input)),
         38 => wire::serve(route, request, |input| service.delete_vpc(call, input)),
         39 => wire::serve(route, request, |input| service.delete_vpc_endpoints(call, input)),
-        40 => wire::serve(route, request, |input| service.describe_account_attributes(call, input)),
-        41 => wire::serve(route, request, |input| service.describe_addresses(call, input)),
-        42 => wire::serve(route, request, |input| service.describe_addresses_attribute(call, input)),
-        43 => wire::serve(route, request, |input| service.describe_availability_zones(call, input)),
-        44 => wire::serve(route, request, |input| service.describe_dhcp_options(call, input)),
-        45 => wire::serve(route, request, |input| service.describe_iam_instance_profile_associations(call, input)),
-        46 => wire::serve(route, request, |input| service.describe_images(call, input)),
-        47 => wire::serve(route, request, |input| service.describe_instance_attribute(call, input)),
-        48 => wire::serve(route, request, |input| service.describe_instance_credit_specifications(call, input)),
-        49 => wire::serve(route, request, |input| service.describe_instance_status(call, input)),
-        50 => wire::serve(route, request, |input| service.describe_instance_type_offerings(call, input)),
-        51 => wire::serve(route, request, |input| service.describe_instance_types(call, input)),
-        52 => wire::serve(route, request, |input| service.describe_instances(call, input)),
-        53 => wire::serve(route, request, |input| service.describe_internet_gateways(call, input)),
-        54 => wire::serve(route, request, |input| service.describe_key_pairs(call, input)),
-        55 => wire::serve(route, request, |input| service.describe_launch_template_versions(call, input)),
-        56 => wire::serve(route, request, |input| service.describe_launch_templates(call, input)),
-        57 => wire::serve(route, request, |input| service.describe_managed_prefix_lists(call, input)),
-        58 => wire::serve(route, request, |input| service.describe_nat_gateways(call, input)),
-        59 => wire::serve(route, request, |input| service.describe_network_acls(call, input)),
-        60 => wire::serve(route, request, |input| service.describe_network_interfaces(call, input)),
-        61 => wire::serve(route, request, |input| service.describe_prefix_lists(call, input)),
-        62 => wire::serve(route, request, |input| service.describe_regions(call, input)),
-        63 => wire::serve(route, request, |input| service.describe_route_tables(call, input)),
-        64 => wire::serve(route, request, |input| service.describe_security_group_rules(call, input)),
-        65 => wire::serve(route, request, |input| service.describe_security_groups(call, input)),
-        66 => wire::serve(route, request, |input| service.describe_snapshots(call, input)),
-        67 => wire::serve(route, request, |input| service.describe_subnets(call, input)),
-        68 => wire::serve(route, request, |input| service.describe_tags(call, input)),
-        69 => wire::serve(route, request, |input| service.describe_volumes(call, input)),
-        70 => wire::serve(route, request, |input| service.describe_volumes_modifications(call, input)),
-        71 => wire::serve(route, request, |input| service.describe_vpc_attribute(call, input)),
-        72 => wire::serve(route, request, |input| service.describe_vpc_endpoints(call, input)),
-        73 => wire::serve(route, request, |input| service.describe_vpcs(call, input)),
-        74 => wire::serve(route, request, |input| service.detach_internet_gateway(call, input)),
-        75 => wire::serve(route, request, |input| service.detach_network_interface(call, input)),
-        76 => wire::serve(route, request, |input| service.detach_volume(call, input)),
-        77 => wire::serve(route, request, |input| service.disassociate_address(call, input)),
-        78 => wire::serve(route, request, |input| service.disassociate_iam_instance_profile(call, input)),
-        79 => wire::serve(route, request, |input| service.disassociate_route_table(call, input)),
-        80 => wire::serve(route, request, |input| service.get_console_output(call, input)),
-        81 => wire::serve(route, request, |input| service.import_key_pair(call, input)),
-        82 => wire::serve(route, request, |input| service.modify_instance_attribute(call, input)),
-        83 => wire::serve(route, request, |input| service.modify_launch_template(call, input)),
-        84 => wire::serve(route, request, |input| service.modify_network_interface_attribute(call, input)),
-        85 => wire::serve(route, request, |input| service.modify_security_group_rules(call, input)),
-        86 => wire::serve(route, request, |input| service.modify_subnet_attribute(call, input)),
-        87 => wire::serve(route, request, |input| service.modify_volume(call, input)),
-        88 => wire::serve(route, request, |input| service.modify_vpc_attribute(call, input)),
-        89 => wire::serve(route, request, |input| service.modify_vpc_endpoint(call, input)),
-        90 => wire::serve(route, request, |input| service.reboot_instances(call, input)),
-        91 => wire::serve(route, request, |input| service.release_address(call, input)),
-        92 => wire::serve(route, request, |input| service.replace_iam_instance_profile_association(call, input)),
-        93 => wire::serve(route, request, |input| service.replace_route(call, input)),
-        94 => wire::serve(route, request, |input| service.replace_route_table_association(call, input)),
-        95 => wire::serve(route, request, |input| service.revoke_security_group_egress(call, input)),
-        96 => wire::serve(route, request, |input| service.revoke_security_group_ingress(call, input)),
-        97 => wire::serve(route, request, |input| service.run_instances(call, input)),
-        98 => wire::serve(route, request, |input| service.start_instances(call, input)),
-        99 => wire::serve(route, request, |input| service.stop_instances(call, input)),
-        100 => wire::serve(route, request, |input| service.terminate_instances(call, input)),
-        101 => wire::serve(route, request, |input| service.update_security_group_rule_descriptions_egress(call, input)),
-        102 => {
+        40 => wire::serve(route, request, |input| service.deregister_image(call, input)),
+        41 => wire::serve(route, request, |input| service.describe_account_attributes(call, input)),
+        42 => wire::serve(route, request, |input| service.describe_addresses(call, input)),
+        43 => wire::serve(route, request, |input| service.describe_addresses_attribute(call, input)),
+        44 => wire::serve(route, request, |input| service.describe_availability_zones(call, input)),
+        45 => wire::serve(route, request, |input| service.describe_dhcp_options(call, input)),
+        46 => wire::serve(route, request, |input| service.describe_iam_instance_profile_associations(call, input)),
+        47 => wire::serve(route, request, |input| service.describe_images(call, input)),
+        48 => wire::serve(route, request, |input| service.describe_instance_attribute(call, input)),
+        49 => wire::serve(route, request, |input| service.describe_instance_credit_specifications(call, input)),
+        50 => wire::serve(route, request, |input| service.describe_instance_status(call, input)),
+        51 => wire::serve(route, request, |input| service.describe_instance_type_offerings(call, input)),
+        52 => wire::serve(route, request, |input| service.describe_instance_types(call, input)),
+        53 => wire::serve(route, request, |input| service.describe_instances(call, input)),
+        54 => wire::serve(route, request, |input| service.describe_internet_gateways(call, input)),
+        55 => wire::serve(route, request, |input| service.describe_key_pairs(call, input)),
+        56 => wire::serve(route, request, |input| service.describe_launch_template_versions(call, input)),
+        57 => wire::serve(route, request, |input| service.describe_launch_templates(call, input)),
+        58 => wire::serve(route, request, |input| service.describe_managed_prefix_lists(call, input)),
+        59 => wire::serve(route, request, |input| service.describe_nat_gateways(call, input)),
+        60 => wire::serve(route, request, |input| service.describe_network_acls(call, input)),
+        61 => wire::serve(route, request, |input| service.describe_network_interfaces(call, input)),
+        62 => wire::serve(route, request, |input| service.describe_prefix_lists(call, input)),
+        63 => wire::serve(route, request, |input| service.describe_regions(call, input)),
+        64 => wire::serve(route, request, |input| service.describe_route_tables(call, input)),
+        65 => wire::serve(route, request, |input| service.describe_security_group_rules(call, input)),
+        66 => wire::serve(route, request, |input| service.describe_security_groups(call, input)),
+        67 => wire::serve(route, request, |input| service.describe_snapshots(call, input)),
+        68 => wire::serve(route, request, |input| service.describe_subnets(call, input)),
+        69 => wire::serve(route, request, |input| service.describe_tags(call, input)),
+        70 => wire::serve(route, request, |input| service.describe_volumes(call, input)),
+        71 => wire::serve(route, request, |input| service.describe_volumes_modifications(call, input)),
+        72 => wire::serve(route, request, |input| service.describe_vpc_attribute(call, input)),
+        73 => wire::serve(route, request, |input| service.describe_vpc_endpoints(call, input)),
+        74 => wire::serve(route, request, |input| service.describe_vpcs(call, input)),
+        75 => wire::serve(route, request, |input| service.detach_internet_gateway(call, input)),
+        76 => wire::serve(route, request, |input| service.detach_network_interface(call, input)),
+        77 => wire::serve(route, request, |input| service.detach_volume(call, input)),
+        78 => wire::serve(route, request, |input| service.disassociate_address(call, input)),
+        79 => wire::serve(route, request, |input| service.disassociate_iam_instance_profile(call, input)),
+        80 => wire::serve(route, request, |input| service.disassociate_route_table(call, input)),
+        81 => wire::serve(route, request, |input| service.get_console_output(call, input)),
+        82 => wire::serve(route, request, |input| service.import_key_pair(call, input)),
+        83 => wire::serve(route, request, |input| service.modify_instance_attribute(call, input)),
+        84 => wire::serve(route, request, |input| service.modify_launch_template(call, input)),
+        85 => wire::serve(route, request, |input| service.modify_network_interface_attribute(call, input)),
+        86 => wire::serve(route, request, |input| service.modify_security_group_rules(call, input)),
+        87 => wire::serve(route, request, |input| service.modify_subnet_attribute(call, input)),
+        88 => wire::serve(route, request, |input| service.modify_volume(call, input)),
+        89 => wire::serve(route, request, |input| service.modify_vpc_attribute(call, input)),
+        90 => wire::serve(route, request, |input| service.modify_vpc_endpoint(call, input)),
+        91 => wire::serve(route, request, |input| service.reboot_instances(call, input)),
+        92 => wire::serve(route, request, |input| service.register_image(call, input)),
+        93 => wire::serve(route, request, |input| service.release_address(call, input)),
+        94 => wire::serve(route, request, |input| service.replace_iam_instance_profile_association(call, input)),
+        95 => wire::serve(route, request, |input| service.replace_route(call, input)),
+        96 => wire::serve(route, request, |input| service.replace_route_table_association(call, input)),
+        97 => wire::serve(route, request, |input| service.revoke_security_group_egress(call, input)),
+        98 => wire::serve(route, request, |input| service.revoke_security_group_ingress(call, input)),
+        99 => wire::serve(route, request, |input| service.run_instances(call, input)),
+        100 => wire::serve(route, request, |input| service.start_instances(call, input)),
+        101 => wire::serve(route, request, |input| service.stop_instances(call, input)),
+        102 => wire::serve(route, request, |input| service.terminate_instances(call, input)),
+        103 => wire::serve(route, request, |input| service.update_security_group_rule_descriptions_egress(call, input)),
+        104 => {
             wire::serve(route, request, |input| service.update_security_group_rule_descriptions_ingress(call, input))
         }
         _ => wire::unknown_reply(route),
@@ -898,6 +914,7 @@ pub fn each_operation<E: crate::Each>(each: &mut E) {
     each.each::<DeleteVolumeRequest, ()>(&operation::DELETE_VOLUME);
     each.each::<DeleteVpcRequest, ()>(&operation::DELETE_VPC);
     each.each::<DeleteVpcEndpointsRequest, DeleteVpcEndpointsResult>(&operation::DELETE_VPC_ENDPOINTS);
+    each.each::<DeregisterImageRequest, DeregisterImageResult>(&operation::DEREGISTER_IMAGE);
     each.each::<DescribeAccountAttributesRequest, DescribeAccountAttributesResult>(
         &operation::DESCRIBE_ACCOUNT_ATTRIBUTES,
     );
@@ -977,6 +994,7 @@ pub fn each_operation<E: crate::Each>(each: &mut E) {
     each.each::<ModifyVpcAttributeRequest, ()>(&operation::MODIFY_VPC_ATTRIBUTE);
     each.each::<ModifyVpcEndpointRequest, ModifyVpcEndpointResult>(&operation::MODIFY_VPC_ENDPOINT);
     each.each::<RebootInstancesRequest, ()>(&operation::REBOOT_INSTANCES);
+    each.each::<RegisterImageRequest, RegisterImageResult>(&operation::REGISTER_IMAGE);
     each.each::<ReleaseAddressRequest, ()>(&operation::RELEASE_ADDRESS);
     each.each::<ReplaceIamInstanceProfileAssociationRequest, ReplaceIamInstanceProfileAssociationResult>(
         &operation::REPLACE_IAM_INSTANCE_PROFILE_ASSOCIATION,

@@ -143,6 +143,44 @@ async fn only_what_nobody_needs_is_swept() {
     assert_eq!(it.registry.sweep(none).await.unwrap(), Swept { uploads: 0, layers: 2, blobs: 3 });
 }
 
+#[tokio::test]
+async fn a_machine_image_keeps_its_layers() {
+    use crate::Grace;
+    use std::time::Duration;
+    let it = Fixture::new().await;
+    let none = Grace { uploads: Duration::ZERO, layers: Duration::ZERO, blobs: Duration::ZERO };
+    it.push_image("demo", "v1", b"needed").await;
+    let needed = Hasher::of(b"needed");
+    let image = MachineImage {
+        scope: it.scope.clone(),
+        image_id: "ami-1".into(),
+        snapshot_id: "snap-1".into(),
+        name: "image".into(),
+        description: None,
+        location: String::new(),
+        layers: vec![ImageLayer { digest: needed.clone(), diff_id: needed.clone() }],
+        size_gib: 8,
+        created_at: Clock::system().now(),
+        tags: Default::default(),
+    };
+    let key = domain::Resource::key(&image);
+    let put = it.registry.store.transact(|tx| {
+        tx.put(image);
+        Ok::<_, ()>(())
+    });
+    put.await.unwrap();
+    it.send(Method::DELETE, "/v2/demo/manifests/v1", &[], "").await;
+    // The manifest and the configuration go, and the layer as something of the repository's.
+    assert_eq!(it.registry.sweep(none).await.unwrap().blobs, 2);
+    assert!(it.registry.open_blob(&needed).await.is_ok());
+    let delete = it.registry.store.transact(|tx| {
+        tx.delete::<MachineImage>(&key);
+        Ok::<_, ()>(())
+    });
+    delete.await.unwrap();
+    assert_eq!(it.registry.sweep(none).await.unwrap().blobs, 1);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_sweep_never_takes_what_a_push_is_about_to_need() {
     use crate::Grace;

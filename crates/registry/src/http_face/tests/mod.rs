@@ -11,6 +11,7 @@ use std::path::Path;
 use base64::{Engine, engine::general_purpose::STANDARD};
 use domain::{
     Clock, Scope,
+    instances::{ImageLayer, MachineImage},
     repositories::{Digest, Image, ImageTag, Layer, Repository, TagMutability},
 };
 use http::{HeaderMap, Method, StatusCode};
@@ -56,7 +57,12 @@ impl Reply {
 }
 
 fn kinds() -> Kinds {
-    Kinds::new().durable::<Repository>().durable::<Image>().durable::<ImageTag>().durable::<Layer>()
+    Kinds::new()
+        .durable::<Repository>()
+        .durable::<Image>()
+        .durable::<ImageTag>()
+        .durable::<Layer>()
+        .durable::<MachineImage>()
 }
 
 fn open(directory: &Path) -> Arc<Registry> {

@@ -2,14 +2,14 @@
 
 use domain::{
     IdSource, Tags, Timestamp,
-    instances::{BlockDevice, LaunchDevice, Volume, VolumeAttachment},
+    instances::{BlockDevice, ImageLayer, LaunchDevice, Volume, VolumeAttachment},
     network::NetworkInterface,
 };
 use store::Transaction;
 use wire::ServiceError;
 
 use crate::ec2::{
-    images::{LocalImage, ROOT_DEVICE, ROOT_SIZE},
+    images::{LocalImage, ROOT_DEVICE},
     volume_types::{self, Performance},
 };
 
@@ -19,6 +19,7 @@ pub(super) struct NewDevice {
     size_gib: u64,
     performance: Performance,
     snapshot_id: Option<String>,
+    layers: Vec<ImageLayer>,
     delete_on_termination: bool,
 }
 
@@ -44,15 +45,15 @@ fn new_device(image: &LocalImage, device: &LaunchDevice) -> Result<NewDevice, Se
         return Err(ServiceError::new("InvalidSnapshot.NotFound", text));
     }
     let size_gib = match device.size_gib {
-        Some(size) if is_root && size < ROOT_SIZE => {
+        Some(size) if is_root && size < image.size_gib => {
             let text = format!(
-                "Volume of size {size}GB is smaller than snapshot '{}', expect size>= {ROOT_SIZE}GB",
-                image.snapshot_id
+                "Volume of size {size}GB is smaller than snapshot '{}', expect size>= {}GB",
+                image.snapshot_id, image.size_gib
             );
             return Err(mapping(text));
         }
         Some(size) => size,
-        None if is_root => ROOT_SIZE,
+        None if is_root => image.size_gib,
         None => {
             let text = format!("The device '{}' needs a volume size or a snapshot", device.device_name);
             return Err(ServiceError::new("MissingParameter", text));
@@ -66,6 +67,7 @@ fn new_device(image: &LocalImage, device: &LaunchDevice) -> Result<NewDevice, Se
         size_gib,
         performance,
         snapshot_id: is_root.then(|| image.snapshot_id.clone()),
+        layers: if is_root { image.layers.clone() } else { Vec::new() },
         delete_on_termination: device.delete_on_termination.unwrap_or(true),
     })
 }
@@ -92,6 +94,7 @@ pub(super) fn make(
             iops: device.performance.iops,
             throughput: device.performance.throughput,
             snapshot_id: device.snapshot_id.clone(),
+            layers: device.layers.clone(),
             attachment: Some(VolumeAttachment {
                 instance_id: instance_id.to_owned(),
                 device_name: device.device_name.clone(),

@@ -114,7 +114,7 @@ impl Launch {
         let Some(image_id) = data.image_id.as_deref() else {
             return Err(ServiceError::new("MissingParameter", "The request must contain the parameter ImageId"));
         };
-        let image = images::find(&scope.region, image_id)?;
+        let image = images::find(tx, scope, image_id)?;
         let type_name = data.instance_type.as_deref().unwrap_or_else(|| default_instance_type());
         let kind = instance_type(type_name).ok_or_else(|| unknown_type(type_name))?;
         if data.cpu_credits.is_some() && !kind.burstable {
