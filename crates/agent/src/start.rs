@@ -20,6 +20,7 @@ use crate::instance::{Kind, ec2, external, fargate, machine};
 use crate::network::awsvpc::Interfaces;
 use crate::network::bridge::{self, Bridge};
 use crate::roles::Roles;
+use crate::session::status::RuntimeStatus;
 use crate::session::{acs, tcs};
 use crate::{Options, introspection, state};
 
@@ -282,9 +283,14 @@ async fn serve(plan: Plan) -> Result<(), Error> {
         let host = host.clone();
         Arc::new(move |id: &str| host.usage(id))
     };
-    tokio::spawn(tcs::run(identity.clone(), engine.clone(), meter));
+    let status = {
+        let host = host.clone();
+        RuntimeStatus::watch(Box::new(move || host.check_runtime()))
+    };
+    tokio::spawn(tcs::run(identity.clone(), engine.clone(), meter, status.clone()));
     let highest = highest(&sequence, &identity.instance_arn);
-    let responder = acs::Responder::new(engine, roles, &plan.cluster, &identity.instance_arn, highest);
+    let responder = acs::Responder::new(engine, roles, &plan.cluster, &identity.instance_arn, highest)
+        .at_heartbeat(move || status.check());
     let instance = identity.instance_arn.clone();
     let remember = move |highest: i64| {
         if let Err(error) = state::write(&sequence, &(&instance, highest)) {
