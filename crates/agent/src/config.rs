@@ -39,6 +39,8 @@ pub struct Config {
     pub host_ports: Option<RangeInclusive<u16>>,
     /// What the `ECS_ENABLE_…` variables switch on; each on unless said otherwise, as `ecs-init` hands them to Amazon's agent.
     pub enabled: Enabled,
+    /// `ECS_ENABLE_SPOT_INSTANCE_DRAINING`.
+    pub spot_draining: bool,
     /// `ECS_AVAILABLE_LOGGING_DRIVERS`; all there are if nothing is said.
     pub log_drivers: Option<Vec<String>>,
     /// Variables that are set and that mean nothing to this agent.
@@ -95,6 +97,7 @@ impl Default for Config {
             stop_timeout: Duration::from_secs(30),
             host_ports: None,
             enabled: Enabled::default(),
+            spot_draining: false,
             log_drivers: None,
             ignored: Vec::new(),
         }
@@ -158,6 +161,7 @@ impl Config {
             "ECS_ENABLE_TASK_IAM_ROLE_NETWORK_HOST" => self.enabled.task_roles_network_host = boolean(value)?,
             "ECS_ENABLE_TASK_ENI" => self.enabled.task_interfaces = boolean(value)?,
             "ECS_ENABLE_AWSLOGS_EXECUTIONROLE_OVERRIDE" => self.enabled.awslogs_execution_role = boolean(value)?,
+            "ECS_ENABLE_SPOT_INSTANCE_DRAINING" => self.spot_draining = boolean(value)?,
             "ECS_AVAILABLE_LOGGING_DRIVERS" => self.log_drivers = Some(json(value)?),
             other => {
                 let fixed = FIXED.iter().any(|(name, only)| *name == other && value.eq_ignore_ascii_case(only));

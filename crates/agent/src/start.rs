@@ -16,7 +16,7 @@ use crate::engine::Engine;
 use crate::engine::record::TaskRecord;
 use crate::host::{Host, Settings, network};
 use crate::identity::{Identity, RegisterError};
-use crate::instance::{Kind, ec2, external, fargate, machine};
+use crate::instance::{Kind, ec2, external, fargate, machine, spot};
 use crate::network::awsvpc::Interfaces;
 use crate::network::bridge::{self, Bridge};
 use crate::roles::Roles;
@@ -255,6 +255,14 @@ async fn serve(plan: Plan) -> Result<(), Error> {
     // Running tasks do not wait for this: their shims and their spools go on without an agent.
     let identity = Identity::register(client, place.credentials, &plan.cluster, &place.region, &offer, &file).await?;
     let identity = Arc::new(identity);
+
+    match place.instance {
+        Some(instance) if plan.config.spot_draining => {
+            tokio::spawn(spot::drain_when_interrupted(instance.imds, identity.clone()));
+        }
+        None if plan.config.spot_draining => tracing::warn!("only an EC2 instance can be a Spot Instance"),
+        _ => {}
+    }
 
     let records = read_tasks(&settings)?;
     let roles = Arc::new(Roles::default());

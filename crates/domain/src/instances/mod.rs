@@ -14,9 +14,9 @@ mod volume;
 pub use console::ConsoleOutput;
 pub use instance::{
     BlockDevice, Instance, InstanceState, Machine, MetadataOptions, Observed, Power, ProfileAssociation,
-    ShutdownBehavior, StateReason,
+    ShutdownBehavior, Spot, StateReason,
 };
-pub use launch::{LaunchData, LaunchDevice, LaunchInterface, LaunchMetadata, ProfileReference};
+pub use launch::{LaunchData, LaunchDevice, LaunchInterface, LaunchMetadata, LaunchSpot, ProfileReference};
 pub use launch_template::{LaunchTemplate, LaunchTemplateVersion};
 pub use slice::{AttachedVolume, InstanceItem, Metadata, VolumeItem, instance_key, volume_key};
 pub use types::{ARCHITECTURE, InstanceType, default_instance_type, instance_type, instance_types};
