@@ -200,6 +200,75 @@ def test_r10_tasks_of_an_instance_have_interfaces_or_ranges_of_ports(platform, l
     assert binding["containerPortRange"] == "8000-8003" and last - first == 3 and "hostPort" not in binding
 
 
+def test_r04_host_mode_tasks_have_their_role_unless_the_instance_says_no(platform, launched):
+    ecs, iam = platform.client("ecs"), platform.client("iam")
+    ecs.create_cluster(clusterName="hostroles")
+    iam.create_role(RoleName="of-the-task", AssumeRolePolicyDocument=json.dumps({"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Principal": {"Service": "ecs-tasks.amazonaws.com"}, "Action": "sts:AssumeRole"}]}))
+    role = "arn:aws:iam::123456789012:role/of-the-task"
+    ask = "wget -q -O - http://169.254.170.2$AWS_CONTAINER_CREDENTIALS_RELATIVE_URI | grep -q " + role + " && exit 7"
+    container = {"name": "app", "image": Image(platform, "hostroles").uri, "memory": 64, "command": ["sh", "-c", ask]}
+    ecs.register_task_definition(family="hostroles", requiresCompatibilities=["EC2"], networkMode="host", taskRoleArn=role, containerDefinitions=[container])
+    other = launched(
+        "cat /var/lib/ecs/ecs.config\necho ECS_CLUSTER=hostroles >> /etc/ecs/ecs.config\n"
+        "for variable in TASK_IAM_ROLE_NETWORK_HOST TASK_ENI AWSLOGS_EXECUTIONROLE_OVERRIDE; do echo ECS_ENABLE_$variable=false >> /etc/ecs/ecs.config; done\n"
+        "echo 'ECS_AVAILABLE_LOGGING_DRIVERS=[\"none\"]' >> /etc/ecs/ecs.config\n",
+        role=profile(platform),
+    )
+    # What is switched off by ecs.config is not there, though the image switched it on.
+    optional = ("com.amazonaws.ecs.capability.task-iam-role-network-host", "ecs.capability.task-eni", "ecs.capability.execution-role-awslogs", "com.amazonaws.ecs.capability.logging-driver.awslogs")
+    (member,) = joined(platform, "hostroles", 1)
+    assert "ECS_ENABLE_TASK_IAM_ROLE_NETWORK_HOST=true" in said(platform, other, "cloud-init: finished")
+    names = {attribute["name"] for attribute in member["attributes"]}
+    assert not names & set(optional), names
+    answer = ecs.run_task(cluster="hostroles", taskDefinition="hostroles", launchType="EC2")
+    assert answer["tasks"] == [] and [failure["reason"] for failure in answer["failures"]] == ["ATTRIBUTE"], answer
+    instance = launched("echo ECS_CLUSTER=hostroles >> /etc/ecs/ecs.config\n", role=profile(platform))
+    (member,) = [one for one in joined(platform, "hostroles", 2) if one["ec2InstanceId"] == instance]
+    names = {attribute["name"] for attribute in member["attributes"]}
+    assert set(optional) <= names and not [name for name in names if "efs" in name], names
+    answer = ecs.run_task(cluster="hostroles", taskDefinition="hostroles", launchType="EC2")
+    assert answer["failures"] == [], answer
+    stopped = wait_for_task(platform, answer["tasks"][0]["taskArn"], "STOPPED", cluster="hostroles")
+    assert stopped["containers"][0]["exitCode"] == 7, stopped
+    assert stopped["containerInstanceArn"] == member["containerInstanceArn"]
+    # Nobody but the instance itself is led there.
+    address = describe(platform, instance)["PrivateIpAddress"]
+    group = describe(platform, instance)["SecurityGroups"][0]["GroupId"]
+    assert group == describe(platform, other)["SecurityGroups"][0]["GroupId"]
+    outside = launched(
+        f"curl -s --max-time 3 http://{address}:51679/v2/credentials/x || echo port refused\n"
+        f"ip route add 169.254.170.2 via {address} || echo no route\ncurl -s --max-time 3 http://169.254.170.2/v2/credentials/x || echo address refused\n"
+    )
+    printed = said(platform, outside, "cloud-init: finished")
+    assert "port refused" in printed and "address refused" in printed, printed
+
+
+def test_r03_an_agent_says_whether_its_container_runtime_works(platform, launched):
+    ecs = platform.client("ecs")
+    ecs.create_cluster(clusterName="health")
+    instance = launched("echo ECS_CLUSTER=health >> /etc/ecs/ecs.config\n", role=profile(platform))
+    (member,) = joined(platform, "health", 1)
+
+    def health(status):
+        (shown,) = ecs.describe_container_instances(cluster="health", containerInstances=[member["containerInstanceArn"]], include=["CONTAINER_INSTANCE_HEALTH"])["containerInstances"]
+        return shown["healthStatus"] if shown["healthStatus"]["overallStatus"] == status else None
+
+    def inside(*command):
+        subprocess.run(["nsenter", "-t", str(first_process(platform, instance)), "-m", *command], check=True)
+
+    shown = eventually(lambda: health("OK"))
+    (detail,) = shown["details"]
+    assert detail["type"] == "CONTAINER_RUNTIME" and detail["lastStatusChange"] <= detail["lastUpdated"]
+    # No container can be made where nothing can be written.
+    containers = "/var/lib/ecs/data/containers"
+    inside("mount", "--bind", containers, containers)
+    inside("mount", "-o", "remount,bind,ro", containers)
+    impaired = eventually(lambda: health("IMPAIRED"), 60)
+    assert impaired["details"][0]["lastStatusChange"] > detail["lastStatusChange"]
+    inside("umount", containers)
+    assert eventually(lambda: health("OK"), 60)["details"][0]["lastStatusChange"] > impaired["details"][0]["lastStatusChange"]
+
+
 def first_process(platform, instance):
     """The instance's process 1, as the host sees it."""
     listed = subprocess.run(["pgrep", "-x", "-f", ".*guest-init.*"], capture_output=True, text=True).stdout.split()

@@ -39,8 +39,50 @@ pub struct Config {
     pub cleanup_wait: Option<Duration>,
     /// `ECS_DYNAMIC_HOST_PORT_RANGE`.
     pub host_ports: Option<RangeInclusive<u16>>,
+    /// What the `ECS_ENABLE_…` variables switch on; each on unless said otherwise, as `ecs-init` hands them to Amazon's agent.
+    pub enabled: Enabled,
+    /// `ECS_ENABLE_SPOT_INSTANCE_DRAINING`.
+    pub spot_draining: bool,
+    /// `ECS_AVAILABLE_LOGGING_DRIVERS`; all there are if nothing is said.
+    pub log_drivers: Option<Vec<String>>,
     /// Variables that are set and that mean nothing to this agent.
     pub ignored: Vec<String>,
+}
+
+/// What an operator may switch off.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Enabled {
+    /// `ECS_ENABLE_TASK_IAM_ROLE`.
+    pub task_roles: bool,
+    /// `ECS_ENABLE_TASK_IAM_ROLE_NETWORK_HOST`.
+    pub task_roles_network_host: bool,
+    /// `ECS_ENABLE_TASK_ENI`, where there are interfaces for tasks at all.
+    pub task_interfaces: bool,
+    /// `ECS_ENABLE_AWSLOGS_EXECUTIONROLE_OVERRIDE`.
+    pub awslogs_execution_role: bool,
+}
+
+impl Default for Enabled {
+    fn default() -> Enabled {
+        Enabled { task_roles: true, task_roles_network_host: true, task_interfaces: true, awslogs_execution_role: true }
+    }
+}
+
+impl Config {
+    /// Whether an instance with this configuration offers a capability that it could offer.
+    pub fn offers(&self, capability: &str) -> bool {
+        const DRIVER: &str = "com.amazonaws.ecs.capability.logging-driver.";
+        match capability {
+            "com.amazonaws.ecs.capability.task-iam-role" => self.enabled.task_roles,
+            "com.amazonaws.ecs.capability.task-iam-role-network-host" => self.enabled.task_roles_network_host,
+            "ecs.capability.task-eni" => self.enabled.task_interfaces,
+            "ecs.capability.execution-role-awslogs" => self.enabled.awslogs_execution_role,
+            other => match (other.strip_prefix(DRIVER), &self.log_drivers) {
+                (Some(driver), Some(named)) => named.iter().any(|one| one == driver),
+                _ => true,
+            },
+        }
+    }
 }
 
 impl Default for Config {
@@ -57,6 +99,9 @@ impl Default for Config {
             stop_timeout: Duration::from_secs(30),
             cleanup_wait: None,
             host_ports: None,
+            enabled: Enabled::default(),
+            spot_draining: false,
+            log_drivers: None,
             ignored: Vec::new(),
         }
     }
@@ -66,8 +111,6 @@ impl Default for Config {
 const FIXED: &[(&str, &str)] = &[
     ("ECS_CHECKPOINT", "true"),
     ("ECS_ENABLE_TASK_CPU_MEM_LIMIT", "true"),
-    ("ECS_ENABLE_TASK_IAM_ROLE", "true"),
-    ("ECS_ENABLE_TASK_IAM_ROLE_NETWORK_HOST", "true"),
     ("ECS_EXTERNAL", "true"),
     ("ECS_DISABLE_PRIVILEGED", "true"),
 ];
@@ -122,6 +165,12 @@ impl Config {
                 self.cleanup_wait = Some(wait).filter(|wait| *wait >= Duration::from_secs(1));
             }
             "ECS_DYNAMIC_HOST_PORT_RANGE" => self.host_ports = Some(ports(value).ok_or("not a range such as 100-200")?),
+            "ECS_ENABLE_TASK_IAM_ROLE" => self.enabled.task_roles = boolean(value)?,
+            "ECS_ENABLE_TASK_IAM_ROLE_NETWORK_HOST" => self.enabled.task_roles_network_host = boolean(value)?,
+            "ECS_ENABLE_TASK_ENI" => self.enabled.task_interfaces = boolean(value)?,
+            "ECS_ENABLE_AWSLOGS_EXECUTIONROLE_OVERRIDE" => self.enabled.awslogs_execution_role = boolean(value)?,
+            "ECS_ENABLE_SPOT_INSTANCE_DRAINING" => self.spot_draining = boolean(value)?,
+            "ECS_AVAILABLE_LOGGING_DRIVERS" => self.log_drivers = Some(json(value)?),
             other => {
                 let fixed = FIXED.iter().any(|(name, only)| *name == other && value.eq_ignore_ascii_case(only));
                 if other.starts_with("ECS_") && !fixed && !FROM_OUTSIDE.contains(&other) {
@@ -166,6 +215,15 @@ fn url(value: &str) -> String {
 
 fn json<T: serde::de::DeserializeOwned>(value: &str) -> Result<T, String> {
     serde_json::from_str(value).map_err(|error| error.to_string())
+}
+
+/// As Go's `ParseBool` reads it.
+fn boolean(value: &str) -> Result<bool, String> {
+    match value {
+        "1" | "t" | "T" | "true" | "TRUE" | "True" => Ok(true),
+        "0" | "f" | "F" | "false" | "FALSE" | "False" => Ok(false),
+        _ => Err("neither true nor false".to_owned()),
+    }
 }
 
 /// `100-200`, neither end 0.
@@ -245,10 +303,31 @@ mod tests {
             ("ECS_DYNAMIC_HOST_PORT_RANGE", "200-100"),
             ("ECS_DYNAMIC_HOST_PORT_RANGE", "0-100"),
             ("ECS_CONTAINER_STOP_TIMEOUT", "30"),
+            ("ECS_ENABLE_TASK_ENI", "yes"),
+            ("ECS_AVAILABLE_LOGGING_DRIVERS", "awslogs"),
             ("ECS_INSTANCE_ATTRIBUTES", "stack=prod"),
         ] {
             let refused = of(&[(name, value)]).expect_err(value);
             assert!(refused.starts_with(name), "{refused}");
+        }
+    }
+
+    #[test]
+    fn r04_what_is_switched_off_is_not_offered() {
+        let all = [
+            ("com.amazonaws.ecs.capability.task-iam-role", "ECS_ENABLE_TASK_IAM_ROLE", "false"),
+            ("com.amazonaws.ecs.capability.task-iam-role-network-host", "ECS_ENABLE_TASK_IAM_ROLE_NETWORK_HOST", "0"),
+            ("ecs.capability.task-eni", "ECS_ENABLE_TASK_ENI", "f"),
+            ("ecs.capability.execution-role-awslogs", "ECS_ENABLE_AWSLOGS_EXECUTIONROLE_OVERRIDE", "FALSE"),
+            ("com.amazonaws.ecs.capability.logging-driver.awslogs", "ECS_AVAILABLE_LOGGING_DRIVERS", "[\"none\"]"),
+        ];
+        for (capability, variable, off) in all {
+            assert!(Config::default().offers(capability), "{capability}");
+            let config = of(&[(variable, off)]).expect("a configuration");
+            assert!(config.ignored.is_empty());
+            for (other, ..) in all {
+                assert_eq!(config.offers(other), other != capability, "{variable} and {other}");
+            }
         }
     }
 

@@ -103,6 +103,16 @@ impl Identity {
         self.client.tags(arn, &keys).await
     }
 
+    /// Sets this container instance to DRAINING.
+    pub async fn drain(&self) -> Result<(), String> {
+        let keys = self.credentials.keys("ecs")?;
+        let outcome = self.client.drain(&self.cluster, &self.instance_arn, &keys).await;
+        if outcome.as_ref().is_err_and(CallError::is_expired) {
+            self.credentials.forget();
+        }
+        outcome.map_err(|error| error.to_string())
+    }
+
     /// Registers, again under the same ARN if one is remembered, and tries for as long as the control plane is away.
     pub async fn register(
         client: Client,

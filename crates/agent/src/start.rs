@@ -14,11 +14,12 @@ use crate::engine::driver::Driver;
 use crate::engine::record::TaskRecord;
 use crate::host::{Host, Settings};
 use crate::identity::{Identity, Offer, RegisterError};
-use crate::instance::Kind;
+use crate::instance::{Kind, spot};
 use crate::network::bridge;
 use crate::options::Runtime as Choice;
 use crate::plan::{Place, Plan};
 use crate::roles::Roles;
+use crate::session::status::{Probe, RuntimeStatus};
 use crate::session::{acs, tcs};
 use crate::{Options, introspection, state};
 
@@ -120,7 +121,9 @@ async fn serve_own(plan: Plan) -> Result<(), Error> {
     if plan.kind != Kind::Fargate {
         host.open_for_the_machine().await;
     }
-    plan.converse(identity, engine, roles, Arc::new(move |id: &str| host.usage(id))).await
+    let probed = host.clone();
+    let probe: Probe = Box::new(move || probed.check_runtime());
+    plan.converse(identity, engine, roles, Arc::new(move |id: &str| host.usage(id)), probe).await
 }
 
 async fn serve_docker(plan: Plan) -> Result<(), Error> {
@@ -140,7 +143,9 @@ async fn serve_docker(plan: Plan) -> Result<(), Error> {
     tracing::info!(tasks = records.len(), "tasks found on disk");
     engine.restore(records);
     docker.open_endpoints(listeners);
-    plan.converse(identity, engine, roles, Arc::new(move |id: &str| docker.usage(id))).await
+    let probed = docker.clone();
+    let probe: Probe = Box::new(move || probed.check_runtime());
+    plan.converse(identity, engine, roles, Arc::new(move |id: &str| docker.usage(id)), probe).await
 }
 
 /// The tasks on disk, and the ids of their credentials.
@@ -161,7 +166,15 @@ impl Plan {
         // Running tasks do not wait for this: they go on without an agent.
         let identity =
             Identity::register(client, place.credentials, &self.cluster, &place.region, offer, &file).await?;
-        Ok(Arc::new(identity))
+        let identity = Arc::new(identity);
+        match place.instance {
+            Some(instance) if self.config.spot_draining => {
+                tokio::spawn(spot::drain_when_interrupted(instance.imds, identity.clone()));
+            }
+            None if self.config.spot_draining => tracing::warn!("only an EC2 instance can be a Spot Instance"),
+            _ => {}
+        }
+        Ok(identity)
     }
 
     /// Speaks with the control plane until the instance is deregistered.
@@ -171,6 +184,7 @@ impl Plan {
         engine: Arc<Engine<D>>,
         roles: Arc<Roles>,
         meter: tcs::Meter,
+        probe: Probe,
     ) -> Result<(), Error> {
         let (file, sequence) = (self.directory.join("instance.json"), self.directory.join("sequence.json"));
         if self.kind != Kind::Fargate {
@@ -181,9 +195,11 @@ impl Plan {
                 tasks: Box::new(move || engine.views()),
             }));
         }
-        tokio::spawn(tcs::run(identity.clone(), engine.clone(), meter));
+        let status = RuntimeStatus::watch(probe);
+        tokio::spawn(tcs::run(identity.clone(), engine.clone(), meter, status.clone()));
         let highest = highest(&sequence, &identity.instance_arn);
-        let responder = acs::Responder::new(engine, roles, &self.cluster, &identity.instance_arn, highest);
+        let responder = acs::Responder::new(engine, roles, &self.cluster, &identity.instance_arn, highest)
+            .at_heartbeat(move || status.check());
         let instance = identity.instance_arn.clone();
         let remember = move |highest: i64| {
             if let Err(error) = state::write(&sequence, &(&instance, highest)) {

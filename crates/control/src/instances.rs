@@ -1,4 +1,4 @@
-//! EC2 instances that were terminated an hour ago are forgotten.
+//! EC2 instances that were terminated an hour ago are forgotten; Spot Instances end two minutes after their notice.
 //!
 //! Everything else about an instance is the API's and `host`'s report. One that the host has not yet switched off is
 //! remembered for as long as that takes. Mirrors
@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use domain::{
     Clock, Resource, Timestamp,
-    instances::{ConsoleOutput, Instance, InstanceState},
+    instances::{ConsoleOutput, Instance, InstanceState, Power, StateReason},
 };
 use store::{Snapshot, Store, Transaction};
 
@@ -40,16 +40,45 @@ pub fn remove(tx: &mut Transaction, now: Timestamp) {
     }
 }
 
+/// Looks at all Spot Instances that have their notice.
+pub fn reconcile_interrupted(view: &Snapshot, now: Timestamp) -> Due {
+    let mut due = Due::default();
+    for instance in view.find::<Instance>(Instance::INTERRUPTED, "yes") {
+        if let Some(end) = instance.spot.as_ref().and_then(|spot| spot.interruption) {
+            due.add(instance.key(), end, now);
+        }
+    }
+    due
+}
+
 /// Forgets terminated instances in time, until the store is gone.
 pub async fn run(store: Store, clock: Clock) {
     expiry::run::<Instance>(store, clock, reconcile, remove, "terminated instances").await;
+}
+
+/// Terminates those whose two minutes are over by now, whatever protects them from their users.
+pub fn interrupt(tx: &mut Transaction, now: Timestamp) {
+    for key in reconcile_interrupted(tx, now).over {
+        tx.update::<Instance>(&key, |instance| {
+            let code = "Server.SpotInstanceTermination";
+            let message = format!("{code}: Spot instance termination");
+            instance.power = Power::Terminated;
+            instance.ended_at = Some(now);
+            instance.state_reason = Some(StateReason { code: code.to_owned(), message });
+        });
+    }
+}
+
+/// Ends interrupted Spot Instances in time, until the store is gone.
+pub async fn run_interruptions(store: Store, clock: Clock) {
+    expiry::run::<Instance>(store, clock, reconcile_interrupted, interrupt, "interrupted Spot Instances").await;
 }
 
 #[cfg(test)]
 mod tests {
     use domain::{
         Scope, Tags,
-        instances::{Machine, MetadataOptions, Observed, Power, ShutdownBehavior},
+        instances::{Machine, MetadataOptions, Observed, ShutdownBehavior, Spot},
     };
     use store::Kinds;
 
@@ -86,6 +115,7 @@ mod tests {
             state_reason: None,
             ended_at: Some(Timestamp(ended_at)),
             observed: Some(Observed { boot: 1, machine, reason: None, at: Timestamp(0) }),
+            spot: None,
             tags: Tags::default(),
         }
     }
@@ -110,5 +140,36 @@ mod tests {
         done.unwrap();
         let left: Vec<String> = store.snapshot().list::<Instance>("").map(|one| one.instance_id.clone()).collect();
         assert_eq!(left, ["i-2", "i-3"]);
+    }
+
+    #[tokio::test]
+    async fn r05_an_interrupted_spot_instance_ends_at_its_time() {
+        let store = Store::open(store::memory::Memory::default(), Kinds::new().durable::<Instance>()).unwrap();
+        let spot = |id: &str, interruption: Option<i64>| Instance {
+            power: Power::On,
+            ended_at: None,
+            disable_api_termination: true,
+            spot: Some(Spot { interruption: interruption.map(Timestamp) }),
+            ..instance(id, Machine::Running, 0)
+        };
+        let done: Result<(), store::TransactError<()>> = store
+            .transact(|tx| {
+                tx.put(spot("i-1", Some(5)));
+                tx.put(spot("i-2", Some(9)));
+                tx.put(spot("i-3", None));
+                let due = reconcile_interrupted(tx, Timestamp(5));
+                assert_eq!((due.over.len(), due.next), (1, Some(Timestamp(9))));
+                interrupt(tx, Timestamp(5));
+                assert_eq!(reconcile_interrupted(tx, Timestamp(5)).over.len(), 0, "its end is asked for only once");
+                Ok(())
+            })
+            .await;
+        done.unwrap();
+        let ends: Vec<Option<String>> = store
+            .snapshot()
+            .list::<Instance>("")
+            .map(|one| one.state_reason.as_ref().map(|reason| reason.code.clone()))
+            .collect();
+        assert_eq!(ends, [Some("Server.SpotInstanceTermination".to_owned()), None, None]);
     }
 }

@@ -23,12 +23,20 @@ const STEADY: Duration = Duration::from_secs(60);
 /// How long an agent that was asked to end may take.
 const GRACE: Duration = Duration::from_secs(3);
 
-/// Writes what the image says to the agent: where the API is.
+/// What ecs-init hands to Amazon's agent, as far as ours can do it: no EFS, and of the log drivers awslogs.
+const AS_ECS_INIT: &str = "ECS_ENABLE_TASK_IAM_ROLE=true
+ECS_ENABLE_TASK_IAM_ROLE_NETWORK_HOST=true
+ECS_ENABLE_TASK_ENI=true
+ECS_ENABLE_AWSLOGS_EXECUTIONROLE_OVERRIDE=true
+ECS_AVAILABLE_LOGGING_DRIVERS=[\"awslogs\",\"none\"]
+";
+
+/// Writes what the image says to the agent: where the API is, and what is switched on.
 pub(crate) fn write_defaults(endpoint: &str) -> io::Result<()> {
     for directory in ["/etc/ecs", "/var/lib/ecs", DATA, "/var/log/ecs"] {
         fs::create_dir_all(directory)?;
     }
-    fs::write(DEFAULTS, format!("ECS_BACKEND_HOST={endpoint}\nECS_DATADIR={DATA}\n"))
+    fs::write(DEFAULTS, format!("ECS_BACKEND_HOST={endpoint}\nECS_DATADIR={DATA}\n{AS_ECS_INIT}"))
 }
 
 /// Keeps the agent running for ever.

@@ -98,20 +98,7 @@ impl Client {
     ) -> Result<O, ClientError> {
         let protocol = operation.service.protocols.first().copied().unwrap_or(Protocol::Json11);
         let mut request = exchange::encode_request(operation, protocol, input);
-        if let Some(key) = &self.key {
-            let keys = sigv4::Keys {
-                access_key_id: key.access_key_id.clone(),
-                secret_access_key: key.secret_access_key.clone(),
-                session_token: None,
-                region: self.region.clone(),
-                service: operation.service.signing_name.to_owned(),
-            };
-            self.add_host(&mut request);
-            let (path, query) = (request.uri().path().to_owned(), request.uri().query().unwrap_or_default().to_owned());
-            let (method, body) = (request.method().to_string(), request.body().clone());
-            let now = wire::Timestamp(Clock::system_now().millis());
-            sigv4::sign(&method, &path, &query, request.headers_mut(), &body, &keys, now);
-        }
+        self.sign(&mut request, operation.service.signing_name);
         let response = self.send(request.map(Bytes::from)).await?;
         let mut output = O::default();
         exchange::decode_response(
@@ -123,6 +110,31 @@ impl Client {
         )
         .map_err(ClientError::Service)?;
         Ok(output)
+    }
+
+    fn sign(&self, request: &mut Request<Vec<u8>>, service: &str) {
+        let Some(key) = &self.key else { return };
+        let keys = sigv4::Keys {
+            access_key_id: key.access_key_id.clone(),
+            secret_access_key: key.secret_access_key.clone(),
+            session_token: None,
+            region: self.region.clone(),
+            service: service.to_owned(),
+        };
+        self.add_host(request);
+        let (path, query) = (request.uri().path().to_owned(), request.uri().query().unwrap_or_default().to_owned());
+        let (method, body) = (request.method().to_string(), request.body().clone());
+        let now = wire::Timestamp(Clock::system_now().millis());
+        sigv4::sign(&method, &path, &query, request.headers_mut(), &body, &keys, now);
+    }
+
+    /// A signed POST without a body, to one of the platform's own paths.
+    pub async fn post(&self, path: &str) -> Result<Response<Bytes>, ClientError> {
+        let mut request = Request::new(Vec::new());
+        *request.method_mut() = Method::POST;
+        *request.uri_mut() = path.parse().unwrap_or_default();
+        self.sign(&mut request, "ec2");
+        self.send(request.map(Bytes::from)).await
     }
 
     /// A GET without a signature.

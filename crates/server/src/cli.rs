@@ -22,6 +22,26 @@ Examples:
   eval \"$(longshore env)\"        point the aws CLI and every SDK at it
   longshore down --purge         remove everything again";
 
+const RECLAIM_EXAMPLE: &str = "Example:\n  longshore spot reclaim i-0123456789abcdef0";
+
+/// What is done with Spot Instances.
+#[derive(Subcommand, Clone, Debug)]
+pub enum SpotCommand {
+    /// Give an instance its notice: it is terminated two minutes later (of the platform's time).
+    Reclaim(ReclaimArgs),
+}
+
+/// Options of `spot reclaim`.
+#[derive(Args, Clone, Debug)]
+#[command(after_help = RECLAIM_EXAMPLE)]
+pub struct ReclaimArgs {
+    /// The Spot Instance, i-….
+    pub instance_id: String,
+    /// Where the data lives.
+    #[command(flatten)]
+    pub data: DataDirArgs,
+}
+
 #[derive(Subcommand)]
 enum Command {
     /// Run the whole platform on this host, in the foreground.
@@ -34,6 +54,9 @@ enum Command {
     Down(DownArgs),
     /// Say what this host has and lacks for running the platform.
     Doctor(DataDirArgs),
+    /// Interrupt Spot Instances, as Amazon does when it wants its capacity back.
+    #[command(subcommand, after_help = RECLAIM_EXAMPLE)]
+    Spot(SpotCommand),
     /// The control plane (started by `up`).
     #[command(hide = true)]
     Server,
@@ -151,7 +174,12 @@ pub fn run() -> ExitCode {
     let command = Cli::parse().command;
     logging::start(matches!(
         command,
-        Command::Demo(_) | Command::Env(_) | Command::Down(_) | Command::Doctor(_) | Command::AgentImage(_)
+        Command::Demo(_)
+            | Command::Env(_)
+            | Command::Down(_)
+            | Command::Doctor(_)
+            | Command::AgentImage(_)
+            | Command::Spot(_)
     ));
     let outcome = match command {
         Command::Up(args) => supervisor::up(args),
@@ -159,6 +187,7 @@ pub fn run() -> ExitCode {
         Command::Env(args) => commands::env(&args),
         Command::Down(args) => commands::down(&args),
         Command::Doctor(args) => commands::doctor(&args),
+        Command::Spot(SpotCommand::Reclaim(args)) => commands::reclaim(&args),
         Command::Server => supervisor::children::server(),
         Command::Host => supervisor::children::host(),
         Command::GuestBoot => guest::boot().map_err(Into::into),

@@ -97,6 +97,7 @@ impl ControlPlane {
         })?);
         tokio::spawn(control::targets::drained::run(store.clone(), clock));
         tokio::spawn(control::instances::run(store.clone(), clock));
+        tokio::spawn(control::instances::run_interruptions(store.clone(), clock));
         let control = control::start(
             store,
             clock,

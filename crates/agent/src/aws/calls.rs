@@ -60,6 +60,21 @@ impl Client {
         Ok(())
     }
 
+    /// Sets a container instance to DRAINING.
+    pub async fn drain(&self, cluster: &str, instance: &str, keys: &Keys) -> Result<(), CallError> {
+        let input = ecs::UpdateContainerInstancesStateRequest {
+            cluster: Some(cluster.to_owned()),
+            container_instances: Some(vec![instance.to_owned()]),
+            status: Some("DRAINING".to_owned()),
+        };
+        let output: ecs::UpdateContainerInstancesStateResponse =
+            self.call(&ecs::operation::UPDATE_CONTAINER_INSTANCES_STATE, &input, keys).await?;
+        match output.failures.unwrap_or_default().into_iter().next() {
+            None => Ok(()),
+            Some(failure) => Err(CallError::Transport(failure.reason.unwrap_or_default())),
+        }
+    }
+
     /// The tags of a resource.
     pub async fn tags(&self, arn: &str, keys: &Keys) -> Result<BTreeMap<String, String>, CallError> {
         let input = ecs::ListTagsForResourceRequest { resource_arn: Some(arn.to_owned()) };

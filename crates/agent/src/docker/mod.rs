@@ -37,6 +37,7 @@ use crate::identity::Identity;
 use crate::logs::{EXECUTION_ROLE, LogDriver, Sink, Source};
 use crate::network::Mode;
 use crate::roles::Roles;
+use crate::session::status::Checking;
 use crate::telling;
 use client::Client;
 use create::{AGENT_LABEL, TASK_LABEL};
@@ -45,6 +46,9 @@ use registry::Registries;
 
 /// How long the last lines of an ended task may take before it is removed.
 const LINES_PATIENCE: Duration = Duration::from_secs(600);
+
+/// How long the engine may take to say that it is well.
+const PROBE_PATIENCE: Duration = Duration::from_secs(30);
 
 /// A machine whose containers are Docker Engine's.
 pub struct Docker {
@@ -74,6 +78,19 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Docker {
+    /// Checks that the engine answers.
+    pub fn check_runtime(self: &Arc<Self>) -> Checking {
+        let docker = self.clone();
+        Box::pin(async move {
+            let asked = tokio::time::timeout(PROBE_PATIENCE, docker.client.get::<serde_json::Value>("/info")).await;
+            match asked {
+                Ok(Ok(_)) => Ok(()),
+                Ok(Err(error)) => Err(error.to_string()),
+                Err(_) => Err("Docker Engine does not answer".to_owned()),
+            }
+        })
+    }
+
     /// Puts it together.
     pub fn new(settings: Settings, identity: Arc<Identity>, roles: Arc<Roles>, engine: Machine) -> Arc<Docker> {
         Arc::new(Docker {

@@ -33,6 +33,7 @@ use crate::metadata::stats::Readings;
 use crate::network::awsvpc::Interfaces;
 use crate::network::bridge::Bridge;
 use crate::roles::Roles;
+use crate::session::status::Checking;
 use crate::session::tcs::Usage;
 use crate::telling;
 
@@ -172,6 +173,12 @@ impl Host {
             read: stats.io_read_bytes,
             written: stats.io_write_bytes,
         })
+    }
+
+    /// Checks that the runtime could make a container.
+    pub fn check_runtime(&self) -> Checking {
+        let (runtime, cgroup) = (self.runtime.clone(), self.settings.cgroup());
+        Box::pin(async move { runtime.check(&cgroup).await.map_err(|error| error.to_string()) })
     }
 
     /// Removes what is on the host but in no record, after a `kill -9` in the middle of something.

@@ -39,7 +39,13 @@ mod tests {
         let usable = i32::try_from(machine::usable_memory().expect("readable")).expect("fits");
         assert_eq!(offer.memory, usable - 64);
         assert_eq!(offer.ports, ["22", "2375", "2376", "51678", "51679"]);
-        for name in ["ecs.capability.external", "stack", "ecs.os-type", "longshore.host"] {
+        for name in [
+            "ecs.capability.external",
+            "com.amazonaws.ecs.capability.task-iam-role-network-host",
+            "stack",
+            "ecs.os-type",
+            "longshore.host",
+        ] {
             assert!(offer.attributes.iter().any(|(found, _)| found == name), "{name}");
         }
         assert!(!offer.attributes.iter().any(|(found, _)| found == "ecs.capability.task-eni"));

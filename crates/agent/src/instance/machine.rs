@@ -60,6 +60,9 @@ pub(super) fn offer(
     };
     let text = |ports: &[u16]| ports.iter().map(u16::to_string).collect();
     let mut offer = super::offer(capabilities, zone, place);
+    // Fargate tasks have no network mode host; everywhere else their credentials come through the machine's loopback.
+    offer.attributes.push(("com.amazonaws.ecs.capability.task-iam-role-network-host".to_owned(), String::new()));
+    offer.attributes.retain(|(name, _)| config.offers(name));
     offer.attributes.extend(config.attributes.iter().map(|(name, value)| (name.clone(), value.clone())));
     Ok(Offer {
         cpu: cpu.unwrap_or_else(cpu_units),

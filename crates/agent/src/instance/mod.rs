@@ -5,6 +5,7 @@ pub mod ec2;
 pub mod external;
 pub mod fargate;
 pub mod machine;
+pub mod spot;
 
 use domain::ecs::container_instance::HOST_ATTRIBUTE;
 

@@ -31,12 +31,27 @@ pub struct Responder<D> {
     highest: i64,
     /// The manifest whose verification is awaited.
     manifest: Option<String>,
+    /// Done with each heartbeat.
+    at_heartbeat: Option<Box<dyn Fn() + Send + Sync>>,
 }
 
 impl<D: Driver> Responder<D> {
     /// A responder for one instance; `highest` is the number it remembered.
     pub fn new(engine: Arc<Engine<D>>, roles: Arc<Roles>, cluster: &str, instance: &str, highest: i64) -> Responder<D> {
-        Responder { engine, roles, cluster: cluster.to_owned(), instance: instance.to_owned(), highest, manifest: None }
+        Responder {
+            engine,
+            roles,
+            cluster: cluster.to_owned(),
+            instance: instance.to_owned(),
+            highest,
+            manifest: None,
+            at_heartbeat: None,
+        }
+    }
+
+    /// The same, and with each heartbeat this is done too.
+    pub fn at_heartbeat(self, what: impl Fn() + Send + Sync + 'static) -> Responder<D> {
+        Responder { at_heartbeat: Some(Box::new(what)), ..self }
     }
 
     /// The number to remember across restarts.
@@ -48,6 +63,9 @@ impl<D: Driver> Responder<D> {
     pub fn answer(&mut self, message: ToAgent) -> Vec<FromAgent> {
         match message {
             ToAgent::Heartbeat(heartbeat) => {
+                if let Some(what) = &self.at_heartbeat {
+                    what();
+                }
                 vec![FromAgent::HeartbeatAck(HeartbeatAck { message_id: heartbeat.message_id })]
             }
             ToAgent::Payload(payload) => self.payload(payload),

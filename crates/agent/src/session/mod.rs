@@ -8,6 +8,7 @@ pub mod acs;
 mod acs_tests;
 mod backoff;
 mod connection;
+pub mod status;
 pub mod tcs;
 
 pub use backoff::Backoff;

@@ -1,4 +1,5 @@
-//! The TCS session: metrics each 20 seconds, container health also as soon as it changes; every frame signed.
+//! The TCS session: metrics each 20 seconds, container health also as soon as it changes, the runtime's status whenever
+//! it was checked; every frame signed.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -6,14 +7,15 @@ use std::time::Duration;
 
 use domain::agent_protocol::SILENCE_SECONDS;
 use domain::agent_protocol::tcs::{
-    ContainerHealth, ContainerMetric, Metadata, PublishHealth, PublishMetrics, RestartStatsSet, StatsSet,
-    StorageStatsSet, TaskHealth, TaskMetric, ToAgent, ToServer, frame,
+    ContainerHealth, ContainerMetric, InstanceStatus, Metadata, PublishHealth, PublishInstanceStatus, PublishMetrics,
+    RestartStatsSet, StatsSet, StorageStatsSet, TaskHealth, TaskMetric, ToAgent, ToServer, frame,
 };
 use domain::{Clock, IdSource, Timestamp};
 use tokio::time::{Instant, MissedTickBehavior};
 
 use super::Backoff;
 use super::connection::{Connection, Ended, Refused, Target, by_chance};
+use super::status::RuntimeStatus;
 use crate::engine::Engine;
 use crate::engine::driver::Driver;
 use crate::engine::record::{ContainerStatus, TaskRecord};
@@ -78,16 +80,22 @@ impl Samples {
     }
 }
 
+/// What lasts from one session to the next.
+struct Own {
+    samples: Samples,
+    status: RuntimeStatus,
+}
+
 /// Keeps a TCS session up for ever.
-pub async fn run<D: Driver>(identity: Arc<Identity>, engine: Arc<Engine<D>>, meter: Meter) {
+pub async fn run<D: Driver>(identity: Arc<Identity>, engine: Arc<Engine<D>>, meter: Meter, status: RuntimeStatus) {
     let mut ids = IdSource::from_system();
     let mut backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(60), 2.0, 0.2);
-    let mut samples = Samples::default();
+    let mut own = Own { samples: Samples::default(), status };
     loop {
         let pause = match connect(&identity).await {
             Ok((connection, target)) => {
                 let opened = Instant::now();
-                match serve(connection, &target, &identity, &engine, &meter, &mut samples, &mut ids).await {
+                match serve(connection, &target, &identity, &engine, &meter, &mut own, &mut ids).await {
                     Ended::InOrder(_) if opened.elapsed() > Duration::from_secs(5) => {
                         backoff.reset();
                         Duration::ZERO
@@ -130,9 +138,11 @@ async fn serve<D: Driver>(
     identity: &Identity,
     engine: &Engine<D>,
     meter: &Meter,
-    samples: &mut Samples,
+    own: &mut Own,
     ids: &mut IdSource,
 ) -> Ended {
+    let samples = &mut own.samples;
+    let mut status = own.status.follow();
     let silence = Duration::from_secs(SILENCE_SECONDS);
     let mut patience = Instant::now() + silence + by_chance(silence, ids);
     let mut sampling = tokio::time::interval(SAMPLING);
@@ -153,6 +163,14 @@ async fn serve<D: Driver>(
             },
             () = tokio::time::sleep_until(patience) => {
                 return Ended::Broken("no message for a minute".to_owned());
+            }
+            Ok(()) = status.changed() => {
+                let checked = status.borrow_and_update().clone();
+                if let Some(checked) = checked
+                    && let Err(ended) = send(&mut connection, target, identity, &status_message(identity, checked, ids)).await
+                {
+                    return ended;
+                }
             }
             now = sampling.tick() => {
                 let records = engine.views();
@@ -290,6 +308,17 @@ fn health_messages(identity: &Identity, health: &[TaskHealth], ids: &mut IdSourc
             ToServer::PublishHealth(PublishHealth { metadata, timestamp, tasks: tasks.to_vec() })
         })
         .collect()
+}
+
+fn status_message(identity: &Identity, checked: InstanceStatus, ids: &mut IdSource) -> ToServer {
+    let metadata = Metadata {
+        cluster: identity.cluster.clone(),
+        container_instance: identity.instance_arn.clone(),
+        request_id: ids.uuid(),
+        ..Metadata::default()
+    };
+    let timestamp = seconds(Clock::system_now());
+    ToServer::PublishInstanceStatus(PublishInstanceStatus { metadata, timestamp, statuses: vec![checked] })
 }
 
 /// The health of every container that has a check.

@@ -146,6 +146,13 @@ pub struct StateReason {
     pub message: String,
 }
 
+/// What makes an instance a Spot Instance: it can be interrupted.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Spot {
+    /// When it will be terminated, from the notice on.
+    pub interruption: Option<Timestamp>,
+}
+
 /// An EC2 instance.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Instance {
@@ -210,6 +217,9 @@ pub struct Instance {
     pub ended_at: Option<Timestamp>,
     /// What `host` has seen.
     pub observed: Option<Observed>,
+    /// Where it is a Spot Instance.
+    #[serde(default)]
+    pub spot: Option<Spot>,
     /// User's tags.
     pub tags: Tags,
 }
@@ -219,6 +229,8 @@ impl Instance {
     pub const BY_ID: &str = "id";
     /// The index that finds the instances that are terminated or on their way there; its only value is `yes`.
     pub const TERMINATED: &str = "terminated";
+    /// The index that finds the Spot Instances that have their notice and are not terminated; its only value is `yes`.
+    pub const INTERRUPTED: &str = "interrupted";
 
     /// The state that DescribeInstances shows.
     pub fn state(&self) -> InstanceState {
@@ -267,6 +279,8 @@ impl Resource for Instance {
         entries.extend(self.client_token.iter().map(|token| ("client-token", token.clone())));
         if self.power == Power::Terminated {
             entries.push((Self::TERMINATED, "yes".to_owned()));
+        } else if self.spot.as_ref().is_some_and(|spot| spot.interruption.is_some()) {
+            entries.push((Self::INTERRUPTED, "yes".to_owned()));
         }
         entries.extend(self.profile.iter().map(|profile| ("profile", profile.profile.to_string())));
         entries
@@ -308,6 +322,7 @@ mod tests {
             state_reason: None,
             ended_at: None,
             observed: observed.map(|(boot, machine)| Observed { boot, machine, reason: None, at: Timestamp(0) }),
+            spot: None,
             tags: Tags::default(),
         }
     }

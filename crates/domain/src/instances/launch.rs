@@ -70,6 +70,16 @@ pub struct LaunchMetadata {
     pub tags: Option<bool>,
 }
 
+/// That an instance is a Spot Instance. What is said of it has only one value each: it is asked for once, and terminated when
+/// it is interrupted.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LaunchSpot {
+    /// `one-time`, when it was said.
+    pub kind: Option<String>,
+    /// `terminate`, when it was said.
+    pub interruption_behavior: Option<String>,
+}
+
 /// What an instance is launched with, as far as it was said.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
@@ -114,6 +124,8 @@ pub struct LaunchData {
     pub monitoring: Option<bool>,
     /// `unlimited` only: processor time is not rationed.
     pub cpu_credits: Option<String>,
+    /// Whether it is a Spot Instance.
+    pub spot: Option<LaunchSpot>,
     /// Tags by the type of resource that gets them.
     pub tags: BTreeMap<String, Tags>,
 }
@@ -166,6 +178,7 @@ impl LaunchData {
             ebs_optimized: self.ebs_optimized.or(base.ebs_optimized),
             monitoring: self.monitoring.or(base.monitoring),
             cpu_credits: self.cpu_credits.or(base.cpu_credits),
+            spot: self.spot.or(base.spot),
             tags,
         }
     }

@@ -15,9 +15,9 @@ mod volume;
 pub use console::ConsoleOutput;
 pub use instance::{
     BlockDevice, Instance, InstanceState, Machine, MetadataOptions, Observed, Power, ProfileAssociation,
-    ShutdownBehavior, StateReason,
+    ShutdownBehavior, Spot, StateReason,
 };
-pub use launch::{LaunchData, LaunchDevice, LaunchInterface, LaunchMetadata, ProfileReference};
+pub use launch::{LaunchData, LaunchDevice, LaunchInterface, LaunchMetadata, LaunchSpot, ProfileReference};
 pub use launch_template::{LaunchTemplate, LaunchTemplateVersion};
 pub use machine_image::{ImageLayer, MachineImage};
 pub use slice::{AttachedVolume, InstanceItem, Metadata, VolumeItem, instance_key, volume_key};

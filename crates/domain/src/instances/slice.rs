@@ -119,6 +119,12 @@ pub struct Metadata {
     pub tags: Vec<(String, String)>,
     /// Block devices as `block-device-mapping` names them: `ami` or `root` or `ebs1` → device name.
     pub block_devices: Vec<(String, String)>,
+    /// Whether it is a Spot Instance.
+    #[serde(default)]
+    pub spot: bool,
+    /// When it will be interrupted, e.g. `2026-11-28T10:20:30Z`: from the notice on.
+    #[serde(default)]
+    pub interruption: Option<String>,
     /// The instance identity document, JSON as Amazon lays it out.
     pub identity_document: String,
     /// The platform's signature of it. RegisterContainerInstance asks for both.

@@ -20,7 +20,12 @@ pub(super) fn meta_data(instance: &InstanceItem) -> BTreeMap<String, String> {
     set("hostname", &instance.hostname);
     set("instance-action", "none");
     set("instance-id", &instance.instance_id);
-    set("instance-life-cycle", "on-demand");
+    set("instance-life-cycle", if metadata.spot { "spot" } else { "on-demand" });
+    // Not there before the notice.
+    if let Some(time) = &metadata.interruption {
+        set("spot/instance-action", &serde_json::json!({"action": "terminate", "time": time}).to_string());
+        set("spot/termination-time", time);
+    }
     set("instance-type", &metadata.instance_type);
     set("local-hostname", &instance.hostname);
     let address = metadata.private_address.to_string();

@@ -12,14 +12,19 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
 use super::error::ContainerError;
 use super::handle::{self, Container};
 use super::protocol::{self, Created};
+use super::shim;
 use super::spec::ContainerSpec;
-use crate::cgroup::Group;
+use crate::cgroup::{Group, Limits};
 use crate::files;
 use crate::helper::Helper;
 use crate::{SHIM, rootfs};
 
 /// How long a shim may take to make a container, on the slowest disk.
 const CREATION: Duration = Duration::from_secs(60);
+/// How long a shim that has nothing to do may take to say so.
+const ANSWER: Duration = Duration::from_secs(10);
+/// What [`Runtime::check`] makes and removes; no container's id begins with a point.
+const PROBE: &str = ".probe";
 
 /// Where containers are kept and which binary owns them.
 #[derive(Clone, Debug)]
@@ -122,6 +127,35 @@ impl Runtime {
         let container = Container::adopt(id.clone(), directory, spec, Arc::downgrade(&self.registry))?;
         self.registry.containers.lock().unwrap_or_else(PoisonError::into_inner).insert(id, container.clone());
         Ok(container)
+    }
+
+    /// Whether a container could be made now, as far as that is seen without making one: its directory can be written to, a control
+    /// group below `cgroup` can be made and removed, and the program that would own it can be executed and answers. Leaves nothing behind.
+    ///
+    /// # Errors
+    /// The first of these that fails.
+    pub async fn check(&self, cgroup: &str) -> Result<(), ContainerError> {
+        let at = |what: String| {
+            move |error: io::Error| ContainerError::Io(io::Error::new(error.kind(), format!("{what}: {error}")))
+        };
+        let (file, path) = (self.options.directory.join(PROBE), format!("{cgroup}/{PROBE}"));
+        let resources = tokio::task::spawn_blocking(move || {
+            let written = std::fs::write(&file, b"probe").and_then(|()| std::fs::remove_file(&file));
+            written.map_err(at(file.display().to_string()))?;
+            Ok::<(), ContainerError>(Group::create(&path, &Limits::default())?.remove()?)
+        });
+        resources.await.map_err(|error| ContainerError::Create { detail: error.to_string() })??;
+        // Given no container to own, a shim ends at once.
+        let mut command = tokio::process::Command::from(self.options.helper.command(SHIM));
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).kill_on_drop(true);
+        let mut child = command.spawn().map_err(at("the shim's program".to_owned()))?;
+        let died = |detail: String| ContainerError::ShimDied { detail };
+        match tokio::time::timeout(ANSWER, child.wait()).await {
+            Err(_) => Err(died(format!("no answer within {} seconds", ANSWER.as_secs()))),
+            Ok(Err(error)) => Err(error.into()),
+            Ok(Ok(status)) if status.code() == Some(shim::NO_CONTAINER) => Ok(()),
+            Ok(Ok(status)) => Err(died(status.to_string())),
+        }
     }
 
     /// The container of that id, running or ended, until it is deleted.

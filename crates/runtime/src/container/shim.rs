@@ -46,9 +46,12 @@ pub(crate) struct Built {
     pub spool: Spool,
 }
 
+/// The exit code of a shim that was given no container.
+pub(crate) const NO_CONTAINER: i32 = 2;
+
 /// Runs a container to its end; the exit code says only whether there ever was one.
 pub(crate) fn main(arguments: &[OsString]) -> i32 {
-    let Some(directory) = arguments.first().map(PathBuf::from) else { return 2 };
+    let Some(directory) = arguments.first().map(PathBuf::from) else { return NO_CONTAINER };
     let outcome = prepare().and_then(|signals| create(&directory, signals));
     let (created, built) = match outcome {
         Ok(built) => (Created::Ok(built.running.clone()), Some(built)),

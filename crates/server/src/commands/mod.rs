@@ -1,4 +1,4 @@
-//! The short commands: `env`, `down`, `doctor`, `agent-image`.
+//! The short commands: `env`, `down`, `doctor`, `agent-image`, `spot`.
 
 mod agent_image;
 mod doctor;
@@ -11,7 +11,8 @@ use std::{fs, process::Command};
 use nix::unistd::Uid;
 
 use crate::{
-    cli::{DataDirArgs, DownArgs},
+    aws::Client,
+    cli::{DataDirArgs, DownArgs, ReclaimArgs},
     data_directory::{DataDirectory, DataError},
     supervisor::{self, Error},
 };
@@ -94,6 +95,24 @@ pub fn down(args: &DownArgs) -> Result<(), Error> {
         fs::remove_dir_all(data.path())?;
         println!("removed {}", data.path().display());
     }
+    Ok(())
+}
+
+/// Interrupts a Spot Instance, and says when it ends.
+pub fn reclaim(args: &ReclaimArgs) -> Result<(), Error> {
+    let data = DataDirectory::open(&args.data.data_dir)?;
+    let client = Client::new(&data.settings()?, Some(data.root_key()?));
+    let id = &args.instance_id;
+    if !id.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-') {
+        return Err(format!("{id}: not the id of an instance").into());
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let answer = runtime.block_on(client.post(&format!("/_longshore/spot/reclaim/{id}")))?;
+    let text = String::from_utf8_lossy(answer.body()).into_owned();
+    if !answer.status().is_success() {
+        return Err(text.into());
+    }
+    println!("{id} will be terminated at {text}");
     Ok(())
 }
 

@@ -14,8 +14,10 @@ use super::{
     text,
 };
 
-/// The largest body of the reset, which needs none.
-const RESET_BODY: usize = 1024;
+/// The largest body of what an operator asks for, which needs none.
+const OPERATORS_BODY: usize = 1024;
+/// Before an instance's id: the path at which it is interrupted.
+pub(super) const RECLAIM: &str = "/_longshore/spot/reclaim/";
 
 /// Calls the handler that a route leads to, in whichever service.
 macro_rules! dispatch {
@@ -99,17 +101,8 @@ impl FrontDoor {
         if request.method() != http::Method::POST {
             return text(StatusCode::METHOD_NOT_ALLOWED, "Use POST.");
         }
-        let (parts, body) = request.into_parts();
-        let Ok(body) = body::read(body, RESET_BODY, &self.room).await else {
-            return text(StatusCode::PAYLOAD_TOO_LARGE, "The reset takes no body.");
-        };
-        let request = borrow(&parts, &body.bytes);
-        let platform = &self.control_plane.platform;
-        let caller = sigv4::parse(&request).and_then(|claim| signature::verify(platform, &claim, request.body));
-        match caller.map(|caller| caller.principal) {
-            Ok(iam::Principal::Root { .. }) => {}
-            Ok(_) => return text(StatusCode::FORBIDDEN, "Only the root key may reset the platform."),
-            Err(error) => return text(StatusCode::FORBIDDEN, error.to_string()),
+        if let Err(refusal) = self.of_root(request).await {
+            return refusal;
         }
         match self.control_plane.reset().await {
             Ok(()) => {
@@ -117,6 +110,40 @@ impl FrontDoor {
                 text(StatusCode::OK, "The account is empty.\n")
             }
             Err(error) => text(StatusCode::INTERNAL_SERVER_ERROR, error.message().to_owned()),
+        }
+    }
+
+    /// `POST /_longshore/spot/reclaim/INSTANCE_ID`, signed with the root key: interrupts a Spot Instance. Answers when it ends.
+    pub(super) async fn reclaim(&self, request: Request<Incoming>) -> Response<Body> {
+        if request.method() != http::Method::POST {
+            return text(StatusCode::METHOD_NOT_ALLOWED, "Use POST.");
+        }
+        let id = request.uri().path().trim_start_matches(RECLAIM).to_owned();
+        if let Err(refusal) = self.of_root(request).await {
+            return refusal;
+        }
+        let platform = &self.control_plane.platform;
+        let now = platform.clock.now();
+        let interrupted = platform.store.transact(|tx| services::ec2::interrupt_spot_instance(tx, &id, now)).await;
+        match interrupted.map_err(services::commit_failure) {
+            Ok(end) => text(StatusCode::OK, wire::Timestamp(end.seconds() * 1000).to_rfc3339()),
+            Err(error) => text(StatusCode::BAD_REQUEST, format!("{}: {}", error.code(), error.message())),
+        }
+    }
+
+    /// Whether a request without a body is signed with the root key; if not, what it is answered.
+    async fn of_root(&self, request: Request<Incoming>) -> Result<(), Response<Body>> {
+        let (parts, body) = request.into_parts();
+        let Ok(body) = body::read(body, OPERATORS_BODY, &self.room).await else {
+            return Err(text(StatusCode::PAYLOAD_TOO_LARGE, "It takes no body."));
+        };
+        let request = borrow(&parts, &body.bytes);
+        let platform = &self.control_plane.platform;
+        let caller = sigv4::parse(&request).and_then(|claim| signature::verify(platform, &claim, request.body));
+        match caller.map(|caller| caller.principal) {
+            Ok(iam::Principal::Root { .. }) => Ok(()),
+            Ok(_) => Err(text(StatusCode::FORBIDDEN, "Only the root key may do this.")),
+            Err(error) => Err(text(StatusCode::FORBIDDEN, error.to_string())),
         }
     }
 }

@@ -69,6 +69,7 @@ impl FrontDoor {
             "/health" if peer.on_host => operator::health(&self.control_plane),
             "/metrics" if peer.on_host => operator::metrics(&self.control_plane),
             "/_longshore/reset" => self.reset(peer, request).await,
+            path if path.starts_with(aws::RECLAIM) => self.reclaim(request).await,
             "/acs/ws" => agents::connect(&self, agents::Session::Acs, request).await,
             "/tcs/ws" => agents::connect(&self, agents::Session::Tcs, request).await,
             path if path == "/v2" || path.starts_with("/v2/") => self.registry(&host, request).await,

@@ -36,6 +36,7 @@ pub use allocation::{NetworkError, NewInterface, allocate_network_interface, con
 pub use credentials::instance_credentials;
 pub use default_vpc::ensure_region;
 pub use host_slice::host_slice;
+pub use instances::spot::interrupt as interrupt_spot_instance;
 
 use crate::Call;
 

@@ -41,14 +41,14 @@ pub fn instance(
 }
 
 /// What becomes of an instance that ended by itself. One that could not be booted at all is terminated when it is new, and
-/// stopped again when it had been stopped, as at Amazon.
+/// stopped again when it had been stopped, as at Amazon. A Spot Instance is never stopped.
 fn ended(instance: &mut Instance, has_run: bool, reason: Option<&str>, now: Timestamp) {
     let failed = reason.filter(|_| !has_run);
     let (terminate, reason) = match failed {
         Some(reason) => {
             let code = "Server.InternalError";
             let message = format!("{code}: Internal error on launch: {reason:.512}");
-            (instance.boot == 1, StateReason { code: code.to_owned(), message })
+            (instance.boot == 1 || instance.spot.is_some(), StateReason { code: code.to_owned(), message })
         }
         None => {
             let code = "Client.InstanceInitiatedShutdown";

@@ -41,6 +41,8 @@ fn instance() -> InstanceItem {
             tags: vec![("Name".into(), "one".into())],
             block_devices: vec![("root".into(), "/dev/xvda".into())],
             identity_document: "{\n}".into(),
+            spot: false,
+            interruption: None,
             identity_signature: "c2ln".into(),
         },
     }
@@ -144,4 +146,21 @@ async fn credentials_need_the_server() {
     assert_eq!(world.get("/latest/meta-data/iam/security-credentials/").await, (200, "web".into()));
     assert_eq!(world.get("/latest/meta-data/iam/security-credentials/web").await.0, 503);
     assert_eq!(world.get("/latest/meta-data/iam/security-credentials/other").await.0, 404);
+}
+
+#[tokio::test]
+async fn r05_a_spot_instance_is_told_of_its_end_once_it_is_known() {
+    let mut world = World::new();
+    world.instance.metadata.options.tokens_required = false;
+    assert_eq!(world.get("/latest/meta-data/instance-life-cycle").await.1, "on-demand");
+    world.instance.metadata.spot = true;
+    assert_eq!(world.get("/latest/meta-data/instance-life-cycle").await.1, "spot");
+    for path in ["instance-action", "termination-time", ""] {
+        assert_eq!(world.get(&format!("/latest/meta-data/spot/{path}")).await.0, 404, "{path}");
+    }
+    let time = "2026-11-28T10:20:30Z";
+    world.instance.metadata.interruption = Some(time.to_owned());
+    let notice = world.get("/latest/meta-data/spot/instance-action").await.1;
+    assert_eq!(notice, r#"{"action":"terminate","time":"2026-11-28T10:20:30Z"}"#);
+    assert_eq!(world.get("/latest/meta-data/spot/termination-time").await.1, time);
 }

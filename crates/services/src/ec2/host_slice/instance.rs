@@ -81,6 +81,12 @@ pub(super) fn item(view: &Snapshot, instance: &Instance, sign: &dyn Fn(&str) -> 
             role,
             tags: instance.tags.iter().map(|tag| (tag.key.clone(), tag.value.clone())).collect(),
             block_devices: devices,
+            spot: instance.spot.is_some(),
+            interruption: instance
+                .spot
+                .as_ref()
+                .and_then(|spot| spot.interruption)
+                .map(|at| wire::Timestamp(at.seconds() * 1000).to_rfc3339()),
             identity_signature: sign(&identity_document),
             identity_document,
         },

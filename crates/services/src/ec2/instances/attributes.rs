@@ -12,7 +12,7 @@ use domain::{
 use store::Transaction;
 use wire::ServiceError;
 
-use super::{one, power::GONE, request, run::unknown_type, shape};
+use super::{one, power::GONE, request, run::unknown_type, shape, spot};
 use crate::{
     Call,
     ec2::{
@@ -160,6 +160,9 @@ fn apply(
     }
     if let Some(word) = input.instance_initiated_shutdown_behavior.and_then(|value| value.value) {
         instance.shutdown_behavior = request::shutdown_behavior(&word)?;
+        if instance.spot.is_some() && instance.shutdown_behavior == ShutdownBehavior::Stop {
+            return Err(spot::not_stopped(id));
+        }
     }
     let interface = instance.scope.key(&instance.interface_id);
     if let Some(on) = input.source_dest_check.and_then(|value| value.value) {

@@ -37,6 +37,7 @@ pub(super) const FILTERS: Filterable<Instance> = Filterable {
         "reservation-id",
         "client-token",
         "launch-index",
+        "instance-lifecycle",
         "launch-time",
         "key-name",
         "root-device-name",
@@ -134,6 +135,7 @@ fn values(view: &Snapshot, instance: &Instance, name: &str) -> Vec<String> {
         }
         "reservation-id" => Some(instance.reservation_id.clone()),
         "client-token" => instance.client_token.clone(),
+        "instance-lifecycle" => shown.instance_lifecycle,
         "launch-index" => Some(instance.launch_index.to_string()),
         "launch-time" => shown.launch_time.map(|at| at.to_rfc3339()),
         "key-name" => shown.key_name,

@@ -13,6 +13,7 @@ pub(super) mod profiles;
 pub(super) mod request;
 pub(super) mod run;
 pub(super) mod shape;
+pub(super) mod spot;
 pub(super) mod status;
 pub(super) mod types;
 

@@ -16,7 +16,7 @@ use domain::{
 use store::Transaction;
 use wire::ServiceError;
 
-use super::{named, shape};
+use super::{named, shape, spot};
 use crate::{
     Authorised, Call,
     ec2::{
@@ -126,6 +126,9 @@ pub(in crate::ec2) async fn stop(call: Call, input: StopInstancesRequest) -> Res
     let changes = change(&auth, &ids, |_, instance| match instance.state() {
         InstanceState::Stopping | InstanceState::Stopped => Ok(()),
         InstanceState::Running => {
+            if instance.spot.is_some() {
+                return Err(spot::not_stopped(&instance.instance_id));
+            }
             if instance.disable_api_stop {
                 return Err(not_permitted(&instance.instance_id, "stopped", "disableApiStop"));
             }

@@ -11,6 +11,7 @@ use domain::{
 };
 use wire::ServiceError;
 
+use super::spot;
 use crate::ec2::common::{invalid_value, refuse, unsupported};
 
 /// Decoded bytes of user data.
@@ -21,7 +22,7 @@ const MAX_DEVICES: usize = 28;
 /// The members that both requests have, under the same names and with the same meaning.
 macro_rules! common {
     ($input:ident) => {{
-        refuse!($input; kernel_id, elastic_inference_accelerators, instance_market_options, cpu_options,
+        refuse!($input; kernel_id, elastic_inference_accelerators, cpu_options,
             capacity_reservation_specification, license_specifications, maintenance_options, operator,
             network_performance_options, secondary_interfaces);
         if $input.hibernation_options.as_ref().is_some_and(|options| options.configured == Some(true)) {
@@ -42,6 +43,14 @@ macro_rules! common {
                 return Err(unsupported("monitoring"));
             }
         }
+        let spot = match $input.instance_market_options {
+            None => None,
+            Some(options) => {
+                let asked = options.spot_options.unwrap_or_default();
+                refuse!(asked; max_price, block_duration_minutes, valid_until);
+                spot::market(options.market_type, asked.spot_instance_type, asked.instance_interruption_behavior)?
+            }
+        };
         let (availability_zone, tenancy) = match $input.placement {
             None => (None, None),
             Some(placement) => {
@@ -167,6 +176,7 @@ macro_rules! common {
             ebs_optimized: $input.ebs_optimized,
             monitoring: $input.monitoring.and_then(|monitoring| monitoring.enabled),
             cpu_credits: $input.credit_specification.map(|credits| cpu_credits(credits.cpu_credits)).transpose()?,
+            spot,
             tags,
         }
     }};

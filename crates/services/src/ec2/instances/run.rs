@@ -4,7 +4,7 @@ use api::ec2::{Reservation, RunInstancesRequest};
 use domain::{
     Tags, Timestamp,
     instances::{
-        Instance, LaunchData, LaunchMetadata, MetadataOptions, Power, ShutdownBehavior, default_instance_type,
+        Instance, LaunchData, LaunchMetadata, MetadataOptions, Power, ShutdownBehavior, Spot, default_instance_type,
         instance_type,
     },
     network::NetworkInterfaceOwner,
@@ -128,6 +128,15 @@ impl Launch {
             let text = format!("The key pair '{name:.255}' does not exist");
             return Err(ServiceError::new("InvalidKeyPair.NotFound", text));
         }
+        if data.spot.is_some() && data.shutdown_behavior == Some(ShutdownBehavior::Stop) {
+            let text = "A Spot Instance of a one-time request cannot be stopped: InstanceInitiatedShutdownBehavior must \
+                be terminate.";
+            return Err(ServiceError::new("InvalidParameterCombination", text));
+        }
+        let shutdown_behavior = data.shutdown_behavior.unwrap_or(match data.spot {
+            Some(_) => ShutdownBehavior::Terminate,
+            None => ShutdownBehavior::Stop,
+        });
         let profile = data.profile.as_ref().map(|reference| profiles::find(call, tx, reference)).transpose()?;
         let place = place(call, tx, data)?;
         let devices = devices::plan(&image, &data.block_devices)?;
@@ -182,7 +191,7 @@ impl Launch {
                 profile: profile.as_ref().map(|profile| profiles::association(profile, &mut ids, now)),
                 user_data: data.user_data.clone(),
                 metadata_options: metadata_options(data.metadata.clone().unwrap_or_default()),
-                shutdown_behavior: data.shutdown_behavior.unwrap_or(ShutdownBehavior::Stop),
+                shutdown_behavior,
                 disable_api_termination: data.disable_api_termination.unwrap_or(false),
                 disable_api_stop: data.disable_api_stop.unwrap_or(false),
                 ebs_optimized: data.ebs_optimized.unwrap_or(false),
@@ -194,6 +203,7 @@ impl Launch {
                 state_reason: None,
                 ended_at: None,
                 observed: None,
+                spot: data.spot.as_ref().map(|_| Spot::default()),
                 tags: Tags::clone(&own_tags),
             });
         }

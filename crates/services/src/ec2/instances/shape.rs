@@ -99,6 +99,8 @@ pub(super) fn shape(view: &Snapshot, instance: &Instance) -> api::ec2::Instance 
         // Amazon's word for Nitro instances too; DescribeInstanceTypes tells them apart.
         hypervisor: Some("xen".into()),
         iam_instance_profile: instance.profile.as_ref().filter(|_| !gone).map(profiles::profile_shape),
+        // On-demand instances have none.
+        instance_lifecycle: instance.spot.is_some().then(|| "spot".to_owned()),
         key_name: instance.key_name.clone(),
         launch_time: Some(time(instance.launched_at)),
         maintenance_options: Some(InstanceMaintenanceOptions {

@@ -2,12 +2,13 @@
 
 use api::ec2::{
     CreditSpecification, LaunchTemplateBlockDeviceMapping, LaunchTemplateEbsBlockDevice,
-    LaunchTemplateIamInstanceProfileSpecification, LaunchTemplateInstanceMetadataOptions,
-    LaunchTemplateInstanceNetworkInterfaceSpecification, LaunchTemplatePlacement, LaunchTemplateTagSpecification,
+    LaunchTemplateIamInstanceProfileSpecification, LaunchTemplateInstanceMarketOptions,
+    LaunchTemplateInstanceMetadataOptions, LaunchTemplateInstanceNetworkInterfaceSpecification,
+    LaunchTemplatePlacement, LaunchTemplateSpotMarketOptions, LaunchTemplateTagSpecification,
     LaunchTemplatesMonitoring, ResponseLaunchTemplateData,
 };
 use domain::instances::{
-    LaunchData, LaunchDevice, LaunchInterface, LaunchMetadata, ProfileReference, ShutdownBehavior,
+    LaunchData, LaunchDevice, LaunchInterface, LaunchMetadata, LaunchSpot, ProfileReference, ShutdownBehavior,
 };
 
 use crate::ec2::tags;
@@ -65,6 +66,7 @@ pub(super) fn shape(data: &LaunchData) -> ResponseLaunchTemplateData {
             .cpu_credits
             .as_ref()
             .map(|credits| CreditSpecification { cpu_credits: Some(credits.clone()) }),
+        instance_market_options: data.spot.as_ref().map(market),
         tag_specifications: list(specifications.collect()),
         ..ResponseLaunchTemplateData::default()
     }
@@ -110,5 +112,17 @@ fn metadata(options: &LaunchMetadata) -> LaunchTemplateInstanceMetadataOptions {
         http_endpoint: word(options.enabled, "enabled", "disabled"),
         http_protocol_ipv6: None,
         instance_metadata_tags: word(options.tags, "enabled", "disabled"),
+    }
+}
+
+fn market(spot: &LaunchSpot) -> LaunchTemplateInstanceMarketOptions {
+    let said = spot.kind.is_some() || spot.interruption_behavior.is_some();
+    LaunchTemplateInstanceMarketOptions {
+        market_type: Some("spot".to_owned()),
+        spot_options: said.then(|| LaunchTemplateSpotMarketOptions {
+            spot_instance_type: spot.kind.clone(),
+            instance_interruption_behavior: spot.interruption_behavior.clone(),
+            ..LaunchTemplateSpotMarketOptions::default()
+        }),
     }
 }

@@ -15,6 +15,7 @@ use domain::ecs::{
     ContainerInstance, ContainerReport, NetworkBinding, ReportedStatus, Task, TaskReport, TransportProtocol,
 };
 use domain::{Arn, Timestamp};
+use iam::Principal;
 use store::Snapshot;
 use wire::ServiceError;
 
@@ -129,6 +130,10 @@ async fn observe(
         let from = placed_on(tx, task, &cluster);
         let from =
             from.ok_or_else(|| invalid("The specified task does not exist on a container instance of this cluster."))?;
+        let ec2 = tx.get::<ContainerInstance>(from.as_str()).and_then(|instance| instance.ec2_instance_id.clone());
+        if !may_report(&auth.principal, ec2.as_deref()) {
+            return Err(invalid("The specified task is not on the container instance that reports it."));
+        }
         let own = tx.get::<Task>(task).and_then(|task| task.attachment_arn());
         if let Some(other) = attached.iter().find(|arn| own.as_ref().is_none_or(|own| own.as_str() != arn.as_str())) {
             return Err(invalid(format!("The attachment {other} is not one of this task.")));
@@ -141,6 +146,16 @@ async fn observe(
 fn reporting_cluster(auth: &Authorised, cluster: Option<&str>) -> Result<Arn, ServiceError> {
     let unknown = |_| invalid("The specified cluster was not found.");
     agents_cluster(&auth.snapshot(), &auth.principal, &auth.scope, cluster).map_err(unknown)
+}
+
+/// Whether a caller may speak of what is on an EC2 instance. The request itself names no container instance; the session of an
+/// instance's own credentials is named after it. Other callers' sessions name no instance, and machines of the user's have
+/// whatever keys they were given.
+fn may_report(caller: &Principal, ec2_instance: Option<&str>) -> bool {
+    match (caller, ec2_instance) {
+        (Principal::AssumedRole { session, .. }, Some(id)) => !session.starts_with("i-") || session == id,
+        _ => true,
+    }
 }
 
 /// The instance a task is placed on, if that instance is in the cluster that the agent says it is in.
@@ -202,4 +217,25 @@ fn binding(sent: &SentBinding) -> Result<NetworkBinding, ServiceError> {
         }
     };
     Ok(NetworkBinding { bind_ip, container_port, host_port, range, protocol: protocol.to_owned() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn r30_an_instance_reports_only_what_is_on_it() {
+        let session = |name: &str| Principal::AssumedRole {
+            account: "123456789012".parse().unwrap(),
+            role: Arn::global(&"123456789012".parse().unwrap(), "iam", "role/ecsInstanceRole"),
+            role_id: "AROA".to_owned(),
+            session: name.to_owned(),
+        };
+        let one = "i-0123456789abcdef0";
+        assert!(may_report(&session(one), Some(one)));
+        assert!(!may_report(&session("i-0123456789abcdef1"), Some(one)));
+        assert!(may_report(&session("operator"), Some(one)));
+        assert!(may_report(&session(one), None));
+        assert!(may_report(&Principal::Root { account: "123456789012".parse().unwrap() }, Some(one)));
+    }
 }
