@@ -89,6 +89,11 @@ def test_r03_what_cannot_be_launched_is_refused(ec2, image):
     assert text == "Value (none) for parameter iamInstanceProfile.name is invalid. Invalid IAM Instance Profile name"
     text = refused("InvalidParameterValue", ec2.run_instances, **fixed, InstanceType="m4.large")
     assert text == "Invalid value 'm4.large' for InstanceType."
+    # Nor one that Amazon has not either.
+    text = refused("InvalidParameterValue", ec2.run_instances, **fixed, InstanceType="x9.nano")
+    assert text == "Invalid value 'x9.nano' for InstanceType."
+    text = refused("InvalidInstanceType", ec2.describe_instance_types, InstanceTypes=["t3.micro", "x9.nano"])
+    assert text == "The following supplied instance types do not exist: [x9.nano]"
     assert "CpuOptions" in refused("InvalidParameterValue", ec2.run_instances, **fixed, CpuOptions={"CoreCount": 1})
     refused("InvalidKeyPair.NotFound", ec2.run_instances, **fixed, KeyName="none")
     refused("DryRunOperation", ec2.run_instances, **fixed, DryRun=True)
