@@ -14,15 +14,19 @@ pub struct Weighted {
     /// Index and running sum of the weights, without those of weight 0.
     sums: Vec<(usize, u64)>,
     total: u64,
-    step: AtomicU64,
+    step: Step,
 }
+
+/// Where in its sequence a choice is. Clones share it.
+#[derive(Clone, Debug, Default)]
+pub struct Step(Arc<AtomicU64>);
 
 /// 2^64 divided by the golden ratio.
 const GOLDEN: u64 = 0x9E37_79B9_7F4A_7C15;
 
 impl Weighted {
-    /// A choice among `(index, weight)`.
-    pub fn new(weights: impl IntoIterator<Item = (usize, u16)>) -> Self {
+    /// A choice among `(index, weight)`, going on from `step`.
+    pub fn new(weights: impl IntoIterator<Item = (usize, u16)>, step: Step) -> Self {
         let mut total = 0;
         let sums = weights
             .into_iter()
@@ -32,7 +36,7 @@ impl Weighted {
                 (index, total)
             })
             .collect();
-        Self { sums, total, step: AtomicU64::new(0) }
+        Self { sums, total, step }
     }
 
     /// The indexes whose weights are not 0.
@@ -45,7 +49,7 @@ impl Weighted {
         if let [(only, _)] = self.sums.as_slice() {
             return Some(*only);
         }
-        let point = point(self.step.fetch_add(1, Ordering::Relaxed), self.total);
+        let point = point(self.step.0.fetch_add(1, Ordering::Relaxed), self.total);
         self.sums.iter().find(|(_, sum)| point < *sum).map(|(index, _)| *index)
     }
 }
@@ -132,8 +136,8 @@ mod tests {
 
     #[test]
     fn weights_of_zero_get_nothing() {
-        assert_eq!(Weighted::new([(0, 0), (1, 0)]).next(), None);
-        let one = Weighted::new([(0, 0), (1, 5)]);
+        assert_eq!(Weighted::new([(0, 0), (1, 0)], Step::default()).next(), None);
+        let one = Weighted::new([(0, 0), (1, 5)], Step::default());
         assert!((0..100).all(|_| one.next() == Some(1)));
     }
 
@@ -179,7 +183,7 @@ mod tests {
         fn shares_are_close_to_the_weights(weights in prop::collection::vec(0u16..=999, 1..=5)) {
             let total: u32 = weights.iter().map(|w| u32::from(*w)).sum();
             prop_assume!(total > 0);
-            let choice = Weighted::new(weights.iter().copied().enumerate());
+            let choice = Weighted::new(weights.iter().copied().enumerate(), Step::default());
             let mut counts = vec![0f64; weights.len()];
             for _ in 0..1000 {
                 counts[choice.next().unwrap()] += 1.0;

@@ -1,11 +1,12 @@
 //! The slice compiled for serving: listeners with their rules, and target groups with those targets that get requests.
 //! Immutable; each change of the slice or of a target's health makes a new one.
 
-use std::{net::IpAddr, time::Instant};
+use std::{collections::HashMap, net::IpAddr, time::Instant};
 
 use domain::balancing::{self as nouns, HealthState, LoadBalancerAttributes, slice::SliceItem};
 
 use crate::{
+    choice::Step,
     condition::{Condition, RequestView},
     cookie::Key,
     group::Group,
@@ -23,6 +24,8 @@ pub struct Routing {
     pub listeners: Vec<Listener>,
     /// The target groups; actions name them by index.
     pub groups: Vec<Group>,
+    /// Where choices between target groups are, by the groups' numbers.
+    steps: HashMap<Vec<u64>, Step>,
 }
 
 /// A listener.
@@ -66,17 +69,20 @@ impl Routing {
                 SliceItem::Listener(_) => {}
             }
         }
+        let mut steps = HashMap::new();
         for item in items {
             if let SliceItem::Listener(item) = item {
+                let mut action = |action| routing.action(action, previous, &mut steps);
                 let rules = item.rules.iter().map(|rule| {
                     let conditions = rule.conditions.iter().map(Condition::compile).collect();
-                    (conditions, routing.action(&rule.action))
+                    (conditions, action(&rule.action))
                 });
-                let listener =
-                    Listener { port: item.port, rules: rules.collect(), default: routing.action(&item.default_action) };
+                let rules = rules.collect();
+                let listener = Listener { port: item.port, rules, default: action(&item.default_action) };
                 routing.listeners.push(listener);
             }
         }
+        routing.steps = steps;
         routing
     }
 
@@ -85,14 +91,25 @@ impl Routing {
         self.listeners.iter().find(|listener| listener.port == port)
     }
 
-    fn action(&self, action: &nouns::Action) -> Action {
+    /// Compiles an action; `steps` takes where its choice is, as `previous` has it if that knows the same groups.
+    fn action(
+        &self,
+        action: &nouns::Action,
+        previous: Option<&Routing>,
+        steps: &mut HashMap<Vec<u64>, Step>,
+    ) -> Action {
         match action {
             nouns::Action::Forward { groups, stickiness } => {
                 let weight = |choice: &nouns::WeightedTargetGroup| {
                     let index = self.groups.iter().position(|group| group.arn == choice.target_group)?;
                     Some((index, choice.weight))
                 };
-                Action::Forward(Forward::new(groups.iter().filter_map(weight), stickiness.duration()))
+                let weights: Vec<(usize, u16)> = groups.iter().filter_map(weight).collect();
+                let numbers = weights.iter().filter_map(|(index, _)| Some(self.groups.get(*index)?.number)).collect();
+                let known = |numbers| previous.and_then(|routing| routing.steps.get(numbers)).cloned();
+                let step = known(&numbers).unwrap_or_default();
+                let step = steps.entry(numbers).or_insert(step).clone();
+                Action::Forward(Forward::new(weights, step, stickiness.duration()))
             }
             nouns::Action::FixedResponse { status_code, content_type, body } => {
                 Action::Fixed(Fixed::new(*status_code, content_type.as_deref(), body.as_deref()))
@@ -122,5 +139,52 @@ impl Listener {
     /// The default action.
     pub fn default_action(&self) -> &Action {
         &self.default
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use domain::balancing::{
+        GroupStickiness, HealthCheck, ProtocolVersion, TargetChoice, WeightedTargetGroup,
+        slice::{ListenerItem, TargetGroupItem, TargetItem},
+    };
+    use http::HeaderMap;
+
+    use super::*;
+
+    #[test]
+    fn weights_hold_when_every_request_meets_a_new_routing() {
+        let group = |name: &str| {
+            SliceItem::TargetGroup(TargetGroupItem {
+                arn: name.into(),
+                protocol_version: ProtocolVersion::Http1,
+                health_check: HealthCheck::default(),
+                choice: TargetChoice::default(),
+                targets: vec![TargetItem { address: [10, 0, 0, 1].into(), port: 80, draining: false }],
+            })
+        };
+        let weighted = |name: &str, weight| WeightedTargetGroup { target_group: name.into(), weight };
+        let listener = SliceItem::Listener(ListenerItem {
+            arn: "listener".into(),
+            port: 80,
+            places: Vec::new(),
+            rules: Vec::new(),
+            default_action: nouns::Action::Forward {
+                groups: vec![weighted("one", 3), weighted("two", 1)],
+                stickiness: GroupStickiness::default(),
+            },
+        });
+        let items = [group("one"), group("two"), listener];
+        let key = Key::new(&[1; crate::cookie::SECRET]);
+        let mut routing = None;
+        let mut counts = [0; 2];
+        for _ in 0..100 {
+            let health = |_: &str, _, _| HealthState::Healthy;
+            let next = Routing::compile(items.iter(), &health, routing.as_ref(), &key, Instant::now());
+            let Action::Forward(forward) = next.listener(80).unwrap().default_action() else { panic!("{next:?}") };
+            counts[forward.choose(&next.groups, &HeaderMap::new(), &key, || 0).unwrap().group] += 1;
+            routing = Some(next);
+        }
+        assert!((73..=77).contains(&counts[0]), "{counts:?}");
     }
 }

@@ -9,7 +9,7 @@ use domain::balancing::{Stickiness, StickinessType};
 use http::{HeaderMap, header};
 
 use crate::{
-    choice::Weighted,
+    choice::{Step, Weighted},
     cookie::{self, Entries, Entry, Key, Kind},
     group::Group,
 };
@@ -56,8 +56,8 @@ enum Session {
 
 impl Forward {
     /// To one of these groups by their weights, of which a client keeps one for `duration` seconds if there is one.
-    pub fn new(groups: impl IntoIterator<Item = (usize, u16)>, duration: Option<u32>) -> Self {
-        Self { choice: Weighted::new(groups), duration }
+    pub fn new(groups: impl IntoIterator<Item = (usize, u16)>, step: Step, duration: Option<u32>) -> Self {
+        Self { choice: Weighted::new(groups, step), duration }
     }
 
     /// Where a request with these headers goes; none if there is no target. `now` gives seconds since the epoch.

@@ -39,7 +39,7 @@ impl World {
     fn new(groups: &[(&str, u16, Stickiness)], duration: Option<u32>) -> Self {
         let key = Key::new(&[1; SECRET]);
         let weights = groups.iter().enumerate().map(|(index, (_, weight, _))| (index, *weight));
-        let forward = Forward::new(weights, duration);
+        let forward = Forward::new(weights, Step::default(), duration);
         let groups = groups.iter().map(|(name, _, sticky)| group(name, sticky, &[HEALTHY; 4], &key)).collect();
         Self { groups, forward, key, cookies: Vec::new(), now: NOW }
     }
