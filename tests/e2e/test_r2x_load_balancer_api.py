@@ -133,9 +133,9 @@ def test_r21_attributes_are_acted_on_or_refused_by_name(elbv2, balancer, group):
     target_group = group["TargetGroupArn"]
     of_group = as_map(elbv2.describe_target_group_attributes(TargetGroupArn=target_group))
     assert of_group["deregistration_delay.timeout_seconds"] == "300" and of_group["stickiness.enabled"] == "false"
-    sticky = [{"Key": "stickiness.enabled", "Value": "true"}]
-    message = refused("ValidationError", elbv2.modify_target_group_attributes, TargetGroupArn=target_group, Attributes=sticky)
-    assert "stickiness.enabled" in message
+    anomalies = [{"Key": "load_balancing.algorithm.anomaly_mitigation", "Value": "on"}]
+    message = refused("ValidationError", elbv2.modify_target_group_attributes, TargetGroupArn=target_group, Attributes=anomalies)
+    assert "load_balancing.algorithm.anomaly_mitigation" in message
 
 
 def test_r21_target_groups_have_amazons_defaults_and_refusals(elbv2, vpc, group):

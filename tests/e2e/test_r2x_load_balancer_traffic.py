@@ -37,9 +37,9 @@ echo "slow=$NAME"
 
 
 class Stack:
-    """Tasks a and b, a load balancer before them, and what a test needs to change them."""
+    """Tasks a and b, a load balancer before them, and what a test needs to change them. `scripts` are more of their pages."""
 
-    def __init__(self, platform):
+    def __init__(self, platform, scripts={}):
         self.platform = platform
         self.elbv2, ec2 = platform.client("elbv2"), platform.client("ec2")
         files = {
@@ -48,6 +48,7 @@ class Stack:
             "www/cgi-bin/who": (WHO, 0o755),
             "www/cgi-bin/slow": (SLOW, 0o755),
             "bin/tunnel": (TUNNEL, 0o755),
+            **{f"www/cgi-bin/{name}": (script, 0o755) for name, script in scripts.items()},
         }
         image = Image(platform, "web", files=files).uri
         self.vpc = ec2.describe_vpcs()["Vpcs"][0]["VpcId"]

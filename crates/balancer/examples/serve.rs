@@ -3,7 +3,10 @@
 
 use std::{env, error::Error, fs, net::Ipv4Addr, sync::Arc};
 
-use balancer::plane;
+use balancer::{
+    cookie::{Key, SECRET},
+    plane,
+};
 use domain::balancing::slice::SliceItem;
 use tokio::sync::{mpsc, watch};
 
@@ -13,7 +16,14 @@ fn main() -> Result<(), Box<dyn Error>> {
     let items: Vec<SliceItem> = serde_json::from_str(&fs::read_to_string(path)?)?;
     let (_sender, slices) = watch::channel(Arc::new(items.into_iter().map(Arc::new).collect::<Vec<_>>()));
     let (reports, mut inbox) = mpsc::channel(16);
-    let surroundings = plane::Surroundings { bind: Ipv4Addr::LOCALHOST, provider: None, workers, limit: 4096, seed: 1 };
+    let surroundings = plane::Surroundings {
+        bind: Ipv4Addr::LOCALHOST,
+        provider: None,
+        workers,
+        limit: 4096,
+        seed: 1,
+        key: Arc::new(Key::new(&[1; SECRET])),
+    };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let printer = async {

@@ -19,7 +19,7 @@ use std::{
 
 use http::HeaderValue;
 
-use crate::{routing::Routing, worker::Worker};
+use crate::{choice::Counted, routing::Routing, worker::Worker};
 
 /// When bytes last went over a connection, in milliseconds since it was opened. Shared with the socket's wrapper, which
 /// must be `Send` for upgrades.
@@ -129,7 +129,7 @@ impl Client {
         self.in_flight.set(self.in_flight.get() + 1);
         self.body_pending.set(has_body);
         self.responding.set(false);
-        InFlight(self.clone())
+        InFlight { client: self.clone(), counted: None }
     }
 
     /// The request's body has come to its end.
@@ -183,11 +183,16 @@ impl Client {
 
 /// A request in flight; dropped when its response is out.
 #[derive(Debug)]
-pub struct InFlight(Rc<Client>);
+pub struct InFlight {
+    client: Rc<Client>,
+    /// That its target has it, where that is counted.
+    pub counted: Option<Counted>,
+}
 
 impl Drop for InFlight {
     fn drop(&mut self) {
-        self.0.in_flight.set(self.0.in_flight.get().saturating_sub(1));
-        self.0.idle_since.set(self.0.activity.elapsed());
+        let client = &self.client;
+        client.in_flight.set(client.in_flight.get().saturating_sub(1));
+        client.idle_since.set(client.activity.elapsed());
     }
 }

@@ -12,6 +12,8 @@ pub mod choice;
 pub mod client;
 pub mod condition;
 pub mod connection;
+pub mod cookie;
+pub mod group;
 pub mod headers;
 pub mod health;
 pub mod listeners;
@@ -22,6 +24,8 @@ pub mod proxy;
 pub mod redirect;
 pub mod responses;
 pub mod routing;
+pub mod slow_start;
+pub mod sticky;
 pub mod stream;
 pub mod tunnel;
 pub mod worker;
@@ -87,9 +91,18 @@ pub struct Options {
 impl Options {
     /// The file of the slice: named by the load balancer's id.
     fn cache_file(&self) -> PathBuf {
+        self.file("json")
+    }
+
+    /// The file of the key that cookies are sealed with.
+    fn key_file(&self) -> PathBuf {
+        self.file("key")
+    }
+
+    fn file(&self, extension: &str) -> PathBuf {
         let id = self.load_balancer.rsplit('/').next().unwrap_or_default();
         let safe: String = id.chars().filter(char::is_ascii_alphanumeric).collect();
-        self.cache.join(format!("{safe}.json"))
+        self.cache.join(format!("{safe}.{extension}"))
     }
 }
 
@@ -136,6 +149,7 @@ async fn serve(options: Options, limit: usize) -> Result<(), Error> {
         limit,
         // The hasher's keys are random: enough for ids that are to be unique.
         seed: RandomState::new().build_hasher().finish(),
+        key: Arc::new(cookie::Key::kept(&options.key_file())?),
     };
     let mut plane = pin!(plane::run(surroundings, slices, sender));
     let mut newest = None;

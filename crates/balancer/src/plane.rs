@@ -17,6 +17,7 @@ use tokio::{
 };
 
 use crate::{
+    cookie::Key,
     health::Checks,
     listeners::{self, Listeners},
     routing::Routing,
@@ -42,6 +43,8 @@ pub struct Surroundings {
     pub limit: usize,
     /// For trace ids.
     pub seed: u64,
+    /// What cookies are sealed with.
+    pub key: Arc<Key>,
 }
 
 /// Serves the newest of `slices` until its sender goes. Each report is the whole state.
@@ -50,7 +53,7 @@ pub async fn run(
     mut slices: watch::Receiver<Items>,
     reports: mpsc::Sender<BalancerReport>,
 ) -> io::Result<()> {
-    let workers = Arc::new(Workers::start(surroundings.workers, surroundings.seed)?);
+    let workers = Arc::new(Workers::start(surroundings.workers, surroundings.seed, &surroundings.key)?);
     let mut listeners = Listeners::new(workers.clone(), surroundings.provider.clone(), surroundings.limit);
     let mut checks = Checks::default();
     let mut items: Items = slices.borrow_and_update().clone();
@@ -65,7 +68,14 @@ pub async fn run(
         }
         if work.routing {
             let health = |group: &str, address, port| checks.state(group, address, port);
-            let compiled = Arc::new(Routing::compile(items.iter().map(Arc::as_ref), &health, routing.as_deref()));
+            let (known, key) = (routing.as_deref(), &surroundings.key);
+            let compiled = Arc::new(Routing::compile(
+                items.iter().map(Arc::as_ref),
+                &health,
+                known,
+                key,
+                std::time::Instant::now(),
+            ));
             workers.route(&compiled);
             routing = Some(compiled);
         }

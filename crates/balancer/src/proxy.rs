@@ -1,6 +1,6 @@
 //! The path of one request: limits, rule, action, and for a forward action the exchange with a target.
 
-use std::rc::Rc;
+use std::{rc::Rc, sync::Arc};
 
 use domain::balancing::ProtocolVersion;
 use http::{Method, Request, Response, StatusCode, Uri, Version, header, uri};
@@ -15,7 +15,9 @@ use crate::{
     redirect::Parts,
     responses::{self, Failure},
     routing::{Action, Routing},
+    sticky::Chosen,
     tunnel,
+    worker::Worker,
 };
 
 /// The connection must be closed without a response.
@@ -40,12 +42,12 @@ pub async fn respond(client: Rc<Client>, request: Request<Incoming>) -> Result<R
 async fn answer(
     client: &Rc<Client>,
     request: Request<Incoming>,
-    guard: InFlight,
+    mut guard: InFlight,
 ) -> Result<Response<ResponseBody>, Abort> {
     if let Err(failure) = check(&request) {
         return Ok(failure.response(guard));
     }
-    let (pool, routing) = {
+    let way = {
         let table = client.worker.table();
         let routing = &table.routing;
         let listener = routing.listener(client.port).ok_or(Abort::ListenerGone)?;
@@ -58,15 +60,31 @@ async fn answer(
                 let parts = Parts { protocol: "http", host, port: client.port, uri: request.uri() };
                 return Ok(responses::redirect(redirect.status, &redirect.location(&parts), guard));
             }
-            Action::Forward(choice) => {
-                let Some(pool) = choice.next().and_then(|group| table.choose(group)) else {
+            Action::Forward(forward) => {
+                let worker = &client.worker;
+                let chosen = forward.choose(&routing.groups, request.headers(), &worker.key, || seconds(worker));
+                let pool = chosen.as_ref().and_then(|chosen| table.pool(chosen.group, chosen.target));
+                let (Some(chosen), Some(pool)) = (chosen, pool) else {
                     return Ok(Failure::Unavailable.response(guard));
                 };
-                (pool, routing.clone())
+                guard.counted = routing.groups.get(chosen.group).and_then(|group| group.count(chosen.target));
+                Way { pool, routing: routing.clone(), chosen }
             }
         }
     };
-    forward(client, &pool, &routing, request, guard).await
+    forward(client, &way, request, guard).await
+}
+
+/// Where a request goes.
+struct Way {
+    pool: Rc<Pool>,
+    routing: Arc<Routing>,
+    chosen: Chosen,
+}
+
+/// Seconds since the epoch, as cookies have them.
+fn seconds(worker: &Worker) -> u32 {
+    u32::try_from(worker.seconds()).unwrap_or(u32::MAX)
 }
 
 fn check(request: &Request<Incoming>) -> Result<(), Failure> {
@@ -103,11 +121,11 @@ fn view<'a>(client: &Client, request: &'a Request<Incoming>) -> RequestView<'a> 
 
 async fn forward(
     client: &Rc<Client>,
-    pool: &Rc<Pool>,
-    routing: &Routing,
+    way: &Way,
     mut request: Request<Incoming>,
-    guard: InFlight,
+    mut guard: InFlight,
 ) -> Result<Response<ResponseBody>, Abort> {
+    let Way { pool, routing, chosen } = way;
     let http1 = pool.version() == ProtocolVersion::Http1;
     let websocket = http1 && !client.http2 && headers::asks_for_websocket(request.headers());
     let client_upgrade = websocket.then(|| hyper::upgrade::on(&mut request));
@@ -122,6 +140,10 @@ async fn forward(
     let switching = response.status() == StatusCode::SWITCHING_PROTOCOLS;
     *response.version_mut() = Version::HTTP_11;
     headers::to_client(response.headers_mut(), switching);
+    if chosen.is_sticky() {
+        let worker = &client.worker;
+        chosen.set_cookies(response.headers_mut(), &routing.groups, &worker.key, seconds(worker));
+    }
     match (switching, client_upgrade) {
         (false, _) => {
             let mut lease = Lease::new(pool.clone(), sender);
@@ -132,7 +154,11 @@ async fn forward(
         }
         (true, Some(client_upgrade)) => {
             let target_upgrade = hyper::upgrade::on(&mut response);
-            pool.run(tunnel::run(client.clone(), client_upgrade, target_upgrade));
+            let (client, counted) = (client.clone(), guard.counted.take());
+            pool.run(async move {
+                tunnel::run(client, client_upgrade, target_upgrade).await;
+                drop(counted);
+            });
             Ok(response.map(|_| ResponseBody::whole(bytes::Bytes::new(), guard)))
         }
         // A target that switches protocols without being asked.

@@ -1,18 +1,18 @@
 //! The slice compiled for serving: listeners with their rules, and target groups with those targets that get requests.
 //! Immutable; each change of the slice or of a target's health makes a new one.
 
-use std::net::{IpAddr, SocketAddr};
+use std::{collections::HashMap, net::IpAddr, time::Instant};
 
-use domain::balancing::{
-    self as nouns, HealthState, LoadBalancerAttributes, ProtocolVersion,
-    slice::{SliceItem, TargetGroupItem, TargetItem},
-};
+use domain::balancing::{self as nouns, HealthState, LoadBalancerAttributes, slice::SliceItem};
 
 use crate::{
-    choice::{RoundRobin, Weighted},
+    choice::Step,
     condition::{Condition, RequestView},
+    cookie::Key,
+    group::Group,
     redirect::Redirect,
     responses::Fixed,
+    sticky::Forward,
 };
 
 /// Everything that serving a request needs.
@@ -24,6 +24,8 @@ pub struct Routing {
     pub listeners: Vec<Listener>,
     /// The target groups; actions name them by index.
     pub groups: Vec<Group>,
+    /// Where choices between target groups are, by the groups' numbers.
+    steps: HashMap<Vec<u64>, Step>,
 }
 
 /// A listener.
@@ -39,87 +41,48 @@ pub struct Listener {
 #[derive(Debug)]
 pub enum Action {
     /// To one of these groups, by index.
-    Forward(Weighted),
+    Forward(Forward),
     /// To somewhere else.
     Redirect(Redirect),
     /// A response of our own.
     Fixed(Fixed),
 }
 
-/// A target group.
-#[derive(Debug)]
-pub struct Group {
-    /// Its ARN.
-    pub arn: String,
-    /// What its targets speak.
-    pub version: ProtocolVersion,
-    /// All its targets, draining ones too.
-    pub targets: Vec<SocketAddr>,
-    /// Indexes of those that get requests.
-    eligible: Vec<usize>,
-    turn: RoundRobin,
-}
-
-impl Group {
-    fn compile(item: &TargetGroupItem, health: &dyn Fn(&str, IpAddr, u16) -> HealthState, turn: RoundRobin) -> Self {
-        let state = |target: &TargetItem| health(&item.arn, target.address, target.port);
-        let active = || item.targets.iter().enumerate().filter(|(_, target)| !target.draining);
-        let mut eligible: Vec<usize> =
-            active().filter(|(_, target)| state(target) == HealthState::Healthy).map(|(index, _)| index).collect();
-        if eligible.is_empty() {
-            // Fail open: without a single healthy target all of them get requests.
-            eligible = active().map(|(index, _)| index).collect();
-        }
-        Self {
-            arn: item.arn.clone(),
-            version: item.protocol_version,
-            targets: item.targets.iter().map(|target| SocketAddr::new(target.address, target.port)).collect(),
-            eligible,
-            turn,
-        }
-    }
-
-    /// The index of the target whose turn it is; none if there is none.
-    pub fn choose(&self) -> Option<usize> {
-        self.turn.next(&self.eligible).copied()
-    }
-}
-
 impl Routing {
-    /// Compiles a slice. `health` tells the state of a target; `previous` lends its turns, so that a change does not
-    /// start the round robin anew.
+    /// Compiles a slice. `health` tells the state of a target; `previous` lends its turns, and what it knows of
+    /// targets, so that a change does not start them anew.
     pub fn compile<'a>(
         items: impl Iterator<Item = &'a SliceItem> + Clone,
         health: &dyn Fn(&str, IpAddr, u16) -> HealthState,
         previous: Option<&Routing>,
+        key: &Key,
+        now: Instant,
     ) -> Self {
-        let turn_of = |arn: &str| {
-            previous
-                .and_then(|routing| routing.groups.iter().find(|group| group.arn == arn))
-                .map(|group| group.turn.clone())
-                .unwrap_or_default()
-        };
+        let known = |arn: &str| previous?.groups.iter().find(|group| group.arn == arn);
         let mut routing = Self::default();
         for item in items.clone() {
             match item {
                 SliceItem::LoadBalancer(item) => routing.attributes = item.attributes.clone(),
                 SliceItem::TargetGroup(item) => {
-                    routing.groups.push(Group::compile(item, health, turn_of(&item.arn)));
+                    routing.groups.push(Group::compile(item, health, known(&item.arn), key, now));
                 }
                 SliceItem::Listener(_) => {}
             }
         }
+        let mut steps = HashMap::new();
         for item in items {
             if let SliceItem::Listener(item) = item {
+                let mut action = |action| routing.action(action, previous, &mut steps);
                 let rules = item.rules.iter().map(|rule| {
                     let conditions = rule.conditions.iter().map(Condition::compile).collect();
-                    (conditions, routing.action(&rule.action))
+                    (conditions, action(&rule.action))
                 });
-                let listener =
-                    Listener { port: item.port, rules: rules.collect(), default: routing.action(&item.default_action) };
+                let rules = rules.collect();
+                let listener = Listener { port: item.port, rules, default: action(&item.default_action) };
                 routing.listeners.push(listener);
             }
         }
+        routing.steps = steps;
         routing
     }
 
@@ -128,12 +91,26 @@ impl Routing {
         self.listeners.iter().find(|listener| listener.port == port)
     }
 
-    fn action(&self, action: &nouns::Action) -> Action {
+    /// Compiles an action; `steps` takes where its choice is, as `previous` has it if that knows the same groups.
+    fn action(
+        &self,
+        action: &nouns::Action,
+        previous: Option<&Routing>,
+        steps: &mut HashMap<Vec<u64>, Step>,
+    ) -> Action {
         match action {
-            nouns::Action::Forward { groups } => Action::Forward(Weighted::new(groups.iter().filter_map(|choice| {
-                let index = self.groups.iter().position(|group| group.arn == choice.target_group)?;
-                Some((index, choice.weight))
-            }))),
+            nouns::Action::Forward { groups, stickiness } => {
+                let weight = |choice: &nouns::WeightedTargetGroup| {
+                    let index = self.groups.iter().position(|group| group.arn == choice.target_group)?;
+                    Some((index, choice.weight))
+                };
+                let weights: Vec<(usize, u16)> = groups.iter().filter_map(weight).collect();
+                let numbers = weights.iter().filter_map(|(index, _)| Some(self.groups.get(*index)?.number)).collect();
+                let known = |numbers| previous.and_then(|routing| routing.steps.get(numbers)).cloned();
+                let step = known(&numbers).unwrap_or_default();
+                let step = steps.entry(numbers).or_insert(step).clone();
+                Action::Forward(Forward::new(weights, step, stickiness.duration()))
+            }
             nouns::Action::FixedResponse { status_code, content_type, body } => {
                 Action::Fixed(Fixed::new(*status_code, content_type.as_deref(), body.as_deref()))
             }
@@ -167,43 +144,47 @@ impl Listener {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeSet;
-
-    use domain::balancing::HealthCheck;
-    use proptest::prelude::*;
+    use domain::balancing::{
+        GroupStickiness, HealthCheck, ProtocolVersion, TargetChoice, WeightedTargetGroup,
+        slice::{ListenerItem, TargetGroupItem, TargetItem},
+    };
+    use http::HeaderMap;
 
     use super::*;
 
-    fn group(states: &[(HealthState, bool)]) -> Group {
-        let target = |(index, (_, draining)): (usize, &(HealthState, bool))| TargetItem {
-            address: IpAddr::from([10, 0, 0, 1]),
-            port: u16::try_from(index).unwrap(),
-            draining: *draining,
+    #[test]
+    fn weights_hold_when_every_request_meets_a_new_routing() {
+        let group = |name: &str| {
+            SliceItem::TargetGroup(TargetGroupItem {
+                arn: name.into(),
+                protocol_version: ProtocolVersion::Http1,
+                health_check: HealthCheck::default(),
+                choice: TargetChoice::default(),
+                targets: vec![TargetItem { address: [10, 0, 0, 1].into(), port: 80, draining: false }],
+            })
         };
-        let item = TargetGroupItem {
-            arn: "group".into(),
-            protocol_version: ProtocolVersion::Http1,
-            health_check: HealthCheck::default(),
-            targets: states.iter().enumerate().map(target).collect(),
-        };
-        Group::compile(&item, &|_, _, port| states[usize::from(port)].0, RoundRobin::default())
-    }
-
-    fn state() -> impl Strategy<Value = (HealthState, bool)> {
-        let states = [HealthState::Initial, HealthState::Healthy, HealthState::Unhealthy];
-        (prop::sample::select(states.to_vec()), any::<bool>())
-    }
-
-    proptest! {
-        #[test]
-        fn requests_go_to_healthy_targets_or_to_all_that_do_not_drain(states in prop::collection::vec(state(), 0..8)) {
-            let group = group(&states);
-            let chosen: BTreeSet<usize> = (0..32).filter_map(|_| group.choose()).collect();
-            let active = |index: &usize| !states[*index].1;
-            let healthy: BTreeSet<usize> =
-                (0..states.len()).filter(active).filter(|index| states[*index].0 == HealthState::Healthy).collect();
-            let expected = if healthy.is_empty() { (0..states.len()).filter(active).collect() } else { healthy };
-            prop_assert_eq!(chosen, expected);
+        let weighted = |name: &str, weight| WeightedTargetGroup { target_group: name.into(), weight };
+        let listener = SliceItem::Listener(ListenerItem {
+            arn: "listener".into(),
+            port: 80,
+            places: Vec::new(),
+            rules: Vec::new(),
+            default_action: nouns::Action::Forward {
+                groups: vec![weighted("one", 3), weighted("two", 1)],
+                stickiness: GroupStickiness::default(),
+            },
+        });
+        let items = [group("one"), group("two"), listener];
+        let key = Key::new(&[1; crate::cookie::SECRET]);
+        let mut routing = None;
+        let mut counts = [0; 2];
+        for _ in 0..100 {
+            let health = |_: &str, _, _| HealthState::Healthy;
+            let next = Routing::compile(items.iter(), &health, routing.as_ref(), &key, Instant::now());
+            let Action::Forward(forward) = next.listener(80).unwrap().default_action() else { panic!("{next:?}") };
+            counts[forward.choose(&next.groups, &HeaderMap::new(), &key, || 0).unwrap().group] += 1;
+            routing = Some(next);
         }
+        assert!((73..=77).contains(&counts[0]), "{counts:?}");
     }
 }

@@ -23,7 +23,7 @@ use tokio::{
     sync::mpsc,
 };
 
-use crate::{connection, pool::Pool, routing::Routing};
+use crate::{connection, cookie::Key, group::Target, pool::Pool, routing::Routing};
 
 /// How often pools are looked through for connections that have been idle for too long.
 const SWEEP: Duration = Duration::from_secs(10);
@@ -47,9 +47,8 @@ pub struct Table {
 }
 
 impl Table {
-    /// The next target of a group.
-    pub fn choose(&self, group: usize) -> Option<Rc<Pool>> {
-        let target = self.routing.groups.get(group)?.choose()?;
+    /// The connections to a target of a group, by their indexes.
+    pub fn pool(&self, group: usize, target: usize) -> Option<Rc<Pool>> {
         self.pools.get(group)?.get(target).cloned()
     }
 }
@@ -59,13 +58,15 @@ impl Table {
 pub struct Worker {
     table: RefCell<Rc<Table>>,
     random: Cell<u64>,
+    /// What cookies are sealed with.
+    pub key: Arc<Key>,
     /// How HTTP/1 is read.
     pub http1: http1::Builder,
 }
 
 impl Worker {
-    fn new(seed: u64) -> Rc<Self> {
-        Rc::new(Self { table: RefCell::default(), random: Cell::new(seed | 1), http1: connection::http1() })
+    fn new(seed: u64, key: Arc<Key>) -> Rc<Self> {
+        Rc::new(Self { table: RefCell::default(), random: Cell::new(seed | 1), key, http1: connection::http1() })
     }
 
     /// The table in force now.
@@ -78,7 +79,7 @@ impl Worker {
         Duration::from_secs(u64::from(self.table.borrow().routing.attributes.idle_timeout_seconds.max(1)))
     }
 
-    /// Seconds since the epoch, for trace ids.
+    /// Seconds since the epoch, for trace ids and cookies.
     pub fn seconds(&self) -> u64 {
         u64::try_from(Clock::system_now().seconds()).unwrap_or(0)
     }
@@ -104,9 +105,9 @@ impl Worker {
             }
         }
         let pools = routing.groups.iter().map(|group| {
-            let pool = |address: &SocketAddr| {
-                let existing = kept.remove(&(group.arn.as_str(), *address, group.version));
-                existing.unwrap_or_else(|| Pool::new(*address, group.version))
+            let pool = |target: &Target| {
+                let existing = kept.remove(&(group.arn.as_str(), target.address, group.version));
+                existing.unwrap_or_else(|| Pool::new(target.address, group.version))
             };
             group.targets.iter().map(pool).collect()
         });
@@ -142,13 +143,14 @@ pub struct Workers(Vec<Handle>);
 
 impl Workers {
     /// Starts `count` workers; they end when this is dropped.
-    pub fn start(count: usize, seed: u64) -> io::Result<Self> {
+    pub fn start(count: usize, seed: u64, key: &Arc<Key>) -> io::Result<Self> {
         let start = |index: usize| {
             let (messages, inbox) = mpsc::unbounded_channel();
             let connections = Arc::new(AtomicUsize::new(0));
             let counter = connections.clone();
             let seed = seed.wrapping_add(u64::try_from(index).unwrap_or(0)).wrapping_mul(0x9E37_79B9_7F4A_7C15);
-            thread::Builder::new().name(format!("worker-{index}")).spawn(move || run(inbox, &counter, seed))?;
+            let key = key.clone();
+            thread::Builder::new().name(format!("worker-{index}")).spawn(move || run(inbox, &counter, seed, key))?;
             Ok(Handle { messages, connections })
         };
         (0..count.max(1)).map(start).collect::<io::Result<_>>().map(Self)
@@ -177,7 +179,7 @@ impl Workers {
     }
 }
 
-fn run(mut inbox: mpsc::UnboundedReceiver<Message>, counter: &Arc<AtomicUsize>, seed: u64) {
+fn run(mut inbox: mpsc::UnboundedReceiver<Message>, counter: &Arc<AtomicUsize>, seed: u64, key: Arc<Key>) {
     let runtime = match Builder::new_current_thread().enable_all().build_local(LocalOptions::default()) {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -186,7 +188,7 @@ fn run(mut inbox: mpsc::UnboundedReceiver<Message>, counter: &Arc<AtomicUsize>, 
         }
     };
     runtime.block_on(async move {
-        let worker = Worker::new(seed);
+        let worker = Worker::new(seed, key);
         let sweeper = worker.clone();
         tokio::task::spawn_local(async move {
             loop {

@@ -9,9 +9,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use balancer::plane;
+use balancer::{
+    cookie::{Key, SECRET},
+    plane,
+};
 use domain::balancing::{
-    Action, HealthCheck, LoadBalancerAttributes, ProtocolVersion, WeightedTargetGroup,
+    Action, GroupStickiness, HealthCheck, LoadBalancerAttributes, ProtocolVersion, TargetChoice, WeightedTargetGroup,
     slice::{BalancerReport, ListenerItem, LoadBalancerItem, RuleItem, SliceItem, TargetGroupItem, TargetItem},
 };
 use tokio::sync::watch;
@@ -64,7 +67,7 @@ impl Setup {
 
 pub fn forward(groups: &[(&str, u16)]) -> Action {
     let weighted = |(arn, weight): &(&str, u16)| WeightedTargetGroup { target_group: (*arn).into(), weight: *weight };
-    Action::Forward { groups: groups.iter().map(weighted).collect() }
+    Action::Forward { groups: groups.iter().map(weighted).collect(), stickiness: GroupStickiness::default() }
 }
 
 pub fn group(arn: &str, targets: &[SocketAddr]) -> TargetGroupItem {
@@ -80,6 +83,7 @@ pub fn group(arn: &str, targets: &[SocketAddr]) -> TargetGroupItem {
             unhealthy_threshold: 2,
             ..HealthCheck::default()
         },
+        choice: TargetChoice::default(),
         targets: targets.iter().map(target).collect(),
     }
 }
@@ -95,8 +99,14 @@ impl Plane {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             runtime.block_on(async {
                 let (sender, mut reports) = tokio::sync::mpsc::channel(16);
-                let surroundings =
-                    plane::Surroundings { bind: Ipv4Addr::LOCALHOST, provider: None, workers: 2, limit: 1000, seed: 1 };
+                let surroundings = plane::Surroundings {
+                    bind: Ipv4Addr::LOCALHOST,
+                    provider: None,
+                    workers: 2,
+                    limit: 1000,
+                    seed: 1,
+                    key: Arc::new(Key::new(&[1; SECRET])),
+                };
                 let reader = async {
                     while let Some(report) = reports.recv().await {
                         *latest.lock().unwrap() = report;

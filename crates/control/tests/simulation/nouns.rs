@@ -70,7 +70,7 @@ pub fn group(scope: &Scope) -> TargetGroup {
         port: 80,
         vpc_id: "vpc-1".into(),
         health_check: HealthCheck::default(),
-        attributes: TargetGroupAttributes { deregistration_delay_seconds: 5 },
+        attributes: TargetGroupAttributes { deregistration_delay_seconds: 5, ..TargetGroupAttributes::default() },
         tags: Tags::default(),
         created_at: Timestamp(0),
     }

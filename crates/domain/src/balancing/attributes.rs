@@ -3,6 +3,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::TargetChoice;
+
 /// What happens to X-Forwarded-For.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -59,10 +61,12 @@ impl Default for LoadBalancerAttributes {
 pub struct TargetGroupAttributes {
     /// `deregistration_delay.timeout_seconds`, 0 to 3600.
     pub deregistration_delay_seconds: u32,
+    /// `load_balancing.algorithm.type`, `slow_start` and `stickiness`.
+    pub choice: TargetChoice,
 }
 
 impl Default for TargetGroupAttributes {
     fn default() -> Self {
-        Self { deregistration_delay_seconds: 300 }
+        Self { deregistration_delay_seconds: 300, choice: TargetChoice::default() }
     }
 }

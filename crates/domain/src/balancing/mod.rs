@@ -5,6 +5,7 @@
 //! Mirrors <https://docs.aws.amazon.com/elasticloadbalancing/latest/application/>.
 
 pub mod attributes;
+pub mod choice;
 pub mod cidr;
 pub mod health;
 pub mod listener;
@@ -15,6 +16,7 @@ pub mod slice;
 pub mod target_group;
 
 pub use attributes::{LoadBalancerAttributes, TargetGroupAttributes, XffMode};
+pub use choice::{Algorithm, GroupStickiness, Stickiness, StickinessType, TargetChoice};
 pub use cidr::Cidr;
 pub use health::{HealthReason, HealthState, ObservedHealth, TargetHealth};
 pub use listener::{Listener, Rule};

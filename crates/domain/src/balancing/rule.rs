@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::GroupStickiness;
+
 /// One condition of a rule. All conditions of a rule must hold; one of a condition's values must match.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "field", rename_all = "kebab-case")]
@@ -84,6 +86,9 @@ pub enum Action {
     Forward {
         /// One to five groups.
         groups: Vec<WeightedTargetGroup>,
+        /// Whether a client stays with its group.
+        #[serde(default, skip_serializing_if = "GroupStickiness::is_default")]
+        stickiness: GroupStickiness,
     },
     /// A redirect; each part may hold `#{protocol}`, `#{host}`, `#{port}`, `#{path}` and `#{query}` as Amazon allows.
     Redirect {
@@ -117,7 +122,7 @@ impl Action {
     /// The target groups it forwards to.
     pub fn target_groups(&self) -> impl Iterator<Item = &str> {
         let groups = match self {
-            Self::Forward { groups } => groups.as_slice(),
+            Self::Forward { groups, .. } => groups.as_slice(),
             _ => &[],
         };
         groups.iter().map(|group| group.target_group.as_str())

@@ -7,7 +7,7 @@ use std::net::{IpAddr, SocketAddrV4};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Action, Condition, HealthCheck, LoadBalancerAttributes, ProtocolVersion, TargetHealth};
+use super::{Action, Condition, HealthCheck, LoadBalancerAttributes, ProtocolVersion, TargetChoice, TargetHealth};
 
 /// The key of [`SliceItem::LoadBalancer`].
 pub const LOAD_BALANCER_KEY: &str = "load-balancer";
@@ -98,6 +98,9 @@ pub struct TargetGroupItem {
     pub protocol_version: ProtocolVersion,
     /// How their health is checked.
     pub health_check: HealthCheck,
+    /// How one of them is chosen.
+    #[serde(default)]
+    pub choice: TargetChoice,
     /// Registered and draining ones. A target that goes away here has its connections cut.
     pub targets: Vec<TargetItem>,
 }

@@ -8,6 +8,7 @@ use wire::ServiceError;
 use super::{
     find,
     names::{arn, invalid, required, unsupported},
+    target_choice,
 };
 use crate::Call;
 
@@ -46,9 +47,8 @@ pub(super) fn parse(call: &Call, actions: Option<Vec<Action>>) -> Result<balanci
 
 fn forward(call: &Call, action: Action) -> Result<balancing::Action, ServiceError> {
     let config = action.forward_config.unwrap_or_default();
-    if config.target_group_stickiness_config.is_some_and(|stickiness| stickiness.enabled == Some(true)) {
-        return Err(unsupported("ForwardConfig.TargetGroupStickinessConfig.Enabled"));
-    }
+    let stickiness = config.target_group_stickiness_config.unwrap_or_default();
+    let stickiness = target_choice::group_stickiness(stickiness.enabled, stickiness.duration_seconds)?;
     let mut groups = Vec::new();
     for tuple in config.target_groups.unwrap_or_default() {
         let target_group = required(tuple.target_group_arn, "A target group ARN")?;
@@ -82,7 +82,7 @@ fn forward(call: &Call, action: Action) -> Result<balancing::Action, ServiceErro
             return Err(invalid("Each target group can be specified only once"));
         }
     }
-    Ok(balancing::Action::Forward { groups })
+    Ok(balancing::Action::Forward { groups, stickiness })
 }
 
 fn redirect(config: RedirectActionConfig) -> Result<balancing::Action, ServiceError> {
@@ -151,13 +151,13 @@ pub(super) fn check_target_groups(
             )));
         }
     }
-    Ok(())
+    target_choice::check_action(view, action)
 }
 
 /// An action as the API shows it.
 pub(super) fn shape(action: &balancing::Action) -> Action {
     match action {
-        balancing::Action::Forward { groups } => {
+        balancing::Action::Forward { groups, stickiness } => {
             let tuple = |group: &WeightedTargetGroup| TargetGroupTuple {
                 target_group_arn: Some(group.target_group.clone()),
                 weight: Some(i32::from(group.weight)),
@@ -172,8 +172,8 @@ pub(super) fn shape(action: &balancing::Action) -> Action {
                 forward_config: Some(ForwardActionConfig {
                     target_groups: Some(groups.iter().map(tuple).collect()),
                     target_group_stickiness_config: Some(TargetGroupStickinessConfig {
-                        enabled: Some(false),
-                        ..TargetGroupStickinessConfig::default()
+                        enabled: Some(stickiness.enabled),
+                        duration_seconds: stickiness.duration_seconds.and_then(|seconds| seconds.try_into().ok()),
                     }),
                 }),
                 ..Action::default()

@@ -8,6 +8,7 @@ use wire::ServiceError;
 use super::{
     find,
     names::{arn, invalid, required, unsupported},
+    target_choice,
 };
 use crate::Call;
 
@@ -32,15 +33,8 @@ const LOAD_BALANCER_FIXED: &[(&str, &str)] = &[
 
 /// Target groups' attributes that cannot be changed here.
 const TARGET_GROUP_FIXED: &[(&str, &str)] = &[
-    ("stickiness.enabled", "false"),
-    ("stickiness.type", "lb_cookie"),
-    ("stickiness.lb_cookie.duration_seconds", "86400"),
-    ("stickiness.app_cookie.cookie_name", ""),
-    ("stickiness.app_cookie.duration_seconds", "86400"),
-    ("load_balancing.algorithm.type", "round_robin"),
     ("load_balancing.algorithm.anomaly_mitigation", "off"),
     ("load_balancing.cross_zone.enabled", "use_load_balancer_configuration"),
-    ("slow_start.duration_seconds", "0"),
     ("target_group_health.dns_failover.minimum_healthy_targets.count", "1"),
     ("target_group_health.dns_failover.minimum_healthy_targets.percentage", "off"),
     ("target_group_health.unhealthy_state_routing.minimum_healthy_targets.count", "1"),
@@ -71,7 +65,7 @@ fn fixed(known: &[(&str, &str)], key: &str, value: &str) -> Result<(), ServiceEr
     }
 }
 
-fn boolean(key: &str, value: &str) -> Result<bool, ServiceError> {
+pub(super) fn boolean(key: &str, value: &str) -> Result<bool, ServiceError> {
     match value {
         "true" => Ok(true),
         "false" => Ok(false),
@@ -79,7 +73,7 @@ fn boolean(key: &str, value: &str) -> Result<bool, ServiceError> {
     }
 }
 
-fn number(key: &str, value: &str, low: u32, high: u32) -> Result<u32, ServiceError> {
+pub(super) fn number(key: &str, value: &str, low: u32, high: u32) -> Result<u32, ServiceError> {
     let number = value.parse().ok().filter(|number| (low..=high).contains(number));
     number.ok_or_else(|| {
         invalid(format!("The value '{value}' of the attribute '{key}' must be a number between {low} and {high}"))
@@ -168,6 +162,7 @@ pub(super) async fn modify_load_balancer(
 fn change_target_group(to: &mut TargetGroupAttributes, key: &str, value: &str) -> Result<(), ServiceError> {
     match key {
         "deregistration_delay.timeout_seconds" => to.deregistration_delay_seconds = number(key, value, 0, 3600)?,
+        _ if target_choice::change(&mut to.choice, key, value)? => {}
         _ => fixed(TARGET_GROUP_FIXED, key, value)?,
     }
     Ok(())
@@ -177,7 +172,8 @@ fn target_group_shapes(of: &TargetGroupAttributes) -> Option<Vec<TargetGroupAttr
     let shape = |key: &str, value: String| TargetGroupAttribute { key: Some(key.into()), value: Some(value) };
     let delay = shape("deregistration_delay.timeout_seconds", of.deregistration_delay_seconds.to_string());
     let others = TARGET_GROUP_FIXED.iter().map(|(key, value)| shape(key, (*value).to_owned()));
-    Some([delay].into_iter().chain(others).collect())
+    let choice = target_choice::pairs(&of.choice).into_iter().map(|(key, value)| shape(key, value));
+    Some([delay].into_iter().chain(choice).chain(others).collect())
 }
 
 pub(super) fn describe_target_group(
@@ -203,6 +199,10 @@ pub(super) async fn modify_target_group(
             for change in changes {
                 let (key, value) = (change.key.unwrap_or_default(), change.value.unwrap_or_default());
                 change_target_group(&mut group.attributes, &key, &value)?;
+            }
+            target_choice::check(&group.attributes.choice)?;
+            if group.attributes.choice.stickiness.enabled {
+                target_choice::check_rules_of(tx, &arn)?;
             }
             let attributes = group.attributes.clone();
             tx.put(group);
@@ -262,8 +262,9 @@ mod tests {
     #[test]
     fn attributes_that_do_nothing_are_refused_by_name() {
         let mut attributes = TargetGroupAttributes::default();
-        let refusal = change_target_group(&mut attributes, "stickiness.enabled", "true").unwrap_err();
-        assert!(refusal.message().contains("stickiness.enabled"), "{}", refusal.message());
+        let refusal = change_target_group(&mut attributes, "load_balancing.algorithm.anomaly_mitigation", "on");
+        let refusal = refusal.unwrap_err();
+        assert!(refusal.message().contains("load_balancing.algorithm.anomaly_mitigation"), "{}", refusal.message());
         assert!(change_target_group(&mut attributes, "nothing.like.it", "1").is_err());
         assert!(change_target_group(&mut attributes, "deregistration_delay.timeout_seconds", "3601").is_err());
         change_target_group(&mut attributes, "deregistration_delay.timeout_seconds", "0").unwrap();

@@ -17,6 +17,7 @@ mod observe;
 mod rules;
 mod slice;
 mod tags;
+mod target_choice;
 mod target_groups;
 mod targets;
 mod zones;

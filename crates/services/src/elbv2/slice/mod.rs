@@ -103,6 +103,7 @@ fn target_group(view: &Snapshot, group: &TargetGroup, load_balancer: &LoadBalanc
         arn: group.arn.to_string(),
         protocol_version: group.protocol_version,
         health_check: group.health_check.clone(),
+        choice: group.attributes.choice.clone(),
         targets: targets.collect(),
     }
 }

@@ -5,9 +5,9 @@ use std::net::IpAddr;
 use domain::{
     Arn, Resource, Scope, Tags, Timestamp,
     balancing::{
-        Action, HealthCheck, HealthReason, HealthState, Listener, LoadBalancer, LoadBalancerAttributes,
-        LoadBalancerState, ProtocolVersion, Scheme, TargetGroup, TargetGroupAttributes, TargetHealth,
-        TargetRegistration, TargetType, WeightedTargetGroup, Zone,
+        Action, GroupStickiness, HealthCheck, HealthReason, HealthState, Listener, LoadBalancer,
+        LoadBalancerAttributes, LoadBalancerState, ProtocolVersion, Scheme, TargetGroup, TargetGroupAttributes,
+        TargetHealth, TargetRegistration, TargetType, WeightedTargetGroup, Zone,
         slice::{BalancerReport, RefusedSocket, SliceItem, TargetReport},
     },
     network::{Peer, Protocol, SecurityGroup, SecurityGroupRule},
@@ -125,7 +125,7 @@ async fn world() -> World {
                 scope: scope(),
                 load_balancer: load_balancer().arn,
                 port: 80,
-                default_action: Action::Forward { groups },
+                default_action: Action::Forward { groups, stickiness: GroupStickiness::default() },
                 default_rule: arn("listener-rule/app/web/1/1/1"),
                 tags: Tags::default(),
                 created_at: Timestamp(0),
