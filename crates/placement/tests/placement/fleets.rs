@@ -11,7 +11,7 @@ use proptest::{collection::vec, prelude::*, sample::select};
 
 use crate::{
     reference,
-    strategies::{CPU, MEMORY, spread},
+    strategies::{any_strategy, spread},
     support::*,
 };
 
@@ -138,19 +138,6 @@ fn any_demand() -> impl Strategy<Value = Demand> {
             ..demand(cpu, memory)
         },
     )
-}
-
-fn any_strategy() -> impl Strategy<Value = Vec<PlacementStrategy>> {
-    let steps = vec![
-        spread("attribute:ecs.availability-zone"),
-        spread("attribute:rack"),
-        spread("attribute:nobody"),
-        spread("instanceId"),
-        CPU,
-        MEMORY,
-        PlacementStrategy::Random,
-    ];
-    vec(select(steps), 0..5)
 }
 
 /// What becomes of a fleet between two placements.

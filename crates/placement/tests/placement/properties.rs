@@ -2,12 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use domain::ecs::{ContainerInstanceStatus, HostPort, PlacementStrategy};
+use domain::ecs::{ContainerInstanceStatus, HostPort};
 use placement::{Candidate, Demand, Instance, create_service_default, filter, first_to_stop};
 use proptest::{collection::vec, prelude::*, sample::select};
 
 use crate::{
-    strategies::{CPU, MEMORY, spread},
+    strategies::{CPU, MEMORY, any_strategy},
     support::*,
 };
 
@@ -51,11 +51,6 @@ fn any_demands() -> impl Strategy<Value = Vec<Demand>> {
         };
         rows.into_iter().map(build).collect()
     })
-}
-
-fn any_strategy() -> impl Strategy<Value = Vec<PlacementStrategy>> {
-    let steps = vec![spread("attribute:ecs.availability-zone"), spread("host"), CPU, MEMORY, PlacementStrategy::Random];
-    vec(select(steps), 0..4)
 }
 
 /// Instances of one size, one for each zone named.

@@ -14,6 +14,21 @@ pub fn spread(field: &str) -> PlacementStrategy {
 pub const CPU: PlacementStrategy = PlacementStrategy::Binpack(BinpackField::Cpu);
 pub const MEMORY: PlacementStrategy = PlacementStrategy::Binpack(BinpackField::Memory);
 
+/// Any strategies in any order: each that there is must be here, to be tried against the reference.
+pub fn any_strategy() -> impl proptest::strategy::Strategy<Value = Vec<PlacementStrategy>> {
+    let steps = vec![
+        spread("attribute:ecs.availability-zone"),
+        spread("attribute:rack"),
+        spread("attribute:nobody"),
+        spread("instanceId"),
+        spread("host"),
+        CPU,
+        MEMORY,
+        PlacementStrategy::Random,
+    ];
+    proptest::collection::vec(proptest::sample::select(steps), 0..5)
+}
+
 /// The names of all instances that are chosen by one seed or another.
 fn chosen(instances: &[Instance], strategy: &[PlacementStrategy]) -> String {
     let choose = |number| place(instances, &demand(100, 100), strategy, &mut seed(number)).unwrap();
