@@ -126,7 +126,7 @@ impl World {
 
     fn step(&mut self) {
         match self.ids.below(16) {
-            0..6 => self.reconcile_some(),
+            0..6 => self.reconcile_some(true),
             6..11 => self.hosts_act(true),
             11 => self.register(),
             12 => self.change_an_instance(),
@@ -281,7 +281,7 @@ impl World {
         self.hosts = hosts;
     }
 
-    fn reconcile_some(&mut self) {
+    fn reconcile_some(&mut self, faults: bool) {
         while let Some(Some(changes)) = self.watch.next().now_or_never() {
             let view = self.store.snapshot();
             let keys: Vec<Key> = match &changes {
@@ -293,7 +293,7 @@ impl World {
         let view = self.store.snapshot();
         for key in self.queue.take(self.now, 8) {
             let plan = reconcile(&view, &key, self.now);
-            if self.ids.below(10) == 0 {
+            if faults && self.ids.below(10) == 0 {
                 self.user_acts();
             }
             if let Some(at) = plan.again_at {
@@ -340,7 +340,7 @@ impl World {
         for _ in 0..5_000 {
             let revision = self.store.snapshot().revision();
             self.hosts_act(false);
-            self.reconcile_quietly();
+            self.reconcile_some(false);
             if self.store.snapshot().revision() == revision {
                 match self.queue.next_at().filter(|at| *at <= until) {
                     Some(at) => self.now = at.max(self.now),
@@ -349,26 +349,6 @@ impl World {
             }
         }
         panic!("it never settles");
-    }
-
-    fn reconcile_quietly(&mut self) {
-        while let Some(Some(changes)) = self.watch.next().now_or_never() {
-            let view = self.store.snapshot();
-            if let Changes::Keys(all) = &changes {
-                let keys: Vec<Key> = all.iter().flat_map(|change| watching::concerned(&view, change)).collect();
-                keys.into_iter().for_each(|key| self.queue.push(key, self.now));
-            }
-        }
-        let view = self.store.snapshot();
-        for key in self.queue.take(self.now, 8) {
-            let plan = reconcile(&view, &key, self.now);
-            if let Some(at) = plan.again_at {
-                self.queue.push(key, at);
-            }
-            if let Some(step) = plan.step {
-                self.commit(&step);
-            }
-        }
     }
 
     /// Exactly one task of the newest deployment on each instance that can have one, and none elsewhere.
