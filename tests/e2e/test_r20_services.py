@@ -162,7 +162,6 @@ def test_r20_the_end_of_a_service(platform, ecs, image, name):
         ("serviceRegistries", {"serviceRegistries": [{"registryArn": "x"}]}),
         ("availabilityZoneRebalancing ENABLED", {"availabilityZoneRebalancing": "ENABLED"}),
         ("deploymentController CODE_DEPLOY", {"deploymentController": {"type": "CODE_DEPLOY"}}),
-        ("schedulingStrategy DAEMON", {"schedulingStrategy": "DAEMON"}),
         ("enableExecuteCommand", {"enableExecuteCommand": True}),
     ],
 )

@@ -92,8 +92,17 @@ impl Roles {
 
     /// The keys of a task's execution role, if they are here.
     pub fn execution(&self, task: &str) -> Option<RoleCredentials> {
+        self.of(task, TASK_EXECUTION)
+    }
+
+    /// The keys of a task's own role, if they are here.
+    pub fn application(&self, task: &str) -> Option<RoleCredentials> {
+        self.of(task, TASK_APPLICATION)
+    }
+
+    fn of(&self, task: &str, role: &str) -> Option<RoleCredentials> {
         let entries = self.entries();
-        let mut own = entries.values().filter(|entry| entry.task == task && entry.role == TASK_EXECUTION);
+        let mut own = entries.values().filter(|entry| entry.task == task && entry.role == role);
         own.find(|entry| !entry.credentials.access_key_id.is_empty()).map(|entry| entry.credentials.clone())
     }
 

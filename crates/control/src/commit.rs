@@ -16,7 +16,7 @@ use crate::{
     Key, ServicePlan, Step, TaskStep,
     events::{self, Edit},
     queue::Queue,
-    service::{Census, INCONSISTENT, STARTED_WELL, has_failed, outcome, pause},
+    service::{Census, INCONSISTENT, STARTED_WELL, Stop, has_failed, outcome, pause},
     targets::{self, Draining, draining},
     task::{is_absent, patience_ends, why_host_is_lost},
 };
@@ -190,6 +190,16 @@ fn commit_service(
     if Census::take(tx, &edit.service, now).expectation(&edit.service) != plan.expected {
         return false;
     }
+    // Protected after the plan was made.
+    let spared = |stop: &Stop| {
+        stop.respects_protection() && tx.get::<Task>(&stop.task).is_some_and(|task| task.is_protected(now))
+    };
+    if edit.service.status == ServiceStatus::Active && plan.stop.iter().any(spared) {
+        return false;
+    }
+    if let Some(desired) = plan.desired {
+        edit.service.desired_count = desired;
+    }
     stop_tasks(tx, plan, &mut edit, now);
     if let Some(primary) = edit.service.deployments.iter_mut().find(|known| known.id == plan.expected.primary) {
         for (container, digest) in &plan.images {
@@ -197,7 +207,7 @@ fn commit_service(
         }
     }
     if plan.start > 0 {
-        start_tasks(tx, plan.start, launcher, &mut edit, queue, ids, now);
+        start_tasks(tx, plan, launcher, &mut edit, queue, ids, now);
     }
     edit.service.deployments.retain(|deployment| !plan.retire.contains(&deployment.id));
     if let Some(primary) =
@@ -262,7 +272,7 @@ fn stop_tasks(tx: &mut Transaction, plan: &ServicePlan, edit: &mut Edit, now: Ti
 
 fn start_tasks(
     tx: &mut Transaction,
-    count: u32,
+    plan: &ServicePlan,
     launcher: &dyn Launcher,
     edit: &mut Edit,
     queue: &mut Queue,
@@ -277,7 +287,9 @@ fn start_tasks(
     let mut started = Vec::new();
     let mut refused = None;
     let (cpu, memory) = definition.size_with(&TaskOverrides::default());
-    for _ in 0..count {
+    for at in 0..plan.start as usize {
+        let place = plan.start_on.get(at).cloned();
+        let given = place.is_some();
         let new = NewTask {
             cluster: &cluster,
             definition: &definition,
@@ -289,7 +301,7 @@ fn start_tasks(
             group: format!("service:{}", service.name),
             started_by: Some(primary.id.clone()),
             service: Some((service.arn.clone(), primary.id.clone())),
-            container_instance_arn: None,
+            container_instance_arn: place,
             gpu_ids: Vec::new(),
             load_balancers: primary.load_balancers.clone(),
             image_digests: primary.image_digests.clone(),
@@ -299,7 +311,10 @@ fn start_tasks(
             Ok(task) => started.push(task.id().to_owned()),
             Err(reason) => {
                 refused = Some(reason);
-                break;
+                // Elsewhere a daemon may find room.
+                if !given {
+                    break;
+                }
             }
         }
     }

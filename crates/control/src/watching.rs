@@ -5,7 +5,9 @@ use std::{collections::BTreeSet, sync::Arc};
 use domain::{
     Resource,
     balancing::ObservedHealth,
-    ecs::{AgentAbsence, AgentConnection, ContainerInstance, ContainerInstanceStatus, Service, Task},
+    ecs::{
+        AgentAbsence, AgentConnection, ContainerInstance, ContainerInstanceStatus, SchedulingStrategy, Service, Task,
+    },
     instances::Instance,
 };
 use store::{Change, Snapshot};
@@ -23,9 +25,18 @@ pub fn everything(view: &Snapshot) -> Vec<Key> {
 pub fn concerned(view: &Snapshot, change: &Change) -> Vec<Key> {
     match change.kind {
         Task::KIND => {
-            let service = view.get::<Task>(&change.key).and_then(|task| task.service_arn.clone());
+            let task = view.get::<Task>(&change.key);
+            let service = task.as_ref().and_then(|task| task.service_arn.clone());
             let service = service.map(|arn| Key::Service(arn.to_string()));
-            std::iter::once(Key::Task(change.key.clone())).chain(service).collect()
+            let own = std::iter::once(Key::Task(change.key.clone())).chain(service);
+            // Daemons leave a draining instance once all others have left it.
+            let host =
+                task.and_then(|task| view.get::<ContainerInstance>(task.container_instance_arn.as_ref()?.as_str()));
+            let draining = host.filter(|host| host.status == ContainerInstanceStatus::Draining);
+            let beside = draining
+                .iter()
+                .flat_map(|host| services_of(view.find::<Task>(Task::ON_INSTANCE, host.arn.to_string())));
+            own.chain(beside).collect()
         }
         Service::KIND => vec![Key::Service(change.key.clone())],
         ContainerInstance::KIND => {
@@ -38,9 +49,9 @@ pub fn concerned(view: &Snapshot, change: &Change) -> Vec<Key> {
                     tasks.map(|task| Key::Task(task.arn.to_string())).collect()
                 }
             };
-            keys.into_iter().chain(waiting(view)).collect()
+            keys.into_iter().chain(waiting(view)).chain(daemons(view, &change.key)).collect()
         }
-        AgentConnection::KIND => waiting(view).collect(),
+        AgentConnection::KIND => waiting(view).chain(daemons(view, &change.key)).collect(),
         AgentAbsence::KIND => {
             let will_be_lost = view.get::<AgentAbsence>(&change.key).is_some_and(|absence| absence.lost_at.is_some());
             let tasks = view.find::<Task>(Task::ON_INSTANCE, &change.key);
@@ -75,4 +86,14 @@ fn services_of(tasks: impl Iterator<Item = Arc<Task>>) -> Vec<Key> {
 /// The services that wait for capacity.
 fn waiting(view: &Snapshot) -> impl Iterator<Item = Key> + '_ {
     view.find::<Service>(Service::UNPLACED, "yes").map(|service| Key::Service(service.arn.to_string()))
+}
+
+/// The daemon services of the cluster that a container instance is in.
+fn daemons<'a>(view: &'a Snapshot, instance: &str) -> impl Iterator<Item = Key> + 'a {
+    let cluster = view.get::<ContainerInstance>(instance).map(|instance| instance.cluster_arn.to_string());
+    cluster
+        .into_iter()
+        .flat_map(|cluster| view.find::<Service>(Service::BY_CLUSTER, cluster))
+        .filter(|service| service.scheduling_strategy == SchedulingStrategy::Daemon)
+        .map(|service| Key::Service(service.arn.to_string()))
 }

@@ -84,6 +84,36 @@ impl Client {
         Ok(tags.map(|tag| (tag.key.unwrap_or_default(), tag.value.unwrap_or_default())).collect())
     }
 
+    /// Whether a task is protected from scale-in; asked for as the task.
+    pub async fn task_protection(
+        &self,
+        cluster: &str,
+        task: &str,
+        keys: &Keys,
+    ) -> Result<ecs::GetTaskProtectionResponse, CallError> {
+        let input =
+            ecs::GetTaskProtectionRequest { cluster: Some(cluster.to_owned()), tasks: Some(vec![task.to_owned()]) };
+        self.call(&ecs::operation::GET_TASK_PROTECTION, &input, keys).await
+    }
+
+    /// Protects a task from scale-in, or no longer; asked for as the task.
+    pub async fn protect_task(
+        &self,
+        cluster: &str,
+        task: &str,
+        enabled: bool,
+        minutes: Option<i32>,
+        keys: &Keys,
+    ) -> Result<ecs::UpdateTaskProtectionResponse, CallError> {
+        let input = ecs::UpdateTaskProtectionRequest {
+            cluster: Some(cluster.to_owned()),
+            tasks: Some(vec![task.to_owned()]),
+            protection_enabled: Some(enabled),
+            expires_in_minutes: minutes,
+        };
+        self.call(&ecs::operation::UPDATE_TASK_PROTECTION, &input, keys).await
+    }
+
     /// User name and password of a registry.
     pub async fn registry_login(&self, registry: &str, keys: &Keys) -> Result<(String, String), CallError> {
         let input = ecr::GetAuthorizationTokenRequest { registry_ids: Some(vec![registry.to_owned()]) };

@@ -64,6 +64,7 @@ impl Docker {
                     Some(reading.stats)
                 })
             },
+            api: self.identity.client.clone(),
             network: {
                 let docker = Arc::downgrade(self);
                 Arc::new(move |container| {

@@ -212,6 +212,7 @@ impl Host {
                     tags
                 })
             },
+            api: self.identity.client.clone(),
             network: {
                 let netns = self.namespaces(task);
                 let read = |netns: PathBuf| metadata::read_counters(&netns).ok();

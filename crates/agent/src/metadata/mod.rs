@@ -1,4 +1,4 @@
-//! The task metadata and credentials endpoints at 169.254.170.2:80, one server per network namespace.
+//! The task metadata, credentials and task protection endpoints at 169.254.170.2:80, one server per network namespace.
 //!
 //! As Amazon's set-up, the address is not listened on itself, so that a container may have port 80 on every address:
 //! a rule inside the task's network namespace redirects it to a high port of the loopback. The listener lives inside
@@ -10,6 +10,7 @@ pub mod documents;
 mod limiter;
 mod listener;
 mod network;
+mod protection;
 mod server;
 pub mod stats;
 
@@ -20,7 +21,7 @@ use std::sync::Arc;
 
 use tokio::task::AbortHandle;
 
-use crate::aws::CallError;
+use crate::aws::{CallError, Client};
 use crate::engine::record::{ContainerRecord, TaskRecord};
 use crate::instance::Kind;
 use crate::roles::Roles;
@@ -55,6 +56,8 @@ pub struct Context {
     pub storage: Arc<dyn Fn() -> Option<(u64, u64)> + Send + Sync>,
     /// Asks the control plane for the task's tags.
     pub tags: Arc<dyn Fn() -> Tags + Send + Sync>,
+    /// The platform's API, for what the task asks of it through the agent, as itself.
+    pub api: Client,
     /// What passed through its containers' interfaces.
     pub network: Network,
     /// What was read of its containers before.

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use http::request::Parts;
 use http::{HeaderValue, Method, Request, Response, StatusCode};
-use http_body_util::Full;
+use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -17,13 +17,16 @@ use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 
 use super::limiter::{Limiter, STEADY};
-use super::{Context, Served, documents, stats};
+use super::{Context, Served, documents, protection, stats};
 use crate::aws::CallError;
 use crate::engine::record::{ContainerRecord, TaskRecord};
 use crate::roles::Lookup;
 
 /// Connections of one task at once.
 const CONNECTIONS: usize = 64;
+
+/// Bytes of a request's body.
+const BODY_LIMIT: usize = 4096;
 
 /// Serves until it is aborted.
 pub async fn run(listener: TcpListener, served: Served) {
@@ -44,8 +47,13 @@ pub async fn run(listener: TcpListener, served: Served) {
             let service = service_fn(move |request: Request<Incoming>| {
                 let shared = shared.clone();
                 async move {
-                    let (head, _) = request.into_parts();
-                    Ok::<_, Infallible>(answer(&shared.0, &shared.1, &head).await)
+                    let (head, body) = request.into_parts();
+                    // Only one kind of request has a body that counts.
+                    let body = match head.method {
+                        Method::PUT => Limited::new(body, BODY_LIMIT).collect().await.map(|all| all.to_bytes()),
+                        _ => Ok(Bytes::new()),
+                    };
+                    Ok::<_, Infallible>(answer(&shared.0, &shared.1, &head, &body.unwrap_or_default()).await)
                 }
             });
             let mut server = http1::Builder::new();
@@ -57,13 +65,13 @@ pub async fn run(listener: TcpListener, served: Served) {
     }
 }
 
-async fn answer(served: &Served, limiter: &Limiter, request: &Parts) -> Response<Full<Bytes>> {
+async fn answer(served: &Served, limiter: &Limiter, request: &Parts, body: &[u8]) -> Response<Full<Bytes>> {
     let (status, body) = if limiter.admit(Instant::now()) {
         let (path, query) = (request.uri.path(), request.uri.query().unwrap_or_default());
         match served {
-            Served::Task(context) => route(context, &request.method, path, query).await,
+            Served::Task(context) => route(context, &request.method, path, query, body).await,
             Served::Any(finder) => match named(path, query).and_then(|id| finder(id)) {
-                Some(context) => route(&context, &request.method, path, query).await,
+                Some(context) => route(&context, &request.method, path, query, body).await,
                 None => of_nobody(path, query),
             },
         }
@@ -87,7 +95,7 @@ fn named<'a>(path: &'a str, query: &'a str) -> Option<&'a str> {
     match (parts.next()?, parts.next()) {
         ("v1", Some("credentials")) => query.split('&').find_map(|pair| pair.strip_prefix("id=")),
         ("v2", Some("credentials" | "metadata")) => parts.next(),
-        ("v3" | "v4", id) => id,
+        ("v3" | "v4" | "api", id) => id,
         _ => None,
     }
 }
@@ -105,16 +113,25 @@ fn of_nobody(path: &str, query: &str) -> (StatusCode, Value) {
         }
         (Some("v3"), Some(id)) => unknown_container(id, 3),
         (Some("v4"), Some(id)) => unknown_container(id, 4),
+        (Some("api"), Some(_)) => protection::unknown(),
         _ => not_found(path),
     }
 }
 
 /// One request, freed of its connection.
-pub async fn route(context: &Context, method: &Method, path: &str, query: &str) -> (StatusCode, Value) {
+pub async fn route(context: &Context, method: &Method, path: &str, query: &str, body: &[u8]) -> (StatusCode, Value) {
+    let parts: Vec<&str> = path.split('/').filter(|part| !part.is_empty()).collect();
+    if let ["api", id, "task-protection", "v1", "state"] = parts[..]
+        && matches!(*method, Method::GET | Method::PUT)
+    {
+        return match is_own(context, id) {
+            true => protection::state(context, method, body).await,
+            false => protection::unknown(),
+        };
+    }
     if method != Method::GET {
         return (StatusCode::METHOD_NOT_ALLOWED, Value::String("method not allowed".to_owned()));
     }
-    let parts: Vec<&str> = path.split('/').filter(|part| !part.is_empty()).collect();
     match parts.as_slice() {
         ["v2", "credentials", id] => credentials(context, id, 2),
         ["v2", "credentials"] => no_id(2),
@@ -206,6 +223,11 @@ fn refuse(status: StatusCode, code: &str, version: u8, text: &str) -> (StatusCod
     (status, json!({ "code": code, "message": message, "HTTPErrorCode": status.as_u16() }))
 }
 
+/// Whether an id is that of one of the task's containers.
+fn is_own(context: &Context, id: &str) -> bool {
+    known(context, id, 4, |_, _| (StatusCode::OK, Value::Null)).0 == StatusCode::OK
+}
+
 fn known(
     context: &Context,
     id: &str,
@@ -262,6 +284,7 @@ mod tests {
         for (path, query, id) in [
             ("/v4/0a-1/task", "", Some("0a-1")),
             ("/v3/0a-1", "", Some("0a-1")),
+            ("/api/0a-1/task-protection/v1/state", "", Some("0a-1")),
             ("/v2/credentials/c", "", Some("c")),
             ("/v1/credentials", "x=y&id=c", Some("c")),
             ("/v2/credentials", "", None),
@@ -279,10 +302,11 @@ mod tests {
             ("/v2/credentials/guess", StatusCode::BAD_REQUEST, Some("InvalidIdInRequest")),
             ("/v2/credentials", StatusCode::BAD_REQUEST, Some("NoIdInRequest")),
             ("/v4/guess/task", StatusCode::NOT_FOUND, None),
+            ("/api/guess/task-protection/v1/state", StatusCode::NOT_FOUND, None),
             ("/v2/metadata", StatusCode::NOT_FOUND, None),
         ] {
             let request = Request::get(path).body(()).expect("a request").into_parts().0;
-            let response = answer(&served, &Limiter::new(Instant::now()), &request).await;
+            let response = answer(&served, &Limiter::new(Instant::now()), &request, b"").await;
             assert_eq!(response.status(), status, "{path}");
             let (_, body) = of_nobody(path, "");
             assert_eq!(body.get("code").and_then(Value::as_str), code, "{path}");

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use domain::{
-    Timestamp,
+    Arn, Timestamp,
     balancing::{HealthState, ObservedHealth},
     ecs::{
         ContainerInstance, ContainerInstanceStatus, DesiredStatus, HealthStatus, LaunchType, Service, ServiceStatus,
@@ -19,6 +19,8 @@ use crate::targets;
 pub(crate) struct Member {
     pub(crate) task: String,
     pub(crate) deployment: String,
+    /// Where it is.
+    pub(crate) instance: Option<Arn>,
     /// Shall run.
     pub(crate) alive: bool,
     pub(crate) status: TaskStatus,
@@ -29,6 +31,8 @@ pub(crate) struct Member {
     pub(crate) started_well: bool,
     /// Its container instance is DRAINING: it moves to another one, as from an older deployment.
     pub(crate) leaving: bool,
+    /// Neither scale-in nor a deployment may stop it.
+    pub(crate) protected: bool,
     /// Why it must be replaced.
     pub(crate) failed: Option<Stop>,
 }
@@ -73,6 +77,10 @@ impl Census {
                 if let Some(at) = well_at.filter(|at| running && now < *at) {
                     wait_until(at);
                 }
+                let protected = task.is_protected(now);
+                if let Some(until) = task.protected_until.filter(|_| protected) {
+                    wait_until(until);
+                }
                 let checks = checks(view, &task);
                 let mut failed = checks.failed;
                 if failed.is_some() {
@@ -86,12 +94,14 @@ impl Census {
                 Member {
                     task: task.arn.to_string(),
                     deployment: task.deployment_id.clone().unwrap_or_default(),
+                    instance: task.container_instance_arn.clone(),
                     alive,
                     status: task.last_status,
                     created_at: task.created_at,
                     healthy: alive && running && checks.passed,
                     started_well,
                     leaving: is_leaving(view, &task),
+                    protected,
                     failed: failed.filter(|_| alive && running),
                 }
             })

@@ -1,11 +1,13 @@
 //! The reconciler of services: keeps the desired count of the newest deployment, moves from older deployments to it
 //! within the service's percentages, replaces what failed, and says when a steady state is reached.
 //!
-//! The deployment strategy is the rolling update; [`rolling`] is the one place that knows it, so that another strategy
-//! can stand beside it.
+//! The deployment strategy is the rolling update; [`rolling`] is the one place that knows it for replicas, and [`daemon`] for
+//! daemon services, which have one task on each container instance.
 
 mod census;
+mod daemon;
 mod images;
+mod iso_time;
 pub(crate) mod outcome;
 mod rolling;
 mod scale_in;
@@ -13,8 +15,8 @@ mod scale_in;
 use std::{collections::BTreeMap, time::Duration};
 
 use domain::{
-    Timestamp,
-    ecs::{RolloutState, Service, ServiceStatus, StopCode},
+    Arn, Timestamp,
+    ecs::{RolloutState, SchedulingStrategy, Service, ServiceStatus, StopCode},
 };
 use store::Snapshot;
 
@@ -55,6 +57,13 @@ pub struct Stop {
     pub event: Option<String>,
 }
 
+impl Stop {
+    /// Whether it is ours to choose when: what failed its checks is replaced in any case.
+    pub(crate) fn respects_protection(&self) -> bool {
+        self.event.is_none()
+    }
+}
+
 /// What to do about a service. All of it, or none.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServicePlan {
@@ -66,6 +75,10 @@ pub struct ServicePlan {
     pub images: BTreeMap<String, String>,
     /// Tasks to start for the newest deployment.
     pub start: u32,
+    /// The container instances that they are for, of a daemon service; empty for wherever placement puts them.
+    pub start_on: Vec<Arn>,
+    /// How many tasks a daemon service is found to want, if it is another number than before.
+    pub desired: Option<u32>,
     /// Tasks to stop.
     pub stop: Vec<Stop>,
     /// Old deployments without tasks, to be removed.
@@ -90,6 +103,7 @@ impl ServicePlan {
     fn is_empty(&self) -> bool {
         self.images.is_empty()
             && self.start == 0
+            && self.desired.is_none()
             && self.stop.is_empty()
             && self.retire.is_empty()
             && !self.complete
@@ -114,6 +128,8 @@ pub fn reconcile(view: &Snapshot, arn: &str, now: Timestamp) -> Plan {
         expected: census.expectation(&service),
         images: BTreeMap::new(),
         start: 0,
+        start_on: Vec::new(),
+        desired: None,
         stop: Vec::new(),
         retire: Vec::new(),
         complete: false,
@@ -133,8 +149,11 @@ pub fn reconcile(view: &Snapshot, arn: &str, now: Timestamp) -> Plan {
     } else {
         let images = images::Images::look(view, &service);
         plan.images = images.found;
-        again_at =
-            rolling::step(view, &service, &census, images.first_only, now, &mut plan).into_iter().chain(again_at).min();
+        let step = match service.scheduling_strategy {
+            SchedulingStrategy::Replica => rolling::step,
+            SchedulingStrategy::Daemon => daemon::step,
+        };
+        again_at = step(view, &service, &census, images.first_only, now, &mut plan).into_iter().chain(again_at).min();
         settle(&service, &census, &mut plan);
     }
     let step = (!plan.is_empty()).then_some(Step::Service(plan));
@@ -160,6 +179,7 @@ fn settle(service: &Service, census: &Census, plan: &mut ServicePlan) {
     let desired = service.desired_count as usize;
     let all_new = census.members.iter().all(|member| member.alive && member.deployment == primary.id);
     let as_wanted = plan.start == 0
+        && plan.desired.is_none()
         && plan.stop.is_empty()
         && all_new
         && census.members.len() == desired

@@ -1,5 +1,5 @@
 //! The rolling update. Our own stops never take the number of healthy tasks below the minimum, and tasks that run or
-//! start are never more than the maximum.
+//! start are never more than the maximum. Protected tasks are only waited for.
 
 use std::time::Duration;
 
@@ -20,10 +20,10 @@ pub(crate) const CAPACITY_PAUSE: Duration = Duration::from_secs(15);
 /// Fills in what to start and stop. Returns when to look again.
 ///
 /// With `first_only` the newest deployment is to have one task until that has shown which images its tags mean.
-pub(super) fn step<'a>(
+pub(super) fn step(
     view: &Snapshot,
     service: &Service,
-    census: &'a Census,
+    census: &Census,
     first_only: bool,
     now: Timestamp,
     plan: &mut ServicePlan,
@@ -40,7 +40,9 @@ pub(super) fn step<'a>(
     if primary.rollout_state == RolloutState::Failed {
         // Nothing is started any more; of what is there no more stays than is wanted.
         let surplus = alive.len().saturating_sub(desired);
-        plan.stop.extend(alive.iter().take(surplus).map(|member| scaling(service, member)));
+        let may_go = alive.iter().copied().filter(|member| !member.protected);
+        let going = may_go.take(surplus).filter(above(&alive, minimum));
+        plan.stop.extend(going.map(|member| scaling(service, member)));
         return None;
     }
     let (new, old): (Vec<&Member>, Vec<&Member>) =
@@ -48,10 +50,12 @@ pub(super) fn step<'a>(
 
     // Scale-in.
     let surplus = new.len().saturating_sub(desired);
-    let going = scale_in::first_to_stop(view, service, &new, surplus, now);
+    let mut going = scale_in::first_to_stop(view, service, &new, surplus, now);
+    let mut above = above(&alive, minimum);
+    going.retain(|at| new.get(*at).is_some_and(&mut above));
     plan.stop.extend(going.iter().filter_map(|at| new.get(*at)).map(|member| scaling(service, member)));
-    let stays = |(at, member): (usize, &&'a Member)| (!going.contains(&at)).then_some(*member);
-    let kept: Vec<&Member> = new.iter().enumerate().filter_map(stays).collect();
+    let stays = |at: usize| !going.contains(&at);
+    let kept: Vec<&Member> = new.iter().enumerate().filter(|(at, _)| stays(*at)).map(|(_, member)| *member).collect();
 
     // Out with the old, as far as the healthy ones allow.
     let missing = desired.saturating_sub(kept.len());
@@ -61,7 +65,7 @@ pub(super) fn step<'a>(
     let floor = if cramped || maximum <= desired { minimum } else { desired.max(minimum) };
     let healthy = kept.iter().chain(&old).filter(|member| member.healthy).count();
     let mut spare = healthy.saturating_sub(floor);
-    for member in &old {
+    for member in old.iter().filter(|member| !member.protected) {
         let stop = if member.healthy {
             let stop = spare > 0;
             spare = spare.saturating_sub(1);
@@ -76,7 +80,9 @@ pub(super) fn step<'a>(
         }
     }
 
-    let blocked = missing > 0 && !old.is_empty() && minimum >= maximum;
+    // Protected tasks that take all the room block it as well, until the protection ends.
+    let taken = room == 0 && old.iter().all(|member| member.protected);
+    let blocked = missing > 0 && !old.is_empty() && (minimum >= maximum || taken);
     plan.blocked = (blocked != primary.blocked).then_some(blocked);
 
     // In with the new.
@@ -91,4 +97,15 @@ pub(super) fn step<'a>(
         plan.start = u32::try_from(wanted).unwrap_or(0);
     }
     retry_at.filter(|_| wanted > 0)
+}
+
+/// Lets healthy tasks go only as long as the minimum stays. Where the unhealthy ones are protected, healthy ones would go
+/// in their place.
+fn above(all: &[&Member], minimum: usize) -> impl FnMut(&&Member) -> bool + use<> {
+    let mut spare = all.iter().filter(|member| member.healthy).count().saturating_sub(minimum);
+    move |member| {
+        let goes = !member.healthy || spare > 0;
+        spare = spare.saturating_sub(usize::from(member.healthy));
+        goes
+    }
 }

@@ -15,7 +15,7 @@ use store::Snapshot;
 use super::Member;
 
 /// The positions of those that go, at most `count`. `members` are in the order in which they would go if they were all
-/// alike; those that do not run or are not healthy go first in any case.
+/// alike; those that do not run or are not healthy go first in any case, protected ones never.
 pub(super) fn first_to_stop(
     view: &Snapshot,
     service: &Service,
@@ -25,7 +25,8 @@ pub(super) fn first_to_stop(
 ) -> Vec<usize> {
     let on_instances = service.primary().is_some_and(|primary| !primary.compute.is_fargate());
     if count == 0 || !on_instances {
-        return (0..members.len().min(count)).collect();
+        let may_go = members.iter().enumerate().filter(|(_, member)| !member.protected);
+        return may_go.map(|(at, _)| at).take(count).collect();
     }
     let tasks: Vec<_> = members.iter().map(|member| view.get::<Task>(&member.task)).collect();
     // Of the cluster's instances only those are read that have one of the tasks, each once.
@@ -43,7 +44,7 @@ pub(super) fn first_to_stop(
             cpu: task.as_ref().map_or(0, |task| task.cpu),
             memory: task.as_ref().map_or(0, |task| task.memory),
             rank: usize::from(member.status >= TaskStatus::Running) + usize::from(member.healthy),
-            protected: false,
+            protected: member.protected,
         }
     };
     let candidates: Vec<Candidate<'_>> = members.iter().zip(&tasks).map(candidate).collect();

@@ -6,6 +6,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a simulation that cannot go on has failed")]
 
+mod daemons;
 mod host;
 mod nouns;
 mod world;

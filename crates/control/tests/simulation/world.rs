@@ -1,5 +1,7 @@
 //! The whole world of a simulation, driven by one source of randomness.
 
+mod user;
+
 use std::{
     collections::BTreeSet,
     net::{IpAddr, Ipv4Addr},
@@ -13,8 +15,9 @@ use domain::{
     balancing::{Listener, ObservedHealth, TargetGroup, TargetHealth, TargetRegistration},
     ecs::{
         AgentAbsence, AgentConnection, CircuitBreaker, Cluster, ContainerInstance, ContainerInstanceStatus,
-        DesiredStatus, NewTask, Placement, RolloutState, Service, ServiceDeployment, ServiceEvent, ServiceRevision,
-        ServiceStatus, StopCode, Task, TaskDefinition, TaskInterface, TaskLoadBalancer, TaskNetwork, TaskStatus, names,
+        DesiredStatus, NewTask, Placement, RolloutState, SchedulingStrategy, Service, ServiceDeployment, ServiceEvent,
+        ServiceRevision, ServiceStatus, StopCode, Task, TaskDefinition, TaskInterface, TaskLoadBalancer, TaskNetwork,
+        TaskStatus, names,
     },
 };
 use futures_util::FutureExt;
@@ -81,7 +84,7 @@ pub struct World {
     faults: bool,
 }
 
-fn kinds() -> Kinds {
+pub fn kinds() -> Kinds {
     Kinds::new()
         .durable::<Cluster>()
         .durable::<TaskDefinition>()
@@ -162,6 +165,7 @@ impl World {
                 cluster_arn: cluster.arn.clone(),
                 name: format!("s{index}"),
                 status: ServiceStatus::Active,
+                scheduling_strategy: SchedulingStrategy::Replica,
                 desired_count: desired,
                 platform_version: "LATEST".into(),
                 placement: Placement::default(),
@@ -375,6 +379,12 @@ impl World {
         assert!(held <= HOST_MEMORY, "memory was promised beyond the host");
         let Step::Service(plan) = step else { return };
         let service = after.get::<Service>(&plan.service).unwrap();
+        if service.status == ServiceStatus::Active {
+            for was in before.find::<Task>(Task::OF_SERVICE, &plan.service).filter(|task| task.is_protected(now)) {
+                let is = after.get::<Task>(was.arn.as_str()).unwrap();
+                assert_eq!(is.desired_status, was.desired_status, "{}: a protected task was stopped", was.arn);
+            }
+        }
         let (was, is) = (healthy(&before, &plan.service), healthy(&after, &plan.service));
         let minimum = service.minimum_healthy() as usize;
         if service.status == ServiceStatus::Active && is < was {
@@ -433,42 +443,6 @@ impl World {
                 tx.put(ObservedHealth { target_group, address, port, health });
             }
         });
-    }
-
-    fn user_acts(&mut self) {
-        let arn = self.services[self.ids.below(self.services.len())].clone();
-        let now = self.now;
-        match self.ids.below(3) {
-            0 => {
-                let desired = u32::try_from(self.ids.below(7)).unwrap();
-                self.transact(|tx| tx.update::<Service>(&arn, |service| service.desired_count = desired));
-            }
-            1 => {
-                let revision = u32::try_from(1 + self.ids.below(3)).unwrap();
-                let mut ids = IdSource::from_seed(u64::try_from(self.ids.below(usize::MAX)).unwrap());
-                self.transact(|tx| {
-                    let mut service = Service::clone(&*tx.get::<Service>(&arn).unwrap());
-                    let balancers = service.primary().unwrap().load_balancers.clone();
-                    let (revision, deployment) = deploy(&mut service, revision, balancers, &mut ids, now);
-                    tx.put(service);
-                    tx.put(revision);
-                    tx.put(deployment);
-                });
-            }
-            _ => {
-                let tasks: Vec<String> = {
-                    let view = self.store.snapshot();
-                    view.find::<Task>(Task::OF_SERVICE, &arn).map(|task| task.arn.to_string()).collect()
-                };
-                if let Some(task) = tasks.get(self.ids.below(tasks.len())) {
-                    self.transact(|tx| {
-                        tx.update::<Task>(task, |task| {
-                            task.request_stop(StopCode::UserInitiated, "x", now);
-                        })
-                    });
-                }
-            }
-        }
     }
 
     /// No more faults: everything goes on until nothing more happens.

@@ -33,6 +33,27 @@ impl ServiceStatus {
     }
 }
 
+/// How a service's tasks are spread over its cluster.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+pub enum SchedulingStrategy {
+    /// As many as are desired, where placement puts them.
+    #[default]
+    Replica,
+    /// One on each container instance.
+    Daemon,
+}
+
+impl SchedulingStrategy {
+    /// As in the API.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Replica => "REPLICA",
+            Self::Daemon => "DAEMON",
+        }
+    }
+}
+
 /// A service.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Service {
@@ -46,7 +67,10 @@ pub struct Service {
     pub name: String,
     /// Status.
     pub status: ServiceStatus,
-    /// How many tasks it shall have.
+    /// How its tasks are spread.
+    #[serde(default)]
+    pub scheduling_strategy: SchedulingStrategy,
+    /// How many tasks it shall have. Of a daemon service: on how many instances its reconciler wants one.
     pub desired_count: u32,
     /// `LATEST`, or the version that was asked for; of Fargate only.
     #[serde(default = "latest")]

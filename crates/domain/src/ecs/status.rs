@@ -150,6 +150,10 @@ pub mod failure {
         "Capacity is unavailable at this time. Please try again later or in a different availability zone";
     /// No host is connected.
     pub const AGENT: &str = "AGENT";
+    /// A task that cannot be protected: it is no service's, or is to stop.
+    pub const TASK_NOT_VALID: &str = "TASK_NOT_VALID";
+    /// Protected tasks hold up their service's deployment.
+    pub const DEPLOYMENT_BLOCKED: &str = "DEPLOYMENT_BLOCKED";
 }
 
 #[cfg(test)]

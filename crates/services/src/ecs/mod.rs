@@ -85,6 +85,8 @@ operations! {
     stop_task(StopTaskRequest) -> StopTaskResponse = tasks::stop;
     describe_tasks(DescribeTasksRequest) -> DescribeTasksResponse = tasks::describe;
     list_tasks(ListTasksRequest) -> ListTasksResponse = tasks::list;
+    update_task_protection(UpdateTaskProtectionRequest) -> UpdateTaskProtectionResponse = tasks::protection::update;
+    get_task_protection(GetTaskProtectionRequest) -> GetTaskProtectionResponse = tasks::protection::get;
 
     create_service(CreateServiceRequest) -> CreateServiceResponse = services::create;
     update_service(UpdateServiceRequest) -> UpdateServiceResponse = services::update;

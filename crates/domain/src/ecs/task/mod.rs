@@ -219,6 +219,10 @@ pub struct Task {
     #[serde(default)]
     pub container_instance_arn: Option<Arn>,
 
+    /// Until when neither scale-in nor a deployment stops it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub protected_until: Option<Timestamp>,
+
     /// What is wanted.
     pub desired_status: DesiredStatus,
     /// Why it was stopped.
@@ -390,6 +394,7 @@ impl Task {
             created_at: now,
             client_token: None,
             container_instance_arn: new.container_instance_arn,
+            protected_until: None,
             desired_status: DesiredStatus::Running,
             stop_code: None,
             stopped_reason: None,
@@ -408,6 +413,11 @@ impl Task {
             stopped_at: None,
             version: 1,
         }
+    }
+
+    /// Whether scale-in and deployments must leave it alone for now.
+    pub fn is_protected(&self, now: Timestamp) -> bool {
+        self.protected_until.is_some_and(|until| until > now)
     }
 
     /// The value of [`Self::CLUSTER_STATUS`].

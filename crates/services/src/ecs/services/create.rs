@@ -1,14 +1,14 @@
 //! CreateService.
 
 use api::ecs::*;
-use domain::ecs::{ServiceEvent, ServiceStatus, names};
+use domain::ecs::{SchedulingStrategy, ServiceEvent, ServiceStatus, names};
 use wire::ServiceError;
 
-use super::{Stored, balancers, deployment, history, shapes, unserved::Unserved};
+use super::{Stored, balancers, deployment, history, scheduling, shapes, unserved::Unserved};
 use crate::{
     Call,
     ecs::{
-        common::{Given, cluster, cluster_arn, invalid, tags, unsupported},
+        common::{Given, cluster, cluster_arn, invalid, tags},
         compute, network, task_definitions,
     },
 };
@@ -48,6 +48,7 @@ pub(in crate::ecs) async fn create(
         )?;
         let placement =
             compute::placement(&compute, input.placement_constraints.as_deref(), input.placement_strategy.as_deref())?;
+        scheduling::check_place(checked.scheduling, &compute, &placement)?;
         let network = network::check(tx, &auth.scope, definition.network_mode, input.network_configuration.clone())?;
         let balancers = input.load_balancers.clone().unwrap_or_default();
         let load_balancers = balancers::check(tx, &auth.scope, balancers, &definition, network.as_ref(), &compute)?;
@@ -86,6 +87,7 @@ pub(in crate::ecs) async fn create(
             cluster_arn: cluster.arn.clone(),
             name: name.clone(),
             status: ServiceStatus::Active,
+            scheduling_strategy: checked.scheduling,
             desired_count: checked.desired_count,
             platform_version: compute::shown_platform_version(input.platform_version.as_deref()),
             placement,
@@ -113,6 +115,7 @@ pub(in crate::ecs) async fn create(
 }
 
 struct Checked {
+    scheduling: SchedulingStrategy,
     desired_count: u32,
     configuration: deployment::Configuration,
     managed_tags: bool,
@@ -167,18 +170,24 @@ fn checked(input: CreateServiceRequest) -> Result<Checked, ServiceError> {
     if role.given() {
         return Err(invalid("You cannot specify an IAM role for services that require a service linked role."));
     }
-    match scheduling_strategy.as_deref() {
-        None | Some("REPLICA") => {}
-        Some(_) => return Err(unsupported("schedulingStrategy DAEMON")),
-    }
+    let scheduling = scheduling::strategy(scheduling_strategy.as_deref())?;
+    let configuration =
+        deployment::configuration(deployment_configuration, scheduling::default_configuration(scheduling))?;
+    scheduling::check(scheduling, desired_count, &configuration)?;
+    let desired_count = match scheduling {
+        // Its reconciler counts the instances.
+        SchedulingStrategy::Daemon => 0,
+        SchedulingStrategy::Replica => deployment::desired_count(
+            desired_count.ok_or_else(|| invalid("desiredCount is required when schedulingStrategy is REPLICA."))?,
+        )?,
+    };
     if client_token.is_some_and(|token| token.len() > 36) {
         return Err(invalid("clientToken can have at most 36 characters."));
     }
     Ok(Checked {
-        desired_count: deployment::desired_count(
-            desired_count.ok_or_else(|| invalid("desiredCount is required when schedulingStrategy is REPLICA."))?,
-        )?,
-        configuration: deployment::configuration(deployment_configuration, deployment::Configuration::default())?,
+        scheduling,
+        desired_count,
+        configuration,
         managed_tags: enable_ecs_managed_tags.unwrap_or_default(),
         propagate_tags: deployment::propagate_tags(propagate_tags)?,
     })

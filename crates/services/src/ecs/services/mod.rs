@@ -5,6 +5,7 @@ mod balancers;
 mod create;
 mod deployment;
 pub(super) mod history;
+mod scheduling;
 mod shapes;
 mod unserved;
 mod update;
@@ -14,7 +15,7 @@ use std::sync::Arc;
 use api::ecs::*;
 use domain::{
     Scope,
-    ecs::{LaunchType, ServiceStatus, names},
+    ecs::{LaunchType, SchedulingStrategy, ServiceStatus, names},
 };
 use store::Snapshot;
 use wire::ServiceError;
@@ -49,7 +50,8 @@ pub(super) async fn delete(call: Call, input: DeleteServiceRequest) -> Result<De
         let found = find(tx, &auth.scope, input.cluster.as_deref(), &text)?;
         let mut service = Stored::clone(&found);
         if service.status == ServiceStatus::Active {
-            if service.desired_count > 0 && input.force != Some(true) {
+            let scaled = service.scheduling_strategy == SchedulingStrategy::Replica && service.desired_count > 0;
+            if scaled && input.force != Some(true) {
                 return Err(invalid("The service cannot be stopped while it is scaled above 0."));
             }
             history::give_up(tx, &service, "The service was deleted.", auth.now());
@@ -105,7 +107,9 @@ pub(super) async fn list(call: Call, input: ListServicesRequest) -> Result<ListS
     let cluster = cluster(&view, &auth.scope, of.as_deref())?;
     let arns = view
         .find::<Stored>(Stored::BY_CLUSTER, cluster.arn.as_str())
-        .filter(|_| scheduling_strategy.as_deref().is_none_or(|strategy| strategy == "REPLICA"))
+        .filter(|service| {
+            scheduling_strategy.as_deref().is_none_or(|strategy| strategy == service.scheduling_strategy.as_str())
+        })
         .filter(|service| {
             let kind = service.primary().and_then(|primary| primary.compute.launch_type);
             launch_type.is_none() || kind.map(LaunchType::as_str) == launch_type.as_deref()

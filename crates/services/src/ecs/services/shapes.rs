@@ -55,7 +55,7 @@ pub(super) fn service(view: &Snapshot, stored: &Stored, with_tags: bool) -> Serv
         placement_strategy: Some(strategy_shape(&stored.placement.strategy)),
         network_configuration: primary.and_then(|primary| primary.network.as_ref()).map(network::shape),
         health_check_grace_period_seconds: stored.health_check_grace_period_seconds.map(number),
-        scheduling_strategy: Some("REPLICA".to_owned()),
+        scheduling_strategy: Some(stored.scheduling_strategy.as_str().to_owned()),
         deployment_controller: Some(DeploymentController { r#type: Some("ECS".to_owned()) }),
         tags: with_tags.then(|| tags_shape(&stored.tags)),
         created_by: Some(stored.created_by.clone()),

@@ -5,7 +5,7 @@ use domain::ecs::{Cluster, NetworkMode, ServiceStatus};
 use store::Transaction;
 use wire::ServiceError;
 
-use super::{Stored, auth_arn, balancers, deployment, find, history, shapes, unserved::Unserved};
+use super::{Stored, auth_arn, balancers, deployment, find, history, scheduling, shapes, unserved::Unserved};
 use crate::{
     Authorised, Call,
     ecs::{
@@ -98,6 +98,7 @@ fn apply(
     };
     let configuration =
         deployment::configuration(input.deployment_configuration.clone(), deployment::Configuration::of(service))?;
+    scheduling::check(service.scheduling_strategy, input.desired_count, &configuration)?;
     let shares = configuration.shares;
     (service.minimum_healthy_percent, service.maximum_percent) = (shares.minimum, shares.maximum);
     service.circuit_breaker = configuration.circuit_breaker;
@@ -116,6 +117,7 @@ fn apply(
         input.placement_constraints.as_deref(),
         input.placement_strategy.as_deref(),
     )?;
+    scheduling::check_place(service.scheduling_strategy, &before.compute, &asked)?;
     // An empty list takes away what there was; none leaves it. Neither makes a new deployment.
     if input.placement_constraints.is_some() {
         service.placement.constraints = asked.constraints;

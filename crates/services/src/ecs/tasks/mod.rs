@@ -3,6 +3,7 @@
 
 mod list;
 mod overrides;
+pub(super) mod protection;
 mod request;
 mod run;
 mod shapes;
