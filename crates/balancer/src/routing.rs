@@ -13,6 +13,7 @@ use crate::{
     condition::{Condition, RequestView},
     redirect::Redirect,
     responses::Fixed,
+    tcp,
 };
 
 /// Everything that serving a request needs.
@@ -24,6 +25,8 @@ pub struct Routing {
     pub listeners: Vec<Listener>,
     /// The target groups; actions name them by index.
     pub groups: Vec<Group>,
+    /// Of a network load balancer: where its connections go. It has no use for the rest.
+    pub tcp: Option<tcp::Table>,
 }
 
 /// A listener.
@@ -99,7 +102,7 @@ impl Routing {
                 .map(|group| group.turn.clone())
                 .unwrap_or_default()
         };
-        let mut routing = Self::default();
+        let mut routing = Self { tcp: tcp::Table::compile(items.clone(), health), ..Self::default() };
         for item in items.clone() {
             match item {
                 SliceItem::LoadBalancer(item) => routing.attributes = item.attributes.clone(),
@@ -183,6 +186,7 @@ mod tests {
         let item = TargetGroupItem {
             arn: "group".into(),
             protocol_version: ProtocolVersion::Http1,
+            tcp: None,
             health_check: HealthCheck::default(),
             targets: states.iter().enumerate().map(target).collect(),
         };

@@ -23,7 +23,7 @@ use tokio::{
     sync::mpsc,
 };
 
-use crate::{connection, pool::Pool, routing::Routing};
+use crate::{connection, pool::Pool, routing::Routing, tcp::Flows};
 
 /// How often pools are looked through for connections that have been idle for too long.
 const SWEEP: Duration = Duration::from_secs(10);
@@ -59,13 +59,20 @@ impl Table {
 pub struct Worker {
     table: RefCell<Rc<Table>>,
     random: Cell<u64>,
+    /// Open flows of a network load balancer.
+    pub flows: Flows,
     /// How HTTP/1 is read.
     pub http1: http1::Builder,
 }
 
 impl Worker {
     fn new(seed: u64) -> Rc<Self> {
-        Rc::new(Self { table: RefCell::default(), random: Cell::new(seed | 1), http1: connection::http1() })
+        Rc::new(Self {
+            table: RefCell::default(),
+            random: Cell::new(seed | 1),
+            flows: Flows::default(),
+            http1: connection::http1(),
+        })
     }
 
     /// The table in force now.
@@ -118,6 +125,7 @@ impl Worker {
                 pool.retire();
             }
         }
+        self.flows.settle(routing.tcp.as_ref());
         *self.table.borrow_mut() = Rc::new(Table { routing, pools });
     }
 

@@ -72,6 +72,7 @@ pub fn group(arn: &str, targets: &[SocketAddr]) -> TargetGroupItem {
     TargetGroupItem {
         arn: arn.into(),
         protocol_version: ProtocolVersion::Http1,
+        tcp: None,
         health_check: HealthCheck {
             path: "/health".into(),
             interval_seconds: 1,
