@@ -241,7 +241,7 @@ def test_r21_health_checks_turn_and_all_unhealthy_fails_open(stack):
 
 @pytest.mark.parametrize("cut", ["false", "true"])
 def test_r21_a_draining_target_keeps_what_it_has(stack, cut):
-    attributes = {"deregistration_delay.timeout_seconds": "4", "deregistration_delay.connection_termination.enabled": cut}
+    attributes = {"deregistration_delay.timeout_seconds": "12", "deregistration_delay.connection_termination.enabled": cut}
     group = stack.group(7000, stack.addresses, attributes)
     port = stack.listen(group)
     held = {}
@@ -250,24 +250,27 @@ def test_r21_a_draining_target_keeps_what_it_has(stack, cut):
         held[task] = (connection, reader)
     stack.elbv2.deregister_targets(TargetGroupArn=group, Targets=[{"Id": stack.addresses[0]}])
     assert stack.health(group)[stack.addresses[0]] == "draining"
-    eventually(lambda: len(stack.reached(port)) == 1, timeout=10)
-    gone = next(task for task in held if task not in stack.reached(port))
-    connection, reader = held[gone]
 
-    def alive():
+    def alive(task):
+        connection, reader = held[task]
         try:
             connection.sendall(b"still there?\n")
             return reader.readline() == b"still there?\n"
         except OSError:
             return False
 
-    assert alive()
-    eventually(lambda: stack.addresses[0] not in stack.health(group), timeout=20)
+    eventually(lambda: len(stack.reached(port, times=8)) == 1, timeout=10)
+    assert stack.health(group)[stack.addresses[0]] == "draining"
+    assert all(alive(task) for task in held)
+    eventually(lambda: stack.addresses[0] not in stack.health(group), timeout=30)
+    stays = next(iter(stack.reached(port)))
+    gone = next(task for task in held if task != stays)
     if cut == "true":
-        eventually(lambda: not alive(), timeout=10)
+        eventually(lambda: not alive(gone), timeout=10)
     else:
         time.sleep(1)
-        assert alive()
+        assert alive(gone)
+    assert alive(stays)
     [connection.close() for connection, _ in held.values()]
 
 
