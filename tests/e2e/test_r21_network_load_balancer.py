@@ -13,6 +13,7 @@ import botocore.exceptions
 import pytest
 
 from conftest import Image, Platform, busybox, default_network, eventually, register
+from instances import launch, terminate, wait_for
 
 # Says which task it is and whom it sees, then sends back what comes.
 ECHO = b"""#!/bin/sh
@@ -293,3 +294,21 @@ def test_r21_much_goes_both_ways_intact_and_half_closes_are_passed_on(stack):
         count += len(part)
     thread.join()
     assert count == 64 << 20 and came.digest() == sent.digest()
+
+
+def test_r21_instances_are_targets_over_tcp(bare):
+    group = bare.elbv2.create_target_group(Name=name(), Protocol="TCP", Port=8080, VpcId=bare.vpc, TargetType="instance", **CHECK)["TargetGroups"][0]["TargetGroupArn"]
+    default = bare.ec2.describe_security_groups(Filters=[{"Name": "group-name", "Values": ["default"]}])["SecurityGroups"][0]["GroupId"]
+    subnets = [subnet["SubnetId"] for subnet in bare.subnets]
+    made = bare.elbv2.create_load_balancer(Name=name(), Type="network", Subnets=subnets, SecurityGroups=[default])["LoadBalancers"][0]
+    assert made["SecurityGroups"] == [default]
+    bare.elbv2.create_listener(LoadBalancerArn=made["LoadBalancerArn"], Protocol="TCP", Port=80, DefaultActions=forward(group))
+    script = "mkdir /www; cd /www; setsid python3 -m http.server 8080 >/dev/null 2>&1 </dev/null &\n"
+    [machine] = launch(bare.platform, script)
+    try:
+        wait_for(bare.platform, machine, "running")
+        bare.elbv2.register_targets(TargetGroupArn=group, Targets=[{"Id": machine}])
+        eventually(lambda: bare.health(group) == {machine: "healthy"}, timeout=60)
+    finally:
+        terminate(bare.platform, [machine])
+        bare.elbv2.delete_load_balancer(LoadBalancerArn=made["LoadBalancerArn"])
