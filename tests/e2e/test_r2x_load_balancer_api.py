@@ -93,7 +93,7 @@ def test_r21_creating_the_same_again_gives_it_back_and_another_is_refused(elbv2,
 def test_r21_what_a_load_balancer_cannot_be_is_refused_by_name(elbv2, subnets):
     two = [subnet["SubnetId"] for subnet in subnets[:2]]
     create = elbv2.create_load_balancer
-    assert "'network'" in refused("ValidationError", create, Name=name(), Subnets=two, Type="network")
+    assert "'gateway'" in refused("ValidationError", create, Name=name(), Subnets=two, Type="gateway")
     assert "IpAddressType" in refused("ValidationError", create, Name=name(), Subnets=two, IpAddressType="dualstack")
     assert "two different Availability Zones" in refused("ValidationError", create, Name=name(), Subnets=two[:1])
     assert "alphanumeric" in refused("ValidationError", create, Name="a_b", Subnets=two)
@@ -157,7 +157,7 @@ def test_r21_target_groups_have_amazons_defaults_and_refusals(elbv2, vpc, group)
     for refusal, wrong in {
         "'lambda'": {"TargetType": "lambda"},
         "'GRPC'": {"ProtocolVersion": "GRPC"},
-        "'TCP'": {"Protocol": "TCP"},
+        "'UDP'": {"Protocol": "UDP"},
         "vpc-0": {"VpcId": "vpc-0"},
         "begin with a '/'": {"HealthCheckPath": "x"},
         "greater than the timeout": {"HealthCheckIntervalSeconds": 5},

@@ -11,6 +11,7 @@ use crate::{
     client::{Client, Verdict},
     proxy::{self, Abort},
     stream::ClientStream,
+    tcp,
     worker::{LocalExecutor, Worker},
 };
 
@@ -22,6 +23,9 @@ const PREFACE_TIME: Duration = Duration::from_secs(1);
 
 /// Serves until the client leaves or is left.
 pub async fn serve(worker: Rc<Worker>, stream: TcpStream, port: u16) -> io::Result<()> {
+    if worker.table().routing.tcp.is_some() {
+        return tcp::flow::serve(worker, stream, port).await;
+    }
     let (peer, local) = (stream.peer_addr()?, stream.local_addr()?);
     stream.set_nodelay(true)?;
     let http2 = worker.table().routing.attributes.http2

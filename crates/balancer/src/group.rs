@@ -158,6 +158,7 @@ mod tests {
         };
         let item = TargetGroupItem {
             arn: "group".into(),
+            tcp: None,
             protocol_version: ProtocolVersion::Http1,
             health_check: HealthCheck::default(),
             choice,

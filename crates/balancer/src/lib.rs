@@ -3,7 +3,8 @@
 //!
 //! It follows its slice of desired state through the feed and keeps it on disk, so that it serves on while the control
 //! plane is down and after its own restart. It never opens the store and knows nothing of the API. Mirrors Amazon's
-//! application load balancers: <https://docs.aws.amazon.com/elasticloadbalancing/latest/application/>.
+//! application load balancers, <https://docs.aws.amazon.com/elasticloadbalancing/latest/application/>, and in [`tcp`]
+//! network load balancers.
 //!
 //! Entry points: [`main`] for the process, [`plane::run`] for the loop in it, `proxy::respond` for one request.
 
@@ -27,6 +28,7 @@ pub mod routing;
 pub mod slow_start;
 pub mod sticky;
 pub mod stream;
+pub mod tcp;
 pub mod tunnel;
 pub mod worker;
 

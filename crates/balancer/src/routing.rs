@@ -13,6 +13,7 @@ use crate::{
     redirect::Redirect,
     responses::Fixed,
     sticky::Forward,
+    tcp,
 };
 
 /// Everything that serving a request needs.
@@ -26,6 +27,8 @@ pub struct Routing {
     pub groups: Vec<Group>,
     /// Where choices between target groups are, by the groups' numbers.
     steps: HashMap<Vec<u64>, Step>,
+    /// Of a network load balancer: where its connections go. It has no use for the rest.
+    pub tcp: Option<tcp::Table>,
 }
 
 /// A listener.
@@ -59,7 +62,7 @@ impl Routing {
         now: Instant,
     ) -> Self {
         let known = |arn: &str| previous?.groups.iter().find(|group| group.arn == arn);
-        let mut routing = Self::default();
+        let mut routing = Self { tcp: tcp::Table::compile(items.clone(), health), ..Self::default() };
         for item in items.clone() {
             match item {
                 SliceItem::LoadBalancer(item) => routing.attributes = item.attributes.clone(),
@@ -158,6 +161,7 @@ mod tests {
             SliceItem::TargetGroup(TargetGroupItem {
                 arn: name.into(),
                 protocol_version: ProtocolVersion::Http1,
+                tcp: None,
                 health_check: HealthCheck::default(),
                 choice: TargetChoice::default(),
                 targets: vec![TargetItem { address: [10, 0, 0, 1].into(), port: 80, draining: false }],

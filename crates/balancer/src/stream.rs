@@ -26,6 +26,11 @@ impl ClientStream {
     pub fn new(stream: TcpStream, activity: Arc<Activity>) -> Self {
         Self { stream, activity }
     }
+
+    /// The socket itself.
+    pub fn socket(&self) -> &TcpStream {
+        &self.stream
+    }
 }
 
 impl AsyncRead for ClientStream {

@@ -23,7 +23,7 @@ use tokio::{
     sync::mpsc,
 };
 
-use crate::{connection, cookie::Key, group::Target, pool::Pool, routing::Routing};
+use crate::{connection, cookie::Key, group::Target, pool::Pool, routing::Routing, tcp::Flows};
 
 /// How often pools are looked through for connections that have been idle for too long.
 const SWEEP: Duration = Duration::from_secs(10);
@@ -60,13 +60,21 @@ pub struct Worker {
     random: Cell<u64>,
     /// What cookies are sealed with.
     pub key: Arc<Key>,
+    /// Open flows of a network load balancer.
+    pub flows: Flows,
     /// How HTTP/1 is read.
     pub http1: http1::Builder,
 }
 
 impl Worker {
     fn new(seed: u64, key: Arc<Key>) -> Rc<Self> {
-        Rc::new(Self { table: RefCell::default(), random: Cell::new(seed | 1), key, http1: connection::http1() })
+        Rc::new(Self {
+            table: RefCell::default(),
+            random: Cell::new(seed | 1),
+            key,
+            flows: Flows::default(),
+            http1: connection::http1(),
+        })
     }
 
     /// The table in force now.
@@ -119,6 +127,7 @@ impl Worker {
                 pool.retire();
             }
         }
+        self.flows.settle(routing.tcp.as_ref());
         *self.table.borrow_mut() = Rc::new(Table { routing, pools });
     }
 

@@ -1,19 +1,21 @@
-//! One health check: a GET over a connection of its own.
+//! One health check: a connection of its own, and a GET over it if that is what is asked for.
 
 use std::{net::SocketAddr, time::Duration};
 
 use bytes::Bytes;
-use domain::balancing::{HealthCheck, ProtocolVersion};
+use domain::balancing::{HealthCheck, HealthCheckProtocol, ProtocolVersion};
 use http::{HeaderValue, Request, header};
 use http_body_util::Empty;
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use tokio::net::TcpStream;
+use tokio::{io::AsyncWriteExt, net::TcpStream};
+
+use crate::tcp;
 
 /// What came of a check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// Answered with a status that the matcher takes.
+    /// Answered with a status that the matcher takes, or connected where that is all that is asked for.
     Passed,
     /// Answered with another one.
     Mismatch(u16),
@@ -35,11 +37,27 @@ enum CheckError {
 }
 
 /// Checks `address` once.
-pub async fn check(address: SocketAddr, settings: &HealthCheck, version: ProtocolVersion) -> Outcome {
+pub async fn check(
+    address: SocketAddr,
+    settings: &HealthCheck,
+    version: ProtocolVersion,
+    proxy_protocol: bool,
+) -> Outcome {
     let timeout = Duration::from_secs(u64::from(settings.timeout_seconds.max(1)));
-    match tokio::time::timeout(timeout, status(address, &settings.path, version)).await {
-        Ok(Ok(status)) if settings.matcher.matches(status) => Outcome::Passed,
-        Ok(Ok(status)) => Outcome::Mismatch(status),
+    let outcome = async {
+        let mut stream = TcpStream::connect(address).await?;
+        if proxy_protocol {
+            stream.write_all(&tcp::header::local()).await?;
+        }
+        match settings.protocol {
+            HealthCheckProtocol::Tcp => Ok(None),
+            HealthCheckProtocol::Http => status(stream, address, &settings.path, version).await.map(Some),
+        }
+    };
+    match tokio::time::timeout(timeout, outcome).await {
+        Ok(Ok(None)) => Outcome::Passed,
+        Ok(Ok(Some(status))) if settings.matcher.matches(status) => Outcome::Passed,
+        Ok(Ok(Some(status))) => Outcome::Mismatch(status),
         Ok(Err(error)) => {
             tracing::debug!(%address, %error, "health check failed");
             Outcome::Failed
@@ -48,8 +66,13 @@ pub async fn check(address: SocketAddr, settings: &HealthCheck, version: Protoco
     }
 }
 
-async fn status(address: SocketAddr, path: &str, version: ProtocolVersion) -> Result<u16, CheckError> {
-    let io = TokioIo::new(TcpStream::connect(address).await?);
+async fn status(
+    stream: TcpStream,
+    address: SocketAddr,
+    path: &str,
+    version: ProtocolVersion,
+) -> Result<u16, CheckError> {
+    let io = TokioIo::new(stream);
     let builder = Request::get(match version {
         ProtocolVersion::Http1 => path.to_owned(),
         ProtocolVersion::Http2 => format!("http://{address}{path}"),

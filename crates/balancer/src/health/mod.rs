@@ -37,6 +37,8 @@ pub struct TargetKey {
 struct Settings {
     check: HealthCheck,
     version: ProtocolVersion,
+    /// Whether a check begins with a PROXY header.
+    proxy_protocol: bool,
 }
 
 #[derive(Debug)]
@@ -70,7 +72,11 @@ impl Checks {
         for group in groups {
             for target in group.targets.iter().filter(|target| !target.draining) {
                 let key = TargetKey { group: group.arn.clone(), address: target.address, port: target.port };
-                let settings = Settings { check: group.health_check.clone(), version: group.protocol_version };
+                let settings = Settings {
+                    check: group.health_check.clone(),
+                    version: group.protocol_version,
+                    proxy_protocol: group.tcp.as_ref().is_some_and(|tcp| tcp.settings.proxy_protocol),
+                };
                 wanted.insert(key, settings);
             }
         }
@@ -158,7 +164,7 @@ async fn watch(key: TargetKey, settings: Settings, outcomes: mpsc::Sender<(Targe
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
-        let outcome = check::check(address, check, settings.version).await;
+        let outcome = check::check(address, check, settings.version, settings.proxy_protocol).await;
         if outcomes.send((key.clone(), outcome)).await.is_err() {
             return;
         }

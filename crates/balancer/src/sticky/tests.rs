@@ -85,6 +85,7 @@ fn group(name: &str, stickiness: &Stickiness, states: &[(HealthState, bool)], ke
     };
     let item = TargetGroupItem {
         arn: name.into(),
+        tcp: None,
         protocol_version: ProtocolVersion::Http1,
         health_check: HealthCheck::default(),
         choice: TargetChoice { stickiness: stickiness.clone(), ..TargetChoice::default() },

@@ -34,6 +34,8 @@ pub struct Setup {
     pub default_action: Action,
     pub groups: Vec<TargetGroupItem>,
     pub listener: bool,
+    /// The load balancer's ARN, which says its kind.
+    pub arn: &'static str,
 }
 
 impl Setup {
@@ -45,12 +47,15 @@ impl Setup {
             default_action: forward(&[("tg", 1)]),
             groups: vec![group("tg", targets)],
             listener: true,
+            arn: "lb",
         }
     }
 
     fn items(&self, port: u16) -> plane::Items {
-        let mut items =
-            vec![SliceItem::LoadBalancer(LoadBalancerItem { arn: "lb".into(), attributes: self.attributes.clone() })];
+        let mut items = vec![SliceItem::LoadBalancer(LoadBalancerItem {
+            arn: self.arn.into(),
+            attributes: self.attributes.clone(),
+        })];
         if self.listener {
             items.push(SliceItem::Listener(ListenerItem {
                 arn: "listener".into(),
@@ -75,6 +80,7 @@ pub fn group(arn: &str, targets: &[SocketAddr]) -> TargetGroupItem {
     TargetGroupItem {
         arn: arn.into(),
         protocol_version: ProtocolVersion::Http1,
+        tcp: None,
         health_check: HealthCheck {
             path: "/health".into(),
             interval_seconds: 1,

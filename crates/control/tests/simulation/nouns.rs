@@ -71,6 +71,7 @@ pub fn group(scope: &Scope) -> TargetGroup {
         vpc_id: "vpc-1".into(),
         health_check: HealthCheck::default(),
         attributes: TargetGroupAttributes { deregistration_delay_seconds: 5, ..TargetGroupAttributes::default() },
+        tcp: None,
         tags: Tags::default(),
         created_at: Timestamp(0),
     }

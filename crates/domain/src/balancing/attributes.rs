@@ -18,7 +18,7 @@ pub enum XffMode {
     Remove,
 }
 
-/// Attributes of an application load balancer.
+/// Attributes of a load balancer.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct LoadBalancerAttributes {
@@ -26,6 +26,8 @@ pub struct LoadBalancerAttributes {
     pub deletion_protection: bool,
     /// `idle_timeout.timeout_seconds`, 1 to 4000.
     pub idle_timeout_seconds: u32,
+    /// `load_balancing.cross_zone.enabled`, which only network load balancers can be without.
+    pub cross_zone: bool,
     /// `client_keep_alive.seconds`, 60 to 604800.
     pub client_keep_alive_seconds: u32,
     /// `routing.http2.enabled`.
@@ -45,6 +47,7 @@ impl Default for LoadBalancerAttributes {
         Self {
             deletion_protection: false,
             idle_timeout_seconds: 60,
+            cross_zone: true,
             client_keep_alive_seconds: 3600,
             http2: true,
             drop_invalid_header_fields: false,

@@ -4,7 +4,7 @@ use std::net::Ipv4Addr;
 
 use serde::{Deserialize, Serialize};
 
-use super::LoadBalancerAttributes;
+use super::{LoadBalancerAttributes, network::is_network};
 use crate::{Arn, Region, Resource, Scope, Tags, Timestamp};
 
 /// From where a load balancer is reached.
@@ -66,10 +66,10 @@ pub struct Zone {
     pub address: Ipv4Addr,
 }
 
-/// An application load balancer.
+/// An application or network load balancer.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LoadBalancer {
-    /// `arn:…:loadbalancer/app/{name}/{16 hex digits}`.
+    /// `arn:…:loadbalancer/app/{name}/{16 hex digits}`, `net` for network load balancers.
     pub arn: Arn,
     /// Account and region.
     pub scope: Scope,
@@ -81,9 +81,9 @@ pub struct LoadBalancer {
     pub scheme: Scheme,
     /// Its VPC.
     pub vpc_id: String,
-    /// Its zones, two or more.
+    /// Its zones: two or more, of a network load balancer one or more.
     pub zones: Vec<Zone>,
-    /// Its security groups.
+    /// Its security groups. A network load balancer without any lets everything in.
     pub security_groups: Vec<String>,
     /// Attributes.
     pub attributes: LoadBalancerAttributes,
@@ -109,6 +109,21 @@ impl LoadBalancer {
     pub fn dns_name(name: &str, id: &str, region: &Region, scheme: Scheme) -> String {
         let prefix = if scheme == Scheme::Internal { "internal-" } else { "" };
         format!("{prefix}{name}-{id}.{region}.elb.longshore.internal").to_ascii_lowercase()
+    }
+
+    /// `{name}-{id}.elb.{region}.longshore.internal`, the form of network load balancers' names.
+    pub fn network_dns_name(name: &str, id: &str, region: &Region) -> String {
+        format!("{name}-{id}.elb.{region}.longshore.internal").to_ascii_lowercase()
+    }
+
+    /// Whether it carries connections instead of requests.
+    pub fn is_network(&self) -> bool {
+        is_network(self.arn.as_str())
+    }
+
+    /// `net` or `app`, as in its ARN.
+    pub fn family(&self) -> &'static str {
+        if self.is_network() { "net" } else { "app" }
     }
 
     /// The last part of the ARN.

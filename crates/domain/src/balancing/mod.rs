@@ -2,7 +2,7 @@
 //! that a load balancer's process follows.
 //!
 //! Leaves the API's shapes to `services::elbv2` and the traffic to the `balancer` crate.
-//! Mirrors <https://docs.aws.amazon.com/elasticloadbalancing/latest/application/>.
+//! Mirrors <https://docs.aws.amazon.com/elasticloadbalancing/latest/application/>, and [`network`] what its neighbour says.
 
 pub mod attributes;
 pub mod choice;
@@ -10,6 +10,7 @@ pub mod cidr;
 pub mod health;
 pub mod listener;
 pub mod load_balancer;
+pub mod network;
 pub mod registration;
 pub mod rule;
 pub mod slice;
@@ -21,6 +22,7 @@ pub use cidr::Cidr;
 pub use health::{HealthReason, HealthState, ObservedHealth, TargetHealth};
 pub use listener::{Listener, Rule};
 pub use load_balancer::{LoadBalancer, LoadBalancerState, Scheme, Zone};
+pub use network::{HealthCheckProtocol, TcpTargetGroup};
 pub use registration::{TargetRegistration, deregister, register};
 pub use rule::{Action, Condition, QueryMatch, WeightedTargetGroup};
 pub use target_group::{HealthCheck, Matcher, ProtocolVersion, TargetGroup, TargetType};

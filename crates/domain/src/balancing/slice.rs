@@ -7,7 +7,10 @@ use std::net::{IpAddr, SocketAddrV4};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Action, Condition, HealthCheck, LoadBalancerAttributes, ProtocolVersion, TargetChoice, TargetHealth};
+use super::{
+    Action, Condition, HealthCheck, LoadBalancerAttributes, ProtocolVersion, TargetChoice, TargetHealth,
+    network::TcpForwarding,
+};
 
 /// The key of [`SliceItem::LoadBalancer`].
 pub const LOAD_BALANCER_KEY: &str = "load-balancer";
@@ -96,6 +99,9 @@ pub struct TargetGroupItem {
     pub arn: String,
     /// What is spoken to the targets.
     pub protocol_version: ProtocolVersion,
+    /// How connections are forwarded, if it is of protocol TCP.
+    #[serde(default)]
+    pub tcp: Option<TcpForwarding>,
     /// How their health is checked.
     pub health_check: HealthCheck,
     /// How one of them is chosen.

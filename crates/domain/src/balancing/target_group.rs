@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::TargetGroupAttributes;
+use super::{HealthCheckProtocol, TargetGroupAttributes, TcpTargetGroup};
 use crate::{Arn, Resource, Scope, Tags, Timestamp};
 
 /// What a target is named by.
@@ -110,6 +110,9 @@ impl From<Matcher> for String {
 /// How the health of a group's targets is checked. Times in seconds.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HealthCheck {
+    /// What is spoken.
+    #[serde(default)]
+    pub protocol: HealthCheckProtocol,
     /// A fixed port, or none for the port on which the target gets its traffic (`traffic-port`).
     #[serde(default)]
     pub port: Option<u16>,
@@ -130,6 +133,7 @@ pub struct HealthCheck {
 impl Default for HealthCheck {
     fn default() -> Self {
         Self {
+            protocol: HealthCheckProtocol::Http,
             port: None,
             path: "/".into(),
             interval_seconds: 30,
@@ -152,7 +156,7 @@ pub struct TargetGroup {
     pub name: String,
     /// What a target is.
     pub target_type: TargetType,
-    /// What is spoken to the targets.
+    /// What is spoken to the targets, where it is HTTP.
     pub protocol_version: ProtocolVersion,
     /// The port of targets registered without one.
     pub port: u16,
@@ -162,6 +166,9 @@ pub struct TargetGroup {
     pub health_check: HealthCheck,
     /// Attributes.
     pub attributes: TargetGroupAttributes,
+    /// Of protocol TCP, for network load balancers; without it of protocol HTTP.
+    #[serde(default)]
+    pub tcp: Option<TcpTargetGroup>,
     /// Tags.
     pub tags: Tags,
     /// When it was made.

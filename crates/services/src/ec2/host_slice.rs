@@ -11,8 +11,8 @@ use domain::{
     ecs::{ContainerInstance, Task},
     instances::{Instance, Volume, VolumeItem},
     network::{
-        NatGateway, NatGatewayState, NetworkInterface, NetworkInterfaceOwner, NetworkSettings, Peer, RouteTable,
-        RouteTarget, SecurityGroup, Subnet, Vpc,
+        Cidr, NatGateway, NatGatewayState, NetworkInterface, NetworkInterfaceOwner, NetworkSettings, Peer, Protocol,
+        RouteTable, RouteTarget, SecurityGroup, Subnet, Vpc,
         host::{Egress, HostItem, InterfaceItem, PlatformItem, RuleItem, SecurityGroupItem, VpcItem},
     },
 };
@@ -67,6 +67,9 @@ pub fn host_slice(
                 groups.insert(id.clone(), group);
             }
         }
+        if is_open(&interface) {
+            add(HostItem::SecurityGroup(open_group(&interface.vpc_id)));
+        }
         add(HostItem::Interface(interface_item(view, &interface, &subnet)));
         vpcs.entry(vpc.vpc_id.clone()).or_insert(vpc);
     }
@@ -107,9 +110,27 @@ pub fn host_slice(
     slice
 }
 
+/// A network load balancer without security groups lets everything in and out.
+fn is_open(interface: &NetworkInterface) -> bool {
+    interface.security_groups.is_empty() && matches!(interface.owner, NetworkInterfaceOwner::LoadBalancer { .. })
+}
+
+/// What `host` is told instead of no group, which would let nothing through. No group of a user can have its id.
+fn open_group(vpc_id: &str) -> SecurityGroupItem {
+    let rule = |egress| RuleItem { egress, protocol: Protocol::All, peer: Peer::Cidr(Cidr::ANY) };
+    SecurityGroupItem {
+        group_id: format!("sg-open{}", vpc_id.trim_start_matches("vpc-")),
+        vpc_id: vpc_id.to_owned(),
+        rules: vec![rule(false), rule(true)],
+    }
+}
+
 fn interface_item(view: &Snapshot, interface: &NetworkInterface, subnet: &Subnet) -> InterfaceItem {
     let mut security_groups = interface.security_groups.clone();
     security_groups.sort();
+    if is_open(interface) {
+        security_groups.push(open_group(&interface.vpc_id).group_id);
+    }
     InterfaceItem {
         interface_id: interface.network_interface_id.clone(),
         vpc_id: interface.vpc_id.clone(),

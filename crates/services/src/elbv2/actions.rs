@@ -8,7 +8,7 @@ use wire::ServiceError;
 use super::{
     find,
     names::{arn, invalid, required, unsupported},
-    target_choice,
+    network, target_choice,
 };
 use crate::Call;
 
@@ -137,8 +137,12 @@ pub(super) fn check_target_groups(
     load_balancer: &balancing::LoadBalancer,
     action: &balancing::Action,
 ) -> Result<(), ServiceError> {
+    if load_balancer.is_network() {
+        network::check_action(action)?;
+    }
     for text in action.target_groups() {
         let group = find::target_group(view, text)?;
+        network::check_group(load_balancer, &group)?;
         if group.vpc_id != load_balancer.vpc_id {
             return Err(error::invalid_configuration_request_exception(format!(
                 "The target group '{text}' and the load balancer '{}' are in different VPCs",

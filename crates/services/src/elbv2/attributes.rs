@@ -8,7 +8,7 @@ use wire::ServiceError;
 use super::{
     find,
     names::{arn, invalid, required, unsupported},
-    target_choice,
+    network, target_choice,
 };
 use crate::Call;
 
@@ -57,7 +57,7 @@ const LISTENER_FIXED: &[(&str, &str)] = &[
 ];
 
 /// Takes an attribute that is fixed: its own value changes nothing, another is refused, and so is an unknown name.
-fn fixed(known: &[(&str, &str)], key: &str, value: &str) -> Result<(), ServiceError> {
+pub(super) fn fixed(known: &[(&str, &str)], key: &str, value: &str) -> Result<(), ServiceError> {
     match known.iter().find(|(name, _)| *name == key) {
         Some((_, only)) if *only == value => Ok(()),
         Some((name, _)) => Err(unsupported(&format!("The value '{value}' of the attribute '{name}'"))),
@@ -122,9 +122,10 @@ fn load_balancer_pairs(of: &LoadBalancerAttributes) -> Vec<(&'static str, String
     pairs
 }
 
-fn load_balancer_shapes(of: &LoadBalancerAttributes) -> Option<Vec<LoadBalancerAttribute>> {
+fn load_balancer_shapes(of: &balancing::LoadBalancer) -> Option<Vec<LoadBalancerAttribute>> {
     let shape = |(key, value): (&str, String)| LoadBalancerAttribute { key: Some(key.into()), value: Some(value) };
-    Some(load_balancer_pairs(of).into_iter().map(shape).collect())
+    let pairs = if of.is_network() { network::load_balancer_pairs } else { load_balancer_pairs };
+    Some(pairs(&of.attributes).into_iter().map(shape).collect())
 }
 
 pub(super) fn describe_load_balancer(
@@ -134,7 +135,7 @@ pub(super) fn describe_load_balancer(
     let arn = arn(call, &required(input.load_balancer_arn, "A load balancer ARN")?, "loadbalancer", "load balancer")?;
     let auth = call.authorise(&[&arn])?;
     let load_balancer = find::load_balancer(&auth.snapshot(), arn.as_str())?;
-    Ok(DescribeLoadBalancerAttributesOutput { attributes: load_balancer_shapes(&load_balancer.attributes) })
+    Ok(DescribeLoadBalancerAttributesOutput { attributes: load_balancer_shapes(&load_balancer) })
 }
 
 pub(super) async fn modify_load_balancer(
@@ -144,19 +145,20 @@ pub(super) async fn modify_load_balancer(
     let arn = arn(&call, &required(input.load_balancer_arn, "A load balancer ARN")?, "loadbalancer", "load balancer")?;
     let auth = call.authorise(&[&arn])?;
     let changes = required(input.attributes, "Attributes")?;
-    let attributes = auth
+    let changed = auth
         .transact(|tx| {
             let mut load_balancer = balancing::LoadBalancer::clone(&*find::load_balancer(tx, arn.as_str())?);
             for change in changes {
                 let (key, value) = (change.key.unwrap_or_default(), change.value.unwrap_or_default());
-                change_load_balancer(&mut load_balancer.attributes, &key, &value)?;
+                let change_one =
+                    if load_balancer.is_network() { network::change_load_balancer } else { change_load_balancer };
+                change_one(&mut load_balancer.attributes, &key, &value)?;
             }
-            let attributes = load_balancer.attributes.clone();
-            tx.put(load_balancer);
-            Ok(attributes)
+            tx.put(load_balancer.clone());
+            Ok(load_balancer)
         })
         .await?;
-    Ok(ModifyLoadBalancerAttributesOutput { attributes: load_balancer_shapes(&attributes) })
+    Ok(ModifyLoadBalancerAttributesOutput { attributes: load_balancer_shapes(&changed) })
 }
 
 fn change_target_group(to: &mut TargetGroupAttributes, key: &str, value: &str) -> Result<(), ServiceError> {
@@ -168,8 +170,13 @@ fn change_target_group(to: &mut TargetGroupAttributes, key: &str, value: &str) -
     Ok(())
 }
 
-fn target_group_shapes(of: &TargetGroupAttributes) -> Option<Vec<TargetGroupAttribute>> {
+fn target_group_shapes(group: &balancing::TargetGroup) -> Option<Vec<TargetGroupAttribute>> {
     let shape = |key: &str, value: String| TargetGroupAttribute { key: Some(key.into()), value: Some(value) };
+    let of = &group.attributes;
+    if let Some(tcp) = &group.tcp {
+        let pairs = network::target_group_pairs(of.deregistration_delay_seconds, tcp);
+        return Some(pairs.into_iter().map(|(key, value)| shape(key, value)).collect());
+    }
     let delay = shape("deregistration_delay.timeout_seconds", of.deregistration_delay_seconds.to_string());
     let others = TARGET_GROUP_FIXED.iter().map(|(key, value)| shape(key, (*value).to_owned()));
     let choice = target_choice::pairs(&of.choice).into_iter().map(|(key, value)| shape(key, value));
@@ -183,7 +190,7 @@ pub(super) fn describe_target_group(
     let arn = arn(call, &required(input.target_group_arn, "A target group ARN")?, "targetgroup", "target group")?;
     let auth = call.authorise(&[&arn])?;
     let group = find::target_group(&auth.snapshot(), arn.as_str())?;
-    Ok(DescribeTargetGroupAttributesOutput { attributes: target_group_shapes(&group.attributes) })
+    Ok(DescribeTargetGroupAttributesOutput { attributes: target_group_shapes(&group) })
 }
 
 pub(super) async fn modify_target_group(
@@ -193,29 +200,39 @@ pub(super) async fn modify_target_group(
     let arn = arn(&call, &required(input.target_group_arn, "A target group ARN")?, "targetgroup", "target group")?;
     let auth = call.authorise(&[&arn])?;
     let changes = required(input.attributes, "Attributes")?;
-    let attributes = auth
+    let changed = auth
         .transact(|tx| {
             let mut group = balancing::TargetGroup::clone(&*find::target_group(tx, arn.as_str())?);
             for change in changes {
                 let (key, value) = (change.key.unwrap_or_default(), change.value.unwrap_or_default());
-                change_target_group(&mut group.attributes, &key, &value)?;
+                let attributes = &mut group.attributes;
+                match &mut group.tcp {
+                    Some(tcp) => {
+                        let delay = &mut attributes.deregistration_delay_seconds;
+                        network::change_target_group(delay, tcp, &key, &value)?;
+                    }
+                    None => change_target_group(attributes, &key, &value)?,
+                }
             }
             target_choice::check(&group.attributes.choice)?;
             if group.attributes.choice.stickiness.enabled {
                 target_choice::check_rules_of(tx, &arn)?;
             }
-            let attributes = group.attributes.clone();
-            tx.put(group);
-            Ok(attributes)
+            tx.put(group.clone());
+            Ok(group)
         })
         .await?;
-    Ok(ModifyTargetGroupAttributesOutput { attributes: target_group_shapes(&attributes) })
+    Ok(ModifyTargetGroupAttributesOutput { attributes: target_group_shapes(&changed) })
 }
 
-fn listener_shapes() -> Option<Vec<ListenerAttribute>> {
+fn of_listener(network: bool) -> &'static [(&'static str, &'static str)] {
+    if network { network::LISTENER_FIXED } else { LISTENER_FIXED }
+}
+
+fn listener_shapes(network: bool) -> Option<Vec<ListenerAttribute>> {
     let shape =
         |(key, value): &(&str, &str)| ListenerAttribute { key: Some((*key).into()), value: Some((*value).into()) };
-    Some(LISTENER_FIXED.iter().map(shape).collect())
+    Some(of_listener(network).iter().map(shape).collect())
 }
 
 pub(super) fn describe_listener(
@@ -224,8 +241,8 @@ pub(super) fn describe_listener(
 ) -> Result<DescribeListenerAttributesOutput, ServiceError> {
     let arn = arn(call, &required(input.listener_arn, "A listener ARN")?, "listener", "listener")?;
     let auth = call.authorise(&[&arn])?;
-    find::listener(&auth.snapshot(), arn.as_str())?;
-    Ok(DescribeListenerAttributesOutput { attributes: listener_shapes() })
+    let network = network::is_listener(&auth.snapshot(), arn.as_str())?;
+    Ok(DescribeListenerAttributesOutput { attributes: listener_shapes(network) })
 }
 
 pub(super) fn modify_listener(
@@ -234,11 +251,11 @@ pub(super) fn modify_listener(
 ) -> Result<ModifyListenerAttributesOutput, ServiceError> {
     let arn = arn(call, &required(input.listener_arn, "A listener ARN")?, "listener", "listener")?;
     let auth = call.authorise(&[&arn])?;
-    find::listener(&auth.snapshot(), arn.as_str())?;
+    let network = network::is_listener(&auth.snapshot(), arn.as_str())?;
     for change in required(input.attributes, "Attributes")? {
-        fixed(LISTENER_FIXED, &change.key.unwrap_or_default(), &change.value.unwrap_or_default())?;
+        fixed(of_listener(network), &change.key.unwrap_or_default(), &change.value.unwrap_or_default())?;
     }
-    Ok(ModifyListenerAttributesOutput { attributes: listener_shapes() })
+    Ok(ModifyListenerAttributesOutput { attributes: listener_shapes(network) })
 }
 
 #[cfg(test)]

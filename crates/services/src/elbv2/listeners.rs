@@ -11,6 +11,7 @@ use wire::ServiceError;
 use super::{
     actions, find,
     names::{SERVICE, arn, invalid, page, required, tags, unsupported},
+    network,
 };
 use crate::Call;
 
@@ -21,7 +22,9 @@ pub(super) async fn create(call: Call, input: CreateListenerInput) -> Result<Cre
     let load_balancer =
         arn(&call, &required(input.load_balancer_arn, "A load balancer ARN")?, "loadbalancer", "load balancer")?;
     let auth = call.authorise(&[&load_balancer])?;
-    check_protocol(input.protocol.as_deref(), true)?;
+    let network = balancing::network::is_network(load_balancer.as_str());
+    let protocol = required(input.protocol.as_deref(), "A listener protocol")?;
+    network::check_listener_protocol(network, Some(protocol))?;
     check_tls(
         input.ssl_policy.is_some(),
         input.certificates.is_some(),
@@ -51,7 +54,7 @@ pub(super) async fn create(call: Call, input: CreateListenerInput) -> Result<Cre
             }
             actions::check_target_groups(tx, &owner, &default_action)?;
             let mut ids = auth.platform().ids();
-            let path = format!("app/{}/{}/{}", owner.name, owner.id(), ids.hex(16));
+            let path = format!("{}/{}/{}/{}", owner.family(), owner.name, owner.id(), ids.hex(16));
             let listener = balancing::Listener {
                 arn: call.arn(SERVICE, &format!("listener/{path}")),
                 scope: call.scope.clone(),
@@ -67,18 +70,6 @@ pub(super) async fn create(call: Call, input: CreateListenerInput) -> Result<Cre
         })
         .await?;
     Ok(CreateListenerOutput { listeners: Some(vec![shape(&listener)]) })
-}
-
-fn check_protocol(protocol: Option<&str>, needed: bool) -> Result<(), ServiceError> {
-    match protocol {
-        Some("HTTP") => Ok(()),
-        None if needed => Err(invalid("A listener protocol must be specified")),
-        None => Ok(()),
-        Some("HTTPS") => Err(unsupported("A listener with protocol 'HTTPS'")),
-        Some(other) => Err(error::unsupported_protocol_exception(format!(
-            "Listener protocol '{other}' is not supported by load balancers of type 'application'"
-        ))),
-    }
 }
 
 fn check_tls(policy: bool, certificates: bool, alpn: bool, mutual: bool) -> Result<(), ServiceError> {
@@ -141,7 +132,8 @@ pub(super) fn describe(call: &Call, input: DescribeListenersInput) -> Result<Des
 pub(super) async fn modify(call: Call, input: ModifyListenerInput) -> Result<ModifyListenerOutput, ServiceError> {
     let arn = arn(&call, &required(input.listener_arn, "A listener ARN")?, "listener", "listener")?;
     let auth = call.authorise(&[&arn])?;
-    check_protocol(input.protocol.as_deref(), false)?;
+    let network = balancing::network::is_network(arn.as_str());
+    network::check_listener_protocol(network, input.protocol.as_deref())?;
     check_tls(
         input.ssl_policy.is_some(),
         input.certificates.is_some(),
@@ -188,12 +180,18 @@ pub(super) async fn delete(call: Call, input: DeleteListenerInput) -> Result<Del
 }
 
 fn shape(listener: &balancing::Listener) -> Listener {
+    let network = balancing::network::is_network(listener.arn.as_str());
+    let mut action = actions::shape(&listener.default_action);
+    if network {
+        // Target groups of one client for good are an application load balancer's.
+        action.forward_config.iter_mut().for_each(|config| config.target_group_stickiness_config = None);
+    }
     Listener {
         listener_arn: Some(listener.arn.to_string()),
         load_balancer_arn: Some(listener.load_balancer.to_string()),
         port: Some(i32::from(listener.port)),
-        protocol: Some("HTTP".into()),
-        default_actions: Some(vec![actions::shape(&listener.default_action)]),
+        protocol: Some(if network { "TCP" } else { "HTTP" }.into()),
+        default_actions: Some(vec![action]),
         ..Listener::default()
     }
 }

@@ -6,6 +6,7 @@ use api::elbv2::*;
 use domain::{
     Arn, IdSource, Scope, Timestamp,
     balancing::{self, Listener, LoadBalancerAttributes, LoadBalancerState as State, Rule, Scheme, Zone},
+    network::NetworkInterface,
 };
 use store::{Snapshot, Transaction};
 use wire::ServiceError;
@@ -13,32 +14,35 @@ use wire::ServiceError;
 use super::{
     find,
     names::{SERVICE, any, arn, check_name, invalid, page, required, tags, unsupported},
-    zones,
+    network, zones,
 };
 use crate::{Call, ec2};
 
 /// The most load balancers per region.
 pub(super) const MAX_LOAD_BALANCERS: usize = 50;
 
-/// Amazon's hosted zone of load balancers in us-east-1; there is no Route 53 here that would read it.
+/// Amazon's hosted zones of load balancers in us-east-1; there is no Route 53 here that would read them.
 const HOSTED_ZONE: &str = "Z35SXDOTRQ7X7K";
+const NETWORK_HOSTED_ZONE: &str = "Z26RNL4JYFTOTI";
 
 pub(super) async fn create(
     call: Call,
     input: CreateLoadBalancerInput,
 ) -> Result<CreateLoadBalancerOutput, ServiceError> {
-    let auth = call.authorise(&[any(&call, "loadbalancer/app")])?;
+    let family = family(&input)?;
+    let auth = call.authorise(&[any(&call, &format!("loadbalancer/{family}"))])?;
     let name = required(input.name.clone(), "A load balancer name")?;
     let scheme = check(&name, &input)?;
     let subnets = zones::requested(input.subnets, input.subnet_mappings)?;
     let groups = input.security_groups.unwrap_or_default();
     let tags = tags(input.tags)?;
+    let network = family == "net";
     let (now, instance) = (auth.now(), auth.platform().options.instance_id.clone());
     let load_balancer = auth
         .transact(|tx| {
             let mut ids = auth.platform().ids();
             if let Some(existing) = by_name(tx, &call.scope, &name) {
-                return same_as(existing, scheme, &subnets, &groups, &tags);
+                return same_as(existing, family, scheme, &subnets, &groups, &tags);
             }
             if tx.count::<balancing::LoadBalancer>(balancing::LoadBalancer::BY_SCOPE, call.scope.prefix())
                 >= MAX_LOAD_BALANCERS
@@ -47,19 +51,23 @@ pub(super) async fn create(
                     "The maximum number of load balancers has been reached: {MAX_LOAD_BALANCERS}"
                 )));
             }
-            let vpc_id = zones::check_subnets(tx, &call.scope, &subnets)?;
+            let vpc_id = zones::check_subnets(tx, &call.scope, &subnets, network)?;
             zones::check_security_groups(tx, &call.scope, &vpc_id, &groups)?;
             let id = ids.hex(16);
             let mut load_balancer = balancing::LoadBalancer {
-                arn: call.arn(SERVICE, &format!("loadbalancer/app/{name}/{id}")),
+                arn: call.arn(SERVICE, &format!("loadbalancer/{family}/{name}/{id}")),
                 scope: call.scope.clone(),
-                dns_name: balancing::LoadBalancer::dns_name(&name, &id, &call.scope.region, scheme),
+                dns_name: if network {
+                    balancing::LoadBalancer::network_dns_name(&name, &id, &call.scope.region)
+                } else {
+                    balancing::LoadBalancer::dns_name(&name, &id, &call.scope.region, scheme)
+                },
                 name,
                 scheme,
                 vpc_id,
                 zones: Vec::new(),
                 security_groups: groups,
-                attributes: LoadBalancerAttributes::default(),
+                attributes: if network { network::attributes() } else { LoadBalancerAttributes::default() },
                 host_address: None,
                 state: State::Provisioning,
                 tags,
@@ -76,12 +84,17 @@ pub(super) async fn create(
     Ok(CreateLoadBalancerOutput { load_balancers: Some(vec![shape(&load_balancer)]) })
 }
 
+/// `app` or `net`.
+fn family(input: &CreateLoadBalancerInput) -> Result<&'static str, ServiceError> {
+    match input.r#type.as_deref() {
+        None | Some("application") => Ok("app"),
+        Some("network") => Ok("net"),
+        Some(other) => Err(unsupported(&format!("A load balancer of type '{other}'"))),
+    }
+}
+
 /// Refuses what is not supported and what cannot be; gives the scheme.
 fn check(name: &str, input: &CreateLoadBalancerInput) -> Result<Scheme, ServiceError> {
-    match input.r#type.as_deref() {
-        None | Some("application") => {}
-        Some(other) => return Err(unsupported(&format!("A load balancer of type '{other}'"))),
-    }
     if input.ip_address_type.as_deref().is_some_and(|kind| kind != "ipv4") {
         return Err(unsupported("IpAddressType other than ipv4"));
     }
@@ -112,6 +125,7 @@ fn by_name(view: &Snapshot, scope: &Scope, name: &str) -> Option<balancing::Load
 /// Creating what exists already with the same settings gives it back.
 fn same_as(
     existing: balancing::LoadBalancer,
+    family: &str,
     scheme: Scheme,
     subnets: &[String],
     groups: &[String],
@@ -126,7 +140,8 @@ fn same_as(
     let same_groups = groups.is_empty()
         || sorted(existing.security_groups.iter().map(String::as_str).collect())
             == sorted(groups.iter().map(String::as_str).collect());
-    if existing.scheme == scheme && same_subnets && same_groups && (tags.is_empty() || existing.tags == *tags) {
+    let same_kind = existing.family() == family && existing.scheme == scheme;
+    if same_kind && same_subnets && same_groups && (tags.is_empty() || existing.tags == *tags) {
         return Ok(existing);
     }
     Err(error::duplicate_load_balancer_name_exception(format!(
@@ -149,15 +164,20 @@ pub(super) fn add_zones(
             security_groups: load_balancer.security_groups.clone(),
             assign_public_address: false,
             private_address: None,
-            description: format!("ELB app/{}/{}", load_balancer.name, load_balancer.id()),
+            description: format!("ELB {}/{}/{}", load_balancer.family(), load_balancer.name, load_balancer.id()),
             owner: domain::network::NetworkInterfaceOwner::LoadBalancer { arn: load_balancer.arn.to_string() },
             requester_managed: true,
             tags: domain::Tags::default(),
         };
         let interface =
             ec2::allocate_network_interface(tx, &load_balancer.scope, new, ids, now).map_err(zones::refused)?;
-        // Without groups of its own it has its VPC's default one, as its interfaces.
-        load_balancer.security_groups = interface.security_groups.clone();
+        // Without groups of its own it has its VPC's default one, as its interfaces; a network load balancer has none.
+        if load_balancer.is_network() && load_balancer.security_groups.is_empty() {
+            let key = load_balancer.scope.key(&interface.network_interface_id);
+            tx.update::<NetworkInterface>(&key, |interface| interface.security_groups.clear());
+        } else {
+            load_balancer.security_groups = interface.security_groups.clone();
+        }
         load_balancer.zones.push(Zone {
             zone_name: interface.availability_zone,
             subnet_id: interface.subnet_id,
@@ -274,6 +294,7 @@ pub(super) fn set_ip_address_type(
 }
 
 fn shape(load_balancer: &balancing::LoadBalancer) -> LoadBalancer {
+    let network = load_balancer.is_network();
     let reason = match &load_balancer.state {
         State::ActiveImpaired { reason } => Some(reason.clone()),
         _ => None,
@@ -281,13 +302,13 @@ fn shape(load_balancer: &balancing::LoadBalancer) -> LoadBalancer {
     LoadBalancer {
         load_balancer_arn: Some(load_balancer.arn.to_string()),
         dns_name: Some(load_balancer.dns_name.clone()),
-        canonical_hosted_zone_id: Some(HOSTED_ZONE.into()),
+        canonical_hosted_zone_id: Some(if network { NETWORK_HOSTED_ZONE } else { HOSTED_ZONE }.into()),
         created_time: Some(wire::Timestamp(load_balancer.created_at.millis())),
         load_balancer_name: Some(load_balancer.name.clone()),
         scheme: Some(load_balancer.scheme.as_str().into()),
         vpc_id: Some(load_balancer.vpc_id.clone()),
         state: Some(LoadBalancerState { code: Some(load_balancer.state.code().into()), reason }),
-        r#type: Some("application".into()),
+        r#type: Some(if network { "network" } else { "application" }.into()),
         availability_zones: Some(zones::shapes(load_balancer)),
         security_groups: Some(load_balancer.security_groups.clone()),
         ip_address_type: Some("ipv4".into()),

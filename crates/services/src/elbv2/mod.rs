@@ -1,7 +1,7 @@
-//! Elastic Load Balancing v2 (awsQuery): application load balancers with HTTP listeners, and target groups of addresses
-//! or EC2 instances.
+//! Elastic Load Balancing v2 (awsQuery): application load balancers with HTTP listeners, network load balancers with TCP
+//! listeners, and target groups of addresses or EC2 instances.
 //!
-//! Network and gateway load balancers, HTTPS, and other targets are refused by name until their issues.
+//! Gateway load balancers, HTTPS, TLS, UDP, and other targets are refused by name until their issues.
 //! The traffic itself is the `balancer` crate's: [`slice`] computes what its processes follow, [`observe_balancer`] takes
 //! what they report. <https://docs.aws.amazon.com/elasticloadbalancing/latest/APIReference/>
 
@@ -13,6 +13,7 @@ mod limits;
 mod listeners;
 mod load_balancers;
 mod names;
+mod network;
 mod observe;
 mod rules;
 mod slice;

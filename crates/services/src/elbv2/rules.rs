@@ -14,6 +14,7 @@ use super::{
     actions, conditions, find,
     listeners::of_default_rule,
     names::{SERVICE, arn, invalid, page, required, tags, unsupported},
+    network,
 };
 use crate::Call;
 
@@ -35,6 +36,7 @@ pub(super) async fn create(call: Call, input: CreateRuleInput) -> Result<CreateR
         .transact(|tx| {
             let owner = find::listener(tx, listener.as_str())?;
             let load_balancer = find::load_balancer(tx, owner.load_balancer.as_str())?;
+            network::refuse_rules(&load_balancer)?;
             let existing = find::rules_of(tx, &listener);
             if existing.iter().any(|rule| rule.priority == priority) {
                 return Err(in_use(priority));

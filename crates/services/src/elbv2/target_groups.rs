@@ -2,7 +2,10 @@
 
 use api::elbv2::*;
 use domain::{
-    balancing::{self, HealthCheck, ProtocolVersion, TargetGroupAttributes, TargetRegistration, TargetType},
+    balancing::{
+        self, HealthCheck, HealthCheckProtocol, ProtocolVersion, TargetGroupAttributes, TargetRegistration, TargetType,
+        TcpTargetGroup, network::default_health_check,
+    },
     network::Vpc,
 };
 use wire::ServiceError;
@@ -21,10 +24,11 @@ pub(super) async fn create(call: Call, input: CreateTargetGroupInput) -> Result<
     let name = required(input.name.clone(), "A target group name")?;
     check_name(&name, "Target group")?;
     let target_type = check_kind(&input)?;
+    let tcp = tcp(&input)?;
     let protocol_version = protocol_version(input.protocol_version.as_deref())?;
     let port = port(required(input.port, "A port")?)?;
     let vpc_id = required(input.vpc_id.clone(), "A VPC ID")?;
-    let health_check = health_check(HealthCheck::default(), changes_of_create(&input))?;
+    let health_check = health_check(default_check(&input, tcp.is_some()), changes_of_create(&input), tcp.is_some())?;
     let tags = tags(input.tags)?;
     let now = auth.now();
     let group = auth
@@ -33,6 +37,7 @@ pub(super) async fn create(call: Call, input: CreateTargetGroupInput) -> Result<
                 tx.find::<balancing::TargetGroup>(balancing::TargetGroup::BY_NAME, call.scope.key(&name)).next();
             if let Some(existing) = existing {
                 let same = existing.target_type == target_type
+                    && existing.tcp.is_some() == tcp.is_some()
                     && existing.protocol_version == protocol_version
                     && existing.port == port
                     && existing.vpc_id == vpc_id
@@ -66,6 +71,7 @@ pub(super) async fn create(call: Call, input: CreateTargetGroupInput) -> Result<
                 vpc_id,
                 health_check,
                 attributes: TargetGroupAttributes::default(),
+                tcp,
                 tags,
                 created_at: now,
             };
@@ -83,11 +89,6 @@ fn check_kind(input: &CreateTargetGroupInput) -> Result<TargetType, ServiceError
         None | Some("instance") => TargetType::Instance,
         Some(other) => return Err(unsupported(&format!("TargetType '{other}'"))),
     };
-    match input.protocol.as_deref() {
-        Some("HTTP") => {}
-        None => return Err(invalid("A protocol must be specified")),
-        Some(other) => return Err(unsupported(&format!("Protocol '{other}'"))),
-    }
     if input.ip_address_type.as_deref().is_some_and(|kind| kind != "ipv4") {
         return Err(unsupported("IpAddressType other than ipv4"));
     }
@@ -95,6 +96,28 @@ fn check_kind(input: &CreateTargetGroupInput) -> Result<TargetType, ServiceError
         return Err(unsupported("TargetControlPort"));
     }
     Ok(target_type)
+}
+
+/// What a group of protocol TCP has besides; none for protocol HTTP.
+fn tcp(input: &CreateTargetGroupInput) -> Result<Option<TcpTargetGroup>, ServiceError> {
+    match input.protocol.as_deref() {
+        Some("HTTP") => Ok(None),
+        Some("TCP") if input.protocol_version.is_some() => {
+            Err(invalid("A protocol version can be specified only for target groups with protocol HTTP or HTTPS"))
+        }
+        Some("TCP") => Ok(Some(TcpTargetGroup::default())),
+        None => Err(invalid("A protocol must be specified")),
+        Some(other) => Err(unsupported(&format!("Protocol '{other}'"))),
+    }
+}
+
+/// The defaults of health checks.
+fn default_check(input: &CreateTargetGroupInput, tcp: bool) -> HealthCheck {
+    match (tcp, input.health_check_protocol.as_deref()) {
+        (false, _) => HealthCheck::default(),
+        (true, Some("HTTP")) => default_health_check(HealthCheckProtocol::Http),
+        (true, _) => default_health_check(HealthCheckProtocol::Tcp),
+    }
 }
 
 fn protocol_version(text: Option<&str>) -> Result<ProtocolVersion, ServiceError> {
@@ -139,7 +162,7 @@ fn changes_of_create(input: &CreateTargetGroupInput) -> Changes {
 }
 
 /// The settings with what a request changes of them.
-fn health_check(mut check: HealthCheck, changes: Changes) -> Result<HealthCheck, ServiceError> {
+fn health_check(mut check: HealthCheck, changes: Changes, tcp: bool) -> Result<HealthCheck, ServiceError> {
     let within = |value: Option<i32>, low: u32, high: u32, name: &str, old: u32| match value {
         None => Ok(old),
         Some(value) => u32::try_from(value)
@@ -151,7 +174,12 @@ fn health_check(mut check: HealthCheck, changes: Changes) -> Result<HealthCheck,
         return Err(invalid("Health check enabled must be true for target groups with target type 'instance' or 'ip'"));
     }
     match changes.protocol.as_deref() {
-        None | Some("HTTP") => {}
+        None => {}
+        Some("HTTP") => check.protocol = HealthCheckProtocol::Http,
+        Some("TCP") if tcp => check.protocol = HealthCheckProtocol::Tcp,
+        Some("TCP") => {
+            return Err(invalid("Health check protocol 'TCP' is not supported for target groups with protocol HTTP"));
+        }
         Some(other) => return Err(unsupported(&format!("HealthCheckProtocol '{other}'"))),
     }
     match changes.port.as_deref() {
@@ -163,6 +191,10 @@ fn health_check(mut check: HealthCheck, changes: Changes) -> Result<HealthCheck,
                 invalid(format!("Health check port '{text}' must be 'traffic-port' or a number between 1 and 65535"))
             })?);
         }
+    }
+    let of_http = changes.path.is_some() || changes.matcher.is_some();
+    if check.protocol == HealthCheckProtocol::Tcp && of_http {
+        return Err(invalid("Health check path and matcher cannot be specified for health checks with protocol TCP"));
     }
     if let Some(path) = changes.path {
         if !path.starts_with('/') || path.len() > 1024 || !path.bytes().all(|byte| byte.is_ascii_graphic()) {
@@ -183,7 +215,9 @@ fn health_check(mut check: HealthCheck, changes: Changes) -> Result<HealthCheck,
             check.matcher = balancing::Matcher::try_from(text).map_err(|error| invalid(error.to_string()))?;
         }
     }
-    if check.interval_seconds <= check.timeout_seconds {
+    // A check over TCP may last until the next one.
+    let shortest = check.timeout_seconds + u32::from(!tcp);
+    if check.interval_seconds < shortest {
         return Err(invalid(format!(
             "Health check interval '{}' must be greater than the timeout '{}'",
             check.interval_seconds, check.timeout_seconds
@@ -256,7 +290,7 @@ pub(super) async fn modify(call: Call, input: ModifyTargetGroupInput) -> Result<
     let (group, users) = auth
         .transact(|tx| {
             let mut group = balancing::TargetGroup::clone(&*find::target_group(tx, arn.as_str())?);
-            group.health_check = health_check(group.health_check, changes)?;
+            group.health_check = health_check(group.health_check, changes, group.tcp.is_some())?;
             tx.put(group.clone());
             let users = find::load_balancers_of(tx, &group.arn).iter().map(ToString::to_string).collect();
             Ok((group, users))
@@ -291,25 +325,26 @@ pub(super) async fn delete(call: Call, input: DeleteTargetGroupInput) -> Result<
 
 fn shape(group: &balancing::TargetGroup, load_balancers: Vec<String>) -> TargetGroup {
     let check = &group.health_check;
+    let (tcp, http_check) = (group.tcp.is_some(), check.protocol == HealthCheckProtocol::Http);
     let number = |value: u32| Some(i32::try_from(value).unwrap_or(i32::MAX));
     TargetGroup {
         target_group_arn: Some(group.arn.to_string()),
         target_group_name: Some(group.name.clone()),
-        protocol: Some("HTTP".into()),
+        protocol: Some(if tcp { "TCP" } else { "HTTP" }.into()),
         port: Some(i32::from(group.port)),
         vpc_id: Some(group.vpc_id.clone()),
-        health_check_protocol: Some("HTTP".into()),
+        health_check_protocol: Some(check.protocol.as_str().into()),
         health_check_port: Some(check.port.map_or_else(|| "traffic-port".into(), |port| port.to_string())),
         health_check_enabled: Some(true),
         health_check_interval_seconds: number(check.interval_seconds),
         health_check_timeout_seconds: number(check.timeout_seconds),
         healthy_threshold_count: number(check.healthy_threshold),
         unhealthy_threshold_count: number(check.unhealthy_threshold),
-        health_check_path: Some(check.path.clone()),
-        matcher: Some(Matcher { http_code: Some(check.matcher.as_str().into()), grpc_code: None }),
+        health_check_path: http_check.then(|| check.path.clone()),
+        matcher: http_check.then(|| Matcher { http_code: Some(check.matcher.as_str().into()), grpc_code: None }),
         load_balancer_arns: Some(load_balancers),
         target_type: Some(group.target_type.as_str().into()),
-        protocol_version: Some(group.protocol_version.as_str().into()),
+        protocol_version: (!tcp).then(|| group.protocol_version.as_str().into()),
         ip_address_type: Some("ipv4".into()),
         ..TargetGroup::default()
     }
@@ -321,7 +356,7 @@ mod tests {
 
     #[test]
     fn health_checks_have_amazons_bounds() {
-        let check = |changes: Changes| health_check(HealthCheck::default(), changes);
+        let check = |changes: Changes| health_check(HealthCheck::default(), changes, false);
         assert_eq!(check(Changes::default()).unwrap(), HealthCheck::default());
         assert!(check(Changes { interval: Some(4), ..Changes::default() }).is_err());
         assert!(check(Changes { interval: Some(5), ..Changes::default() }).is_err(), "not above the timeout");

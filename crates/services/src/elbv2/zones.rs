@@ -48,8 +48,13 @@ pub(super) fn requested(
     if subnets.is_empty() { mapped.collect() } else { Ok(subnets) }
 }
 
-/// Two or more subnets of one VPC, each in a zone of its own. Gives the VPC.
-pub(super) fn check_subnets(view: &Snapshot, scope: &Scope, subnets: &[String]) -> Result<String, ServiceError> {
+/// Two or more subnets of one VPC, one or more for a network load balancer, each in a zone of its own. Gives the VPC.
+pub(super) fn check_subnets(
+    view: &Snapshot,
+    scope: &Scope,
+    subnets: &[String],
+    network: bool,
+) -> Result<String, ServiceError> {
     let mut zones: BTreeMap<String, &str> = BTreeMap::new();
     let mut vpc: Option<String> = None;
     for id in subnets {
@@ -67,7 +72,8 @@ pub(super) fn check_subnets(view: &Snapshot, scope: &Scope, subnets: &[String]) 
         }
     }
     match vpc {
-        Some(vpc) if zones.len() >= 2 => Ok(vpc),
+        Some(vpc) if network || zones.len() >= 2 => Ok(vpc),
+        _ if network => Err(invalid("At least one subnet must be specified")),
         _ => Err(invalid("At least two subnets in two different Availability Zones must be specified")),
     }
 }
@@ -123,7 +129,7 @@ pub(super) async fn set_subnets(call: Call, input: SetSubnetsInput) -> Result<Se
     let load_balancer = auth
         .transact(|tx| {
             let mut load_balancer = LoadBalancer::clone(&*find::load_balancer(tx, arn.as_str())?);
-            let vpc = check_subnets(tx, &call.scope, &subnets)?;
+            let vpc = check_subnets(tx, &call.scope, &subnets, load_balancer.is_network())?;
             if vpc != load_balancer.vpc_id {
                 return Err(error::invalid_configuration_request_exception("All subnets must belong to the same VPC"));
             }
@@ -161,6 +167,11 @@ pub(super) async fn set_security_groups(
     })?;
     auth.transact(|tx| {
         let load_balancer = find::load_balancer(tx, arn.as_str())?;
+        if load_balancer.security_groups.is_empty() {
+            return Err(error::invalid_configuration_request_exception(format!(
+                "The load balancer '{arn}' was created without security groups: none can be associated with it"
+            )));
+        }
         check_security_groups(tx, &call.scope, &load_balancer.vpc_id, &groups)?;
         for zone in &load_balancer.zones {
             tx.update::<NetworkInterface>(&load_balancer.scope.key(&zone.interface_id), |interface| {

@@ -19,7 +19,7 @@ use domain::{
 use store::Snapshot;
 
 use super::{
-    find,
+    find, network,
     targets::{in_zone, is_on},
 };
 
@@ -71,6 +71,9 @@ fn places(view: &Snapshot, load_balancer: &LoadBalancer, port: u16) -> Vec<Liste
 /// Connections from the host do not cross the VPC's router, where the kernel holds to the groups, so it is done here.
 fn host_address(view: &Snapshot, load_balancer: &LoadBalancer, port: u16) -> Option<Ipv4Addr> {
     let address = load_balancer.host_address?;
+    if load_balancer.security_groups.is_empty() {
+        return Some(address);
+    }
     let settings = view.get::<NetworkSettings>(NetworkSettings::KEY);
     let own = settings.and_then(|settings| settings.public_block.nth(1));
     let lets_in = |rule: &SecurityGroupRule| {
@@ -102,6 +105,7 @@ fn target_group(view: &Snapshot, group: &TargetGroup, load_balancer: &LoadBalanc
     TargetGroupItem {
         arn: group.arn.to_string(),
         protocol_version: group.protocol_version,
+        tcp: network::forwarding(view, group, load_balancer),
         health_check: group.health_check.clone(),
         choice: group.attributes.choice.clone(),
         targets: targets.collect(),

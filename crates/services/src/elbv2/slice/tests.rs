@@ -67,6 +67,7 @@ fn group(name: &str) -> TargetGroup {
         vpc_id: "vpc-1".into(),
         health_check: HealthCheck::default(),
         attributes: TargetGroupAttributes::default(),
+        tcp: None,
         tags: Tags::default(),
         created_at: Timestamp(0),
     }

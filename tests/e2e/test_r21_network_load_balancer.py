@@ -1,0 +1,314 @@
+"""Network load balancers: their API, and TCP connections through them to a service on Fargate."""
+
+import collections
+import hashlib
+import os
+import socket
+import struct
+import threading
+import time
+import uuid
+
+import botocore.exceptions
+import pytest
+
+from conftest import Image, Platform, busybox, default_network, eventually, register
+from instances import launch, terminate, wait_for
+
+# Says which task it is and whom it sees, then sends back what comes.
+ECHO = b"""#!/bin/sh
+socket=$(ls -l /proc/$$/fd/0 | /bin/busybox tr -dc '0-9[]\\n' | /bin/busybox sed 's/.*\\[//; s/\\].*//')
+echo "$(hostname) $(grep -hs " $socket " /proc/net/tcp /proc/net/tcp6 | awk '{print $3}')"
+exec cat
+"""
+# Says what came before anything else.
+PREAMBLE = b"#!/bin/sh\nhead -c 28 | /bin/busybox od -An -v -tx1 | /bin/busybox tr -d ' \\n'\n"
+CHECK = {"HealthCheckIntervalSeconds": 5, "HealthCheckTimeoutSeconds": 2, "HealthyThresholdCount": 2, "UnhealthyThresholdCount": 2}
+
+
+def name():
+    return f"t-{uuid.uuid4().hex[:12]}"
+
+
+def refused(code, call, **arguments):
+    with pytest.raises(botocore.exceptions.ClientError) as error:
+        call(**arguments)
+    assert error.value.response["Error"]["Code"] == code, error.value
+    return error.value.response["Error"]["Message"]
+
+
+def forward(*groups):
+    return [{"Type": "forward", "ForwardConfig": {"TargetGroups": [{"TargetGroupArn": group, "Weight": 1} for group in groups]}}]
+
+
+def as_map(answer):
+    return {pair["Key"]: pair["Value"] for pair in answer["Attributes"]}
+
+
+class Stack:
+    def __init__(self, platform):
+        self.platform = platform
+        self.elbv2, self.ec2, self.ecs = (platform.client(service) for service in ("elbv2", "ec2", "ecs"))
+        self.subnets = self.ec2.describe_subnets()["Subnets"]
+        self.vpc = self.subnets[0]["VpcId"]
+        self.arn, self.host = None, None
+        self.port = 9000
+
+    def group(self, port=7000, addresses=(), attributes=None, **more):
+        made = self.elbv2.create_target_group(Name=name(), Protocol="TCP", Port=port, VpcId=self.vpc, TargetType="ip", **{**CHECK, **more})
+        arn = made["TargetGroups"][0]["TargetGroupArn"]
+        if attributes:
+            self.attributes(arn, attributes)
+        if addresses:
+            self.elbv2.register_targets(TargetGroupArn=arn, Targets=[{"Id": address} for address in addresses])
+        return arn
+
+    def attributes(self, group, changes):
+        pairs = [{"Key": key, "Value": value} for key, value in changes.items()]
+        return self.elbv2.modify_target_group_attributes(TargetGroupArn=group, Attributes=pairs)
+
+    def listen(self, group, healthy=2):
+        """A port of the load balancer that leads to a target group."""
+        self.port += 1
+        self.elbv2.create_listener(LoadBalancerArn=self.arn, Protocol="TCP", Port=self.port, DefaultActions=forward(group))
+        eventually(lambda: self.states(group) == ["healthy"] * healthy, timeout=60)
+        eventually(lambda: self.opens(self.port), timeout=20)
+        return self.port
+
+    def opens(self, port):
+        try:
+            socket.create_connection((self.host, port), timeout=5).close()
+            return True
+        except OSError:
+            return False
+
+    def health(self, group):
+        shown = self.elbv2.describe_target_health(TargetGroupArn=group)["TargetHealthDescriptions"]
+        return {found["Target"]["Id"]: found["TargetHealth"]["State"] for found in shown}
+
+    def states(self, group):
+        return list(self.health(group).values())
+
+    def connect(self, port):
+        """A connection, with the task that it led to and the address that the task sees."""
+        connection = socket.create_connection((self.host, port), timeout=20)
+        reader = connection.makefile("rb")
+        task, seen = reader.readline().decode().split()
+        # The kernel writes addresses as hexadecimal numbers in its own byte order.
+        address = bytes.fromhex(seen.split(":")[0][-8:])[::-1]
+        return connection, reader, task, socket.inet_ntoa(address)
+
+    def reached(self, port, times=24):
+        found = collections.Counter()
+        for _ in range(times):
+            connection, _, task, _ = self.connect(port)
+            found[task] += 1
+            connection.close()
+        return found
+
+
+@pytest.fixture(scope="module")
+def bare():
+    platform = Platform(hosts=True)
+    try:
+        yield Stack(platform.start())
+        assert platform.stop() == 0, platform.log()[-4000:]
+    finally:
+        platform.purge()
+
+
+@pytest.fixture(scope="module")
+def stack(bare):
+    """A service of two tasks behind a network load balancer without security groups."""
+    files = {**busybox(), "bin/echo-back": (ECHO, 0o755), "bin/preamble": (PREAMBLE, 0o755), "www/up": (b"up\n", 0o644)}
+    image = Image(bare.platform, "echo", files=files).uri
+    opened = bare.ec2.create_security_group(GroupName="echo", Description="open", VpcId=bare.vpc)["GroupId"]
+    ports = [{"IpProtocol": "tcp", "FromPort": 7000, "ToPort": 8080, "IpRanges": [{"CidrIp": "0.0.0.0/0"}]}]
+    bare.ec2.authorize_security_group_ingress(GroupId=opened, IpPermissions=ports)
+    made = bare.elbv2.create_load_balancer(Name="net", Type="network", Subnets=[subnet["SubnetId"] for subnet in bare.subnets])["LoadBalancers"][0]
+    bare.arn, bare.host = made["LoadBalancerArn"], made["DNSName"]
+    balance = [{"Key": "load_balancing.cross_zone.enabled", "Value": "true"}]
+    bare.elbv2.modify_load_balancer_attributes(LoadBalancerArn=bare.arn, Attributes=balance)
+    bare.service_group = bare.group()
+    bare.elbv2.create_listener(LoadBalancerArn=bare.arn, Protocol="TCP", Port=7000, DefaultActions=forward(bare.service_group))
+    command = "nc -ll -p 7001 -e /bin/preamble & httpd -p 8080 -h /www; exec nc -ll -p 7000 -e /bin/echo-back"
+    container = {"name": "echo", "image": image, "command": ["sh", "-c", command], "portMappings": [{"containerPort": 7000}]}
+    definition = register(bare.platform, "echo", container)
+    network = default_network(bare.platform)
+    network["awsvpcConfiguration"]["securityGroups"] = [opened]
+    bare.ecs.create_cluster(clusterName="default")
+    balancers = [{"targetGroupArn": bare.service_group, "containerName": "echo", "containerPort": 7000}]
+    bare.ecs.create_service(serviceName="echo", taskDefinition=definition, desiredCount=2, launchType="FARGATE", networkConfiguration=network, loadBalancers=balancers)
+    eventually(lambda: bare.states(bare.service_group) == ["healthy"] * 2, timeout=90)
+    bare.addresses = sorted(bare.health(bare.service_group))
+    return bare
+
+
+def test_r21_a_network_load_balancer_is_shown_as_amazon_shows_it(bare):
+    create = bare.elbv2.create_load_balancer
+    one = [bare.subnets[0]["SubnetId"]]
+    made = create(Name="shown", Type="network", Subnets=one)["LoadBalancers"][0]
+    arn = made["LoadBalancerArn"]
+    assert ":loadbalancer/net/shown/" in arn and made["Type"] == "network" and made["SecurityGroups"] == []
+    assert made["DNSName"] == f"shown-{arn.rsplit('/', 1)[1]}.elb.us-east-1.longshore.internal"
+    attributes = as_map(bare.elbv2.describe_load_balancer_attributes(LoadBalancerArn=arn))
+    assert attributes["load_balancing.cross_zone.enabled"] == "false" and "idle_timeout.timeout_seconds" not in attributes
+    refused("InvalidConfigurationRequest", bare.elbv2.set_security_groups, LoadBalancerArn=arn, SecurityGroups=["sg-1"])
+    assert "'gateway'" in refused("ValidationError", create, Name=name(), Type="gateway", Subnets=one)
+    refused("DuplicateLoadBalancerName", create, Name="shown", Subnets=[subnet["SubnetId"] for subnet in bare.subnets])
+    group = bare.elbv2.describe_target_groups(TargetGroupArns=[bare.group()])["TargetGroups"][0]
+    assert group["Protocol"] == group["HealthCheckProtocol"] == "TCP" and "ProtocolVersion" not in group and "Matcher" not in group
+    fresh = bare.elbv2.create_target_group(Name=name(), Protocol="TCP", Port=1, VpcId=bare.vpc, TargetType="instance")["TargetGroups"][0]
+    numbers = [fresh[key] for key in ("HealthCheckIntervalSeconds", "HealthCheckTimeoutSeconds", "HealthyThresholdCount", "UnhealthyThresholdCount")]
+    assert numbers == [30, 10, 5, 2]
+    http = bare.elbv2.create_target_group(Name=name(), Protocol="TCP", Port=1, VpcId=bare.vpc, HealthCheckProtocol="HTTP")["TargetGroups"][0]
+    assert (http["HealthCheckTimeoutSeconds"], http["Matcher"]["HttpCode"], http["HealthCheckPath"]) == (6, "200-399", "/")
+    bare.elbv2.delete_load_balancer(LoadBalancerArn=arn)
+
+
+def test_r21_what_does_not_go_together_is_refused(bare):
+    elbv2 = bare.elbv2
+    two = [subnet["SubnetId"] for subnet in bare.subnets[:2]]
+    net, app = (elbv2.create_load_balancer(Name=name(), Type=kind, Subnets=two)["LoadBalancers"][0]["LoadBalancerArn"] for kind in ("network", "application"))
+    tcp = bare.group()
+    http = elbv2.create_target_group(Name=name(), Protocol="HTTP", Port=80, VpcId=bare.vpc)["TargetGroups"][0]["TargetGroupArn"]
+    listen = lambda arn, protocol, actions: {"LoadBalancerArn": arn, "Protocol": protocol, "Port": 80, "DefaultActions": actions}
+    fixed = [{"Type": "fixed-response", "FixedResponseConfig": {"StatusCode": "200"}}]
+    create = elbv2.create_listener
+    refused("IncompatibleProtocols", create, **listen(net, "TCP", forward(http)))
+    refused("IncompatibleProtocols", create, **listen(app, "HTTP", forward(tcp)))
+    refused("UnsupportedProtocol", create, **listen(net, "HTTP", forward(tcp)))
+    refused("UnsupportedProtocol", create, **listen(app, "TCP", forward(http)))
+    refused("InvalidLoadBalancerAction", create, **listen(net, "TCP", fixed))
+    for protocol in ("TLS", "UDP", "TCP_UDP"):
+        assert protocol in refused("ValidationError", create, **listen(net, protocol, forward(tcp)))
+        assert protocol in refused("ValidationError", elbv2.create_target_group, Name=name(), Protocol=protocol, Port=1, VpcId=bare.vpc)
+    made = create(**listen(net, "TCP", forward(tcp)))["Listeners"][0]
+    assert made["Protocol"] == "TCP" and ":listener/net/" in made["ListenerArn"]
+    condition = [{"Field": "path-pattern", "Values": ["/x"]}]
+    refused("ValidationError", elbv2.create_rule, ListenerArn=made["ListenerArn"], Priority=1, Conditions=condition, Actions=forward(tcp))
+    assert as_map(elbv2.describe_listener_attributes(ListenerArn=made["ListenerArn"])) == {"tcp.idle_timeout.seconds": "350"}
+    refused("ValidationError", elbv2.create_target_group, Name=name(), Protocol="HTTP", Port=1, VpcId=bare.vpc, HealthCheckProtocol="TCP")
+    assert as_map(elbv2.describe_target_group_attributes(TargetGroupArn=tcp))["preserve_client_ip.enabled"] == "false"
+    with pytest.raises(botocore.exceptions.ClientError, match="preserve_client_ip.enabled"):
+        bare.attributes(tcp, {"preserve_client_ip.enabled": "true"})
+    with pytest.raises(botocore.exceptions.ClientError, match="slow_start"):
+        bare.attributes(tcp, {"slow_start.duration_seconds": "30"})
+    [elbv2.delete_load_balancer(LoadBalancerArn=arn) for arn in (net, app)]
+
+
+def test_r21_a_service_answers_through_it(stack):
+    assert sorted(stack.reached(7000).values())[0] > 0 and len(stack.reached(7000)) == 2
+    interfaces = stack.ec2.describe_network_interfaces(Filters=[{"Name": "description", "Values": ["ELB net/net/*"]}])["NetworkInterfaces"]
+    own = {found["PrivateIpAddress"] for found in interfaces}
+    _, _, _, seen = stack.connect(7000)
+    assert seen in own, (seen, own)
+
+
+def test_r21_targets_learn_of_the_client_by_the_proxy_protocol(stack):
+    group = stack.group(7001, stack.addresses, {"proxy_protocol_v2.enabled": "true"})
+    port = stack.listen(group)
+
+    def header():
+        with socket.create_connection((stack.host, port), timeout=20) as connection:
+            own = connection.getsockname()
+            return own, bytes.fromhex(connection.makefile("rb").read().decode())
+
+    own, came = header()
+    assert came[:16] == b"\r\n\r\n\0\r\nQUIT\n\x21\x11\x00\x0c", came
+    assert (socket.inet_ntoa(came[16:20]), struct.unpack(">H", came[24:26])[0]) == own
+    assert struct.unpack(">H", came[26:28])[0] == port
+
+
+def test_r21_sticky_clients_keep_their_target(stack):
+    port = stack.listen(stack.group(7000, stack.addresses, {"stickiness.enabled": "true"}))
+    assert len(stack.reached(port)) == 1
+
+
+def test_r21_health_checks_turn_and_all_unhealthy_fails_open(stack):
+    group = stack.group(7000, stack.addresses, HealthCheckProtocol="HTTP", HealthCheckPort="8080", HealthCheckPath="/up")
+    port = stack.listen(group)
+    stack.elbv2.register_targets(TargetGroupArn=group, Targets=[{"Id": stack.addresses[0], "Port": 1}])
+    stack.elbv2.modify_target_group(TargetGroupArn=group, HealthCheckPath="/none")
+    eventually(lambda: set(stack.states(group)) == {"unhealthy"}, timeout=60)
+    stack.elbv2.deregister_targets(TargetGroupArn=group, Targets=[{"Id": stack.addresses[0], "Port": 1}])
+    assert len(stack.reached(port)) == 2
+    stack.elbv2.modify_target_group(TargetGroupArn=group, HealthCheckPath="/up")
+    eventually(lambda: sorted(set(stack.states(group)) - {"draining"}) == ["healthy"], timeout=60)
+    closed = stack.group(7077, stack.addresses)
+    stack.elbv2.create_listener(LoadBalancerArn=stack.arn, Protocol="TCP", Port=7077, DefaultActions=forward(closed))
+    eventually(lambda: stack.states(closed) == ["unhealthy"] * 2, timeout=60)
+
+
+@pytest.mark.parametrize("cut", ["false", "true"])
+def test_r21_a_draining_target_keeps_what_it_has(stack, cut):
+    attributes = {"deregistration_delay.timeout_seconds": "12", "deregistration_delay.connection_termination.enabled": cut}
+    group = stack.group(7000, stack.addresses, attributes)
+    port = stack.listen(group)
+    held = {}
+    while len(held) < 2:
+        connection, reader, task, _ = stack.connect(port)
+        held[task] = (connection, reader)
+    stack.elbv2.deregister_targets(TargetGroupArn=group, Targets=[{"Id": stack.addresses[0]}])
+    assert stack.health(group)[stack.addresses[0]] == "draining"
+
+    def alive(task):
+        connection, reader = held[task]
+        try:
+            connection.sendall(b"still there?\n")
+            return reader.readline() == b"still there?\n"
+        except OSError:
+            return False
+
+    eventually(lambda: len(stack.reached(port, times=8)) == 1, timeout=10)
+    assert stack.health(group)[stack.addresses[0]] == "draining"
+    assert all(alive(task) for task in held)
+    eventually(lambda: stack.addresses[0] not in stack.health(group), timeout=30)
+    stays = next(iter(stack.reached(port)))
+    gone = next(task for task in held if task != stays)
+    if cut == "true":
+        eventually(lambda: not alive(gone), timeout=10)
+    else:
+        time.sleep(1)
+        assert alive(gone)
+    assert alive(stays)
+    [connection.close() for connection, _ in held.values()]
+
+
+def test_r21_much_goes_both_ways_intact_and_half_closes_are_passed_on(stack):
+    connection, reader, _, _ = stack.connect(7000)
+    block = os.urandom(1 << 20)
+    sent = hashlib.sha256()
+
+    def send():
+        for _ in range(64):
+            sent.update(block)
+            connection.sendall(block)
+        connection.shutdown(socket.SHUT_WR)
+
+    thread = threading.Thread(target=send)
+    thread.start()
+    came, count = hashlib.sha256(), 0
+    while part := reader.read(1 << 16):
+        came.update(part)
+        count += len(part)
+    thread.join()
+    assert count == 64 << 20 and came.digest() == sent.digest()
+
+
+def test_r21_instances_are_targets_over_tcp(bare):
+    group = bare.elbv2.create_target_group(Name=name(), Protocol="TCP", Port=8080, VpcId=bare.vpc, TargetType="instance", **CHECK)["TargetGroups"][0]["TargetGroupArn"]
+    default = bare.ec2.describe_security_groups(Filters=[{"Name": "group-name", "Values": ["default"]}])["SecurityGroups"][0]["GroupId"]
+    subnets = [subnet["SubnetId"] for subnet in bare.subnets]
+    made = bare.elbv2.create_load_balancer(Name=name(), Type="network", Subnets=subnets, SecurityGroups=[default])["LoadBalancers"][0]
+    assert made["SecurityGroups"] == [default]
+    bare.elbv2.create_listener(LoadBalancerArn=made["LoadBalancerArn"], Protocol="TCP", Port=80, DefaultActions=forward(group))
+    script = "mkdir /www; cd /www; setsid python3 -m http.server 8080 >/dev/null 2>&1 </dev/null &\n"
+    [machine] = launch(bare.platform, script)
+    try:
+        wait_for(bare.platform, machine, "running")
+        bare.elbv2.register_targets(TargetGroupArn=group, Targets=[{"Id": machine}])
+        eventually(lambda: bare.health(group) == {machine: "healthy"}, timeout=60)
+    finally:
+        terminate(bare.platform, [machine])
+        bare.elbv2.delete_load_balancer(LoadBalancerArn=made["LoadBalancerArn"])
