@@ -67,6 +67,9 @@ pub(super) struct Machine {
     renewed: Option<u64>,
     renew: bool,
     console: Option<((SystemTime, u64), Instant)>,
+    /// Whether what the last boot had of the machine has been taken back, and what was in the way when it was last tried.
+    cleared: bool,
+    in_the_way: Option<String>,
     discarded: bool,
 }
 
@@ -94,18 +97,26 @@ impl Machine {
                 Err(error) => tracing::error!(%error, "a shim cannot be waited for"),
             }
         }
-        if !matches!(state, State::Running(_) | State::Starting(_)) {
+        if matches!(state, State::Running(_) | State::Starting(_)) {
+            self.cleared = false;
+        } else {
             self.ending = None;
-            // A shim that was killed has left its control group.
-            if self.child.is_none()
-                && !matches!(self.state, Some(State::Off | State::Ended(_)))
-                && !shim::is_at_work(directory)
-                && let Err(error) = clear(directory, cgroup)
-            {
-                tracing::warn!(%error, cgroup, "what an instance has left is still there");
+            if !self.cleared && self.child.is_none() && !shim::is_at_work(directory) {
+                self.clear(directory, cgroup);
             }
         }
         self.state = Some(state);
+    }
+
+    /// A shim that was killed has left its control group, and what ran in it may take a moment to be gone.
+    fn clear(&mut self, directory: &Path, cgroup: &str) {
+        let outcome = clear(directory, cgroup).map_err(|error| error.to_string());
+        self.cleared = outcome.is_ok();
+        let in_the_way = outcome.err();
+        if let Some(error) = in_the_way.as_ref().filter(|error| self.in_the_way.as_ref() != Some(*error)) {
+            tracing::warn!(error, cgroup, "what an instance has left is still there");
+        }
+        self.in_the_way = in_the_way;
     }
 
     fn shim(&self) -> Option<&Shim> {
@@ -142,6 +153,7 @@ impl Machine {
     pub(super) fn wants_boot(&self, item: &InstanceItem) -> bool {
         item.on
             && self.child.is_none()
+            && self.cleared
             && match &self.state {
                 Some(State::Off) => true,
                 Some(State::Ended(exit)) => exit.boot < item.boot,

@@ -127,7 +127,12 @@ impl World {
                 return found;
             }
             let console = String::from_utf8_lossy(&super::console::tail(&self.place())).into_owned();
-            assert!(Instant::now() < end, "{what} never came: {:?}\n{console}", self.reports);
+            assert!(
+                Instant::now() < end,
+                "{what} never came: {:?}\n{console}\nleft: {:?}",
+                self.reports,
+                leftovers(self)
+            );
             thread::sleep(Duration::from_millis(20));
         }
     }
