@@ -4,10 +4,10 @@
 //! event and tried again.
 
 use domain::{
-    IdSource, Tags, Timestamp,
+    IdSource, Timestamp,
     ecs::{
         Cluster, Deployment, DeploymentStatus, NewTask, RolloutState, Service, ServiceStatus, StopCode, Task,
-        TaskDefinition, TaskNetwork, TaskOverrides, TaskStatus,
+        TaskDefinition, TaskNetwork, TaskStatus,
     },
 };
 use store::Transaction;
@@ -16,7 +16,7 @@ use crate::{
     Key, ServicePlan, Step, TaskStep,
     events::{self, Edit},
     queue::Queue,
-    service::{Census, INCONSISTENT, STARTED_WELL, Stop, has_failed, outcome, pause},
+    service::{Census, INCONSISTENT, STARTED_WELL, Stop, has_failed, new_task, outcome, pause},
     targets::{self, Draining, draining},
     task::{is_absent, patience_ends, why_host_is_lost},
 };
@@ -286,27 +286,10 @@ fn start_tasks(
     let (Some(cluster), Some(definition)) = (cluster, definition) else { return };
     let mut started = Vec::new();
     let mut refused = None;
-    let (cpu, memory) = definition.size_with(&TaskOverrides::default());
     for at in 0..plan.start as usize {
         let place = plan.start_on.get(at).cloned();
         let given = place.is_some();
-        let new = NewTask {
-            cluster: &cluster,
-            definition: &definition,
-            cpu,
-            memory,
-            overrides: TaskOverrides::default(),
-            compute: &primary.compute,
-            placement: &service.placement,
-            group: format!("service:{}", service.name),
-            started_by: Some(primary.id.clone()),
-            service: Some((service.arn.clone(), primary.id.clone())),
-            container_instance_arn: place,
-            gpu_ids: Vec::new(),
-            load_balancers: primary.load_balancers.clone(),
-            image_digests: primary.image_digests.clone(),
-            tags: task_tags(&service, &definition),
-        };
+        let new = new_task(&service, primary, &cluster, &definition, place);
         match launcher.launch(tx, new, primary.network.as_ref(), ids, now) {
             Ok(task) => started.push(task.id().to_owned()),
             Err(reason) => {
@@ -335,18 +318,4 @@ fn start_tasks(
     if let Some(text) = first {
         edit.say(&text);
     }
-}
-
-/// The tags of a service's task.
-fn task_tags(service: &Service, definition: &TaskDefinition) -> Tags {
-    let mut tags = match service.propagate_tags.as_deref() {
-        Some("SERVICE") => service.tags.clone(),
-        Some("TASK_DEFINITION") => definition.tags.clone(),
-        _ => Tags::default(),
-    };
-    if service.enable_ecs_managed_tags {
-        tags.set_unchecked("aws:ecs:clusterName".into(), service.cluster_arn.resource_name().to_owned());
-        tags.set_unchecked("aws:ecs:serviceName".into(), service.name.clone());
-    }
-    tags
 }

@@ -8,15 +8,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use domain::{
     Arn, Timestamp,
     ecs::{
-        Cluster, ContainerInstance, ContainerInstanceStatus, NewTask, RolloutState, SchedulingStrategy, Service, Task,
-        TaskDefinition, TaskOverrides, TaskStatus,
+        Cluster, ContainerInstance, ContainerInstanceStatus, RolloutState, SchedulingStrategy, Service, Task,
+        TaskDefinition, TaskStatus,
     },
     network::Subnet,
 };
 use placement::{Demand, Fleet, Reason};
 use store::Snapshot;
 
-use super::{CAPACITY_PAUSE, Census, Member, ServicePlan, iso_time, scaling};
+use super::{CAPACITY_PAUSE, Census, Member, ServicePlan, iso_time, new_task, scaling};
 
 /// What an instance is to the service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -163,24 +163,7 @@ fn demand(view: &Snapshot, service: &Service) -> Option<Demand> {
     let primary = service.primary()?;
     let cluster = view.get::<Cluster>(service.cluster_arn.as_str())?;
     let definition = view.get::<TaskDefinition>(primary.task_definition_arn.as_str())?;
-    let (cpu, memory) = definition.size_with(&TaskOverrides::default());
-    let new = NewTask {
-        cluster: &cluster,
-        definition: &definition,
-        cpu,
-        memory,
-        overrides: TaskOverrides::default(),
-        compute: &primary.compute,
-        placement: &service.placement,
-        group: format!("service:{}", service.name),
-        started_by: None,
-        service: None,
-        container_instance_arn: None,
-        gpu_ids: Vec::new(),
-        load_balancers: Vec::new(),
-        image_digests: BTreeMap::new(),
-        tags: domain::Tags::default(),
-    };
+    let new = new_task(service, primary, &cluster, &definition, None);
     let mut demand = Demand::of(&new, iso_time::read).ok()?;
     let subnets = primary.network.iter().flat_map(|network| &network.subnets);
     let zone = |id: &String| Some(view.get::<Subnet>(&service.scope.key(id))?.availability_zone.clone());

@@ -15,8 +15,11 @@ mod scale_in;
 use std::{collections::BTreeMap, time::Duration};
 
 use domain::{
-    Arn, Timestamp,
-    ecs::{RolloutState, SchedulingStrategy, Service, ServiceStatus, StopCode},
+    Arn, Tags, Timestamp,
+    ecs::{
+        Cluster, Deployment, NewTask, RolloutState, SchedulingStrategy, Service, ServiceStatus, StopCode,
+        TaskDefinition, TaskOverrides,
+    },
 };
 use store::Snapshot;
 
@@ -158,6 +161,48 @@ pub fn reconcile(view: &Snapshot, arn: &str, now: Timestamp) -> Plan {
     }
     let step = (!plan.is_empty()).then_some(Step::Service(plan));
     Plan { step, again_at }
+}
+
+/// A task of a deployment of the service, as the launcher makes it: on a container instance of its own choice if none is given.
+pub(crate) fn new_task<'a>(
+    service: &'a Service,
+    deployment: &'a Deployment,
+    cluster: &'a Cluster,
+    definition: &'a TaskDefinition,
+    place: Option<Arn>,
+) -> NewTask<'a> {
+    let (cpu, memory) = definition.size_with(&TaskOverrides::default());
+    NewTask {
+        cluster,
+        definition,
+        cpu,
+        memory,
+        overrides: TaskOverrides::default(),
+        compute: &deployment.compute,
+        placement: &service.placement,
+        group: format!("service:{}", service.name),
+        started_by: Some(deployment.id.clone()),
+        service: Some((service.arn.clone(), deployment.id.clone())),
+        container_instance_arn: place,
+        gpu_ids: Vec::new(),
+        load_balancers: deployment.load_balancers.clone(),
+        image_digests: deployment.image_digests.clone(),
+        tags: task_tags(service, definition),
+    }
+}
+
+/// The tags of a service's task.
+fn task_tags(service: &Service, definition: &TaskDefinition) -> Tags {
+    let mut tags = match service.propagate_tags.as_deref() {
+        Some("SERVICE") => service.tags.clone(),
+        Some("TASK_DEFINITION") => definition.tags.clone(),
+        _ => Tags::default(),
+    };
+    if service.enable_ecs_managed_tags {
+        tags.set_unchecked("aws:ecs:clusterName".into(), service.cluster_arn.resource_name().to_owned());
+        tags.set_unchecked("aws:ecs:serviceName".into(), service.name.clone());
+    }
+    tags
 }
 
 /// Whether too many tasks of the newest deployment have failed.
