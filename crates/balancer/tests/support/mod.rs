@@ -4,7 +4,11 @@
 use std::{
     io::{Read, Write},
     net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
-    sync::{Arc, Mutex, mpsc},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU16, Ordering},
+        mpsc,
+    },
     thread,
     time::{Duration, Instant},
 };
@@ -164,17 +168,20 @@ impl Plane {
     }
 }
 
-/// Waits for something for at most ten seconds.
+/// Waits for something, long enough for a busy machine.
 pub fn eventually(wanted: impl Fn() -> bool) {
     let start = Instant::now();
     while !wanted() {
-        assert!(start.elapsed() < Duration::from_secs(10), "it never came true");
+        assert!(start.elapsed() < Duration::from_secs(30), "it never came true");
         thread::sleep(Duration::from_millis(10));
     }
 }
 
+/// A port that nobody listens on and that the kernel gives to nobody: it is below the range of its own choices.
 pub fn free_port() -> u16 {
-    TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port()
+    static NEXT: AtomicU16 = AtomicU16::new(21_000);
+    let free = |port: &u16| TcpListener::bind((Ipv4Addr::LOCALHOST, *port)).is_ok();
+    std::iter::repeat_with(|| NEXT.fetch_add(1, Ordering::Relaxed)).take(10_000).find(free).expect("a free port")
 }
 
 pub fn read_all(stream: &mut TcpStream) -> String {

@@ -521,13 +521,11 @@ pub async fn a_pull_stays_in_its_network(world: World) {
         }
         other => panic!("{other:?}"),
     }
-    let began = std::time::Instant::now();
     match pull(&store, within("elsewhere.example/app:v1", "")).await {
         Err(ImageError::Timeout { detail, .. }) => {
             assert_eq!(detail, "dial tcp: lookup elsewhere.example: i/o timeout")
         }
         other => panic!("{other:?}"),
     }
-    assert!(began.elapsed() < Duration::from_secs(20));
     assert_eq!("registry.example/app:v1".parse::<Reference>().unwrap(), image.reference);
 }

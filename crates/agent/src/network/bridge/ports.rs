@@ -262,70 +262,87 @@ mod tests {
         PortMapping { container_port: container, host_port: host, protocol: "tcp".into(), ..PortMapping::default() }
     }
 
-    /// A few ports that nobody has right now.
-    fn free() -> RangeInclusive<u16> {
-        let starts = (20_000..30_000).step_by(4);
-        let all = |start: u16| (start..start + 4).all(|port| hold(Protocol::Tcp, port).is_ok());
-        let start = starts.into_iter().find(|start| all(*start)).expect("free ports");
-        start..=start + 3
+    /// The ports of these tests: in a network of its own, nobody else has them.
+    const PORTS: RangeInclusive<u16> = 20_000..=20_003;
+
+    /// Runs a test in a network of its own, where no other test and no program of the machine takes a port.
+    fn alone(test: impl FnOnce() + Send) {
+        if !nix::unistd::geteuid().is_root() {
+            eprintln!("skipped: it needs root");
+            return;
+        }
+        let ran = std::thread::scope(|scope| {
+            scope
+                .spawn(|| {
+                    nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNET).expect("a namespace");
+                    plumbing::netlink::Netlink::open().and_then(|mut link| link.set_up(1)).expect("a loopback");
+                    test();
+                })
+                .join()
+        });
+        if let Err(panic) = ran {
+            std::panic::resume_unwind(panic);
+        }
     }
 
     #[test]
     fn ports_are_given_out_once_and_kept_from_others() {
-        let range = free();
-        let mut ports = Ports::new(*range.start()..=*range.start() + 1);
-        let one = ports.take(ADDRESS, &[mapping(80, 0), mapping(81, 0)]).expect("ports");
-        assert_ne!(one[0].host_port, one[1].host_port);
-        assert_eq!(ports.take(ADDRESS, &[mapping(80, 0)]), Err(Refused::None));
-        let taken = i64::from(one[0].host_port);
-        let refused = ports.take(ADDRESS, &[mapping(80, taken)]).expect_err("allocated");
-        assert_eq!(refused.to_string(), format!("Bind for 0.0.0.0:{taken} failed: port is already allocated"));
-        // Even for one who would share it.
-        assert!(TcpListener::bind((Ipv4Addr::LOCALHOST, one[0].host_port)).is_err());
-        ports.give_back(&one);
-        assert!(TcpListener::bind((Ipv4Addr::LOCALHOST, one[0].host_port)).is_ok());
+        alone(|| {
+            let mut ports = Ports::new(20_000..=20_001);
+            let one = ports.take(ADDRESS, &[mapping(80, 0), mapping(81, 0)]).expect("ports");
+            assert_ne!(one[0].host_port, one[1].host_port);
+            assert_eq!(ports.take(ADDRESS, &[mapping(80, 0)]), Err(Refused::None));
+            let taken = i64::from(one[0].host_port);
+            let refused = ports.take(ADDRESS, &[mapping(80, taken)]).expect_err("allocated");
+            assert_eq!(refused.to_string(), format!("Bind for 0.0.0.0:{taken} failed: port is already allocated"));
+            // Even for one who would share it.
+            assert!(TcpListener::bind((Ipv4Addr::LOCALHOST, one[0].host_port)).is_err());
+            ports.give_back(&one);
+            assert!(TcpListener::bind((Ipv4Addr::LOCALHOST, one[0].host_port)).is_ok());
+        });
     }
 
     #[test]
     fn a_range_is_had_in_a_row_around_what_is_taken() {
-        let range = free();
-        let (first, second) = (*range.start(), *range.start() + 1);
-        let mut ports = Ports::new(range);
-        let other = TcpListener::bind((Ipv4Addr::LOCALHOST, first)).expect("a listener");
-        let wanted = |text: &str| {
-            [PortMapping { container_port_range: text.into(), protocol: "tcp".into(), ..PortMapping::default() }]
-        };
-        let taken = ports.take(ADDRESS, &wanted("8000-8002")).expect("ports");
-        assert_eq!((taken[0].container_port, taken[0].host_port, taken[0].range), (8000, second, Some(3)));
-        assert!(TcpListener::bind((Ipv4Addr::LOCALHOST, second + 2)).is_err());
-        assert_eq!(ports.take(ADDRESS, &wanted("8000-8001")), Err(Refused::None));
-        assert_eq!(ports.take(ADDRESS, &wanted("9-8")), Err(Refused::Invalid("9-8".to_owned())));
-        ports.give_back(&taken);
-        assert!(TcpListener::bind((Ipv4Addr::LOCALHOST, second + 2)).is_ok());
-        drop(other);
+        alone(|| {
+            let mut ports = Ports::new(PORTS);
+            let other = TcpListener::bind((Ipv4Addr::LOCALHOST, 20_000)).expect("a listener");
+            let wanted = |text: &str| {
+                [PortMapping { container_port_range: text.into(), protocol: "tcp".into(), ..PortMapping::default() }]
+            };
+            let taken = ports.take(ADDRESS, &wanted("8000-8002")).expect("ports");
+            assert_eq!((taken[0].container_port, taken[0].host_port, taken[0].range), (8000, 20_001, Some(3)));
+            assert!(TcpListener::bind((Ipv4Addr::LOCALHOST, 20_003)).is_err());
+            assert_eq!(ports.take(ADDRESS, &wanted("8000-8001")), Err(Refused::None));
+            assert_eq!(ports.take(ADDRESS, &wanted("9-8")), Err(Refused::Invalid("9-8".to_owned())));
+            ports.give_back(&taken);
+            assert!(TcpListener::bind((Ipv4Addr::LOCALHOST, 20_003)).is_ok());
+            drop(other);
+        });
     }
 
     #[test]
     fn a_port_of_another_program_is_refused_in_dockers_words_and_nothing_is_kept() {
-        let range = free();
-        let (first, second) = (*range.start(), *range.start() + 1);
-        let other = TcpListener::bind((Ipv4Addr::LOCALHOST, second)).expect("a listener");
-        let mut ports = Ports::new(range.clone());
-        let mappings = [mapping(80, i64::from(first)), mapping(81, i64::from(second))];
-        let refused = ports.take(ADDRESS, &mappings).expect_err("taken");
-        let text = format!("failed to bind host port for 0.0.0.0:{second}:172.17.0.2:81/tcp: address already in use");
-        assert_eq!(refused.to_string(), text);
-        assert!(ports.take(ADDRESS, &mappings[..1]).is_ok());
-        drop(other);
+        alone(|| {
+            let other = TcpListener::bind((Ipv4Addr::LOCALHOST, 20_001)).expect("a listener");
+            let mut ports = Ports::new(PORTS);
+            let mappings = [mapping(80, 20_000), mapping(81, 20_001)];
+            let refused = ports.take(ADDRESS, &mappings).expect_err("taken");
+            let text = "failed to bind host port for 0.0.0.0:20001:172.17.0.2:81/tcp: address already in use";
+            assert_eq!(refused.to_string(), text);
+            assert!(ports.take(ADDRESS, &mappings[..1]).is_ok());
+            drop(other);
+        });
     }
 
     #[test]
     fn what_an_agent_before_gave_out_is_held_again() {
-        let port = *free().start();
-        let binding = NetworkBinding { host_port: port, protocol: "tcp".into(), ..NetworkBinding::default() };
-        let mut ports = Ports::new(port..=port);
-        ports.take_over(std::slice::from_ref(&binding));
-        assert_eq!(ports.take(ADDRESS, &[mapping(80, 0)]), Err(Refused::None));
-        assert_eq!(ports.take(ADDRESS, &[mapping(70_000, 0)]), Err(Refused::Invalid("70000".to_owned())));
+        alone(|| {
+            let binding = NetworkBinding { host_port: 20_000, protocol: "tcp".into(), ..NetworkBinding::default() };
+            let mut ports = Ports::new(20_000..=20_000);
+            ports.take_over(std::slice::from_ref(&binding));
+            assert_eq!(ports.take(ADDRESS, &[mapping(80, 0)]), Err(Refused::None));
+            assert_eq!(ports.take(ADDRESS, &[mapping(70_000, 0)]), Err(Refused::Invalid("70000".to_owned())));
+        });
     }
 }
