@@ -4,8 +4,10 @@ Tests see the platform only from outside: its command line, the AWS CLI, boto3, 
 tests carry the row of the requirements that they show (`test_r83_…`).
 """
 
+import itertools
 import os
 import pathlib
+import random
 import shutil
 import signal
 import socket
@@ -22,11 +24,20 @@ LONGSHORE = os.environ.get("LONGSHORE", str(ROOT / "target/release/longshore"))
 ACCOUNT = "123456789012"
 
 
+# Below what the kernel gives out by itself, so that nobody has a port between being found free and being used; each
+# process of tests begins somewhere else.
+PORTS = itertools.cycle(random.sample(range(10_000, 30_000), 20_000))
+
+
 def free_port():
     """A port of loopback that nobody uses."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+    for port in PORTS:
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+                return port
+            except OSError:
+                continue
 
 
 def eventually(check, timeout=60, interval=0.1):

@@ -84,7 +84,7 @@ def test_r90_containers_start_and_stop_in_the_order_of_their_dependencies(platfo
     assert (known["init"]["lastStatus"], known["init"]["exitCode"]) == ("STOPPED", 0)
     # Health travels over telemetry, behind the task's own status.
     health = lambda: {c["name"]: c["healthStatus"] for c in task(platform, arn)["containers"]}["db"]
-    assert eventually(lambda: health() == "HEALTHY", timeout=10)
+    assert eventually(lambda: health() == "HEALTHY")
     platform.client("ecs").stop_task(cluster="default", task=arn, reason="enough")
     ended = wait_for(platform, arn, "STOPPED")
     assert (ended["stopCode"], ended["stoppedReason"]) == ("UserInitiated", "enough")
@@ -335,7 +335,7 @@ def test_r90_a_restart_policy_restarts_what_ran_long_enough(platform, restarted)
     assert eventually(lambda: begun("main") == ["begun", "begun"], timeout=90)
     assert begun("early") == begun("wanted") == ["begun"]
     states = lambda: {one["name"]: (one["lastStatus"], one.get("exitCode")) for one in task(platform, arn)["containers"]}
-    assert eventually(lambda: states() == {"main": ("RUNNING", None), "early": ("STOPPED", 1), "wanted": ("STOPPED", 9)}, timeout=20)
+    assert eventually(lambda: states() == {"main": ("RUNNING", None), "early": ("STOPPED", 1), "wanted": ("STOPPED", 9)})
     assert task(platform, arn)["lastStatus"] == "RUNNING"
     platform.client("ecs").stop_task(cluster="default", task=arn)
     wait_for(platform, arn, "STOPPED")

@@ -317,7 +317,7 @@ def is_free(port):
 def test_the_platforms_parts_find_each_other_wherever_it_listens(own_platform, address):
     platform = own_platform(listen=own_address() if address == "own" else address)
     assert platform.endpoint == f"https://{platform.listen}"
-    eventually(lambda: health_at(f"http://127.0.0.1:{platform.port}")["components"]["fargate"]["healthy"], timeout=20)
+    eventually(lambda: health_at(f"http://127.0.0.1:{platform.port}")["components"]["fargate"]["healthy"])
 
 
 def own_address():

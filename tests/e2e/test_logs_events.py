@@ -235,7 +235,7 @@ def test_r95_following_sees_every_event_once(stream):
         stream.put(*((now(), text) for text in batch))
         written += batch
         follow()
-    eventually(lambda: follow() or texts == written, timeout=10)
+    eventually(lambda: follow() or texts == written)
 
 
 def test_r95_acknowledged_events_survive_kill(own_platform):

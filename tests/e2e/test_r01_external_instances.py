@@ -101,7 +101,7 @@ def test_r11_copies_share_a_machine_each_on_a_port_of_its_own(platform, machine,
     ports = [port_of(task) for task in tasks]
     assert len(set(ports)) == 3 and min(ports) >= 32768
     for port in ports:
-        eventually(lambda: fetch(machine.address, port) == "shared", timeout=10)
+        eventually(lambda: fetch(machine.address, port) == "shared")
         assert machine.run("curl", "-s", f"http://127.0.0.1:{port}/").strip() == "shared", "from the machine itself"
     stop(platform, tasks)
     with pytest.raises(OSError):
@@ -111,7 +111,7 @@ def test_r11_copies_share_a_machine_each_on_a_port_of_its_own(platform, machine,
 def test_r12_a_port_of_the_machine_is_had_once(platform, machine, image):
     definition = define(platform, "once", image, ports=[{"containerPort": 80, "hostPort": 8080}])
     tasks = start(platform, definition)
-    eventually(lambda: fetch(machine.address, 8080) == "once", timeout=10)
+    eventually(lambda: fetch(machine.address, 8080) == "once")
     again = platform.client("ecs").run_task(cluster=CLUSTER, taskDefinition=definition, launchType="EXTERNAL")
     assert [failure["reason"] for failure in again["failures"]] == ["RESOURCE:PORTS"]
     stop(platform, tasks)
@@ -120,7 +120,7 @@ def test_r12_a_port_of_the_machine_is_had_once(platform, machine, image):
 def test_r03_a_task_can_have_the_machines_own_network_or_none(platform, machine, image):
     tasks = start(platform, define(platform, "own", image, mode="host", ports=[{"containerPort": 8081}], script=SERVE.replace("-p 80", "-p 8081")))
     assert port_of(tasks[0]) == 8081
-    eventually(lambda: fetch(machine.address, 8081) == "own", timeout=10)
+    eventually(lambda: fetch(machine.address, 8081) == "own")
     stop(platform, tasks)
     alone = define(platform, "alone", image, mode="none", ports=[], script="ip -o link | wc -l; sleep 600", logConfiguration=logging("/alone", **{"awslogs-create-group": "true"}))
     tasks = start(platform, alone)

@@ -164,9 +164,9 @@ def test_r03_a_task_is_a_container_of_docker(platform, agent, engine, image):
     assert (host["ReadonlyRootfs"], host["CapDrop"]) == (False, ["MKNOD"])
     assert [(one["Name"], one["Soft"], one["Hard"]) for one in host["Ulimits"]] == [("nofile", 2000, 3000)]
     assert container["imageDigest"].startswith("sha256:") and port_of(tasks[0]) == 8081
-    eventually(lambda: fetch(agent.address, 8081) == "own", timeout=10)
+    eventually(lambda: fetch(agent.address, 8081) == "own")
     stop(platform, tasks)
-    eventually(lambda: engine.run("ps", "-aq").stdout == "", timeout=20)
+    eventually(lambda: engine.run("ps", "-aq").stdout == "")
 
 
 def test_r03_copies_have_ports_of_their_own_and_find_who_is_linked(platform, agent, engine, image):
@@ -179,7 +179,7 @@ def test_r03_copies_have_ports_of_their_own_and_find_who_is_linked(platform, age
     ports = {next(one for one in each["containers"] if one["name"] == "app")["networkBindings"][0]["hostPort"] for each in tasks}
     assert len(ports) == 2 and min(ports) >= 32768
     for port in ports:
-        assert eventually(lambda: fetch(agent.address, port), timeout=10) == "shared"
+        assert eventually(lambda: fetch(agent.address, port)) == "shared"
     for each in tasks:
         assert lines_of(platform, "/linked", each, 1, "asks") == ["shared"]
         assert eventually(lambda: task(platform, each["taskArn"], CLUSTER)["healthStatus"]) == "HEALTHY"
@@ -264,7 +264,7 @@ def test_r03_containers_of_docker_run_on_while_the_agent_is_away(platform, agent
     assert fetch(agent.address, port_of(now)) == "on"
     stop(platform, on)
     assert lines_of(platform, "/on", on[0], 1) == ["one"]
-    eventually(lambda: engine.run("ps", "-aq").stdout == "", timeout=20)
+    eventually(lambda: engine.run("ps", "-aq").stdout == "")
 
 
 def test_r03_the_agent_outlives_the_engine(platform, agent, engine, image):
@@ -274,7 +274,7 @@ def test_r03_the_agent_outlives_the_engine(platform, agent, engine, image):
     ended = wait_for(platform, tasks[0]["taskArn"], "STOPPED", cluster=CLUSTER)
     assert ended["stopCode"] == "EssentialContainerExited"
     tasks = start(platform, define(platform, "after-it", image))
-    assert eventually(lambda: fetch(agent.address, port_of(tasks[0])), timeout=10) == "after-it"
+    assert eventually(lambda: fetch(agent.address, port_of(tasks[0]))) == "after-it"
     stop(platform, tasks)
 
 
@@ -318,12 +318,12 @@ def test_r03_the_agent_is_an_image_that_docker_runs(platform, other_machine, ima
         script = "wget -qO- http://169.254.170.2$AWS_CONTAINER_CREDENTIALS_RELATIVE_URI; echo; " + SERVE
         tasks = start(platform, define(platform, "inside", image, script=script, role=EXECUTION_ROLE, logConfiguration=logged("/inside")), placementConstraints=here)
         assert tasks[0]["containerInstanceArn"] == registered
-        assert eventually(lambda: fetch(other_machine.address, port_of(tasks[0])), timeout=10) == "inside"
+        assert eventually(lambda: fetch(other_machine.address, port_of(tasks[0]))) == "inside"
         assert json.loads(lines_of(platform, "/inside", tasks[0], 1)[0])["AccessKeyId"]
         engine.run("restart", "--time", "5", "ecs-agent")
         assert eventually(instance, timeout=30)["containerInstanceArn"] == registered
         stop(platform, tasks)
-        eventually(lambda: engine.run("ps", "-a", "--format", "{{.Names}}").stdout.split() == ["ecs-agent"], timeout=20)
+        eventually(lambda: engine.run("ps", "-a", "--format", "{{.Names}}").stdout.split() == ["ecs-agent"])
         secret = environment["AWS_SECRET_ACCESS_KEY"]
         said = engine.run("logs", "ecs-agent")
         assert "found Docker Engine" in said.stdout + said.stderr and secret not in said.stdout + said.stderr

@@ -173,7 +173,7 @@ def test_r03_the_sessions_begin(platform, agent):
     agent.greeted(again)
     assert instance(platform, agent)["agentConnected"] is True
     again.drop()
-    eventually(lambda: instance(platform, agent)["agentConnected"] is False, timeout=10)
+    eventually(lambda: instance(platform, agent)["agentConnected"] is False)
     tcs.close()
 
 

@@ -215,7 +215,7 @@ def test_r04_frames_that_are_cut(platform, make, bystander):
             session = open_session()
             session.raw(cut)
             session.drop()
-    eventually(lambda: instance(platform, agent)["agentConnected"] is False, timeout=10)
+    eventually(lambda: instance(platform, agent)["agentConnected"] is False)
     # Cut, and the line stays: the others go on, and a new connection of the same agent replaces it.
     hanging = agent.acs()
     agent.greeted(hanging)
@@ -384,7 +384,7 @@ def test_r04_nothing_of_it_stays(own_platform):
                     session.drop()
             with pytest.raises(Refused):
                 agent.acs(containerInstanceArn="nonsense")
-        eventually(lambda: instance(platform, agent)["agentConnected"] is False, timeout=20)
+        eventually(lambda: instance(platform, agent)["agentConnected"] is False)
 
     def settled():
         """Connections end a moment after their agents are gone."""
@@ -408,6 +408,6 @@ def test_r04_nothing_of_it_stays(own_platform):
     assert held < after + 60 * 2 * LIMIT / (1 << 20) + 48, f"{after:.0f} MiB before, {held:.0f} MiB held"
     for session in sessions:
         session.drop()
-    eventually(lambda: descriptors(platform) <= open_before + 4, timeout=20)
+    eventually(lambda: descriptors(platform) <= open_before + 4)
     assert "panicked" not in platform.log()
     assert platform.stop() == 0

@@ -72,7 +72,7 @@ class Stack:
         self.port += 1
         self.elbv2.create_listener(LoadBalancerArn=self.arn, Protocol="TCP", Port=self.port, DefaultActions=forward(group))
         eventually(lambda: self.states(group) == ["healthy"] * healthy, timeout=60)
-        eventually(lambda: self.opens(self.port), timeout=20)
+        eventually(lambda: self.opens(self.port))
         return self.port
 
     def opens(self, port):
@@ -260,14 +260,14 @@ def test_r21_a_draining_target_keeps_what_it_has(stack, cut):
         except OSError:
             return False
 
-    eventually(lambda: len(stack.reached(port, times=8)) == 1, timeout=10)
+    eventually(lambda: len(stack.reached(port, times=8)) == 1)
     assert stack.health(group)[stack.addresses[0]] == "draining"
     assert all(alive(task) for task in held)
-    eventually(lambda: stack.addresses[0] not in stack.health(group), timeout=30)
+    eventually(lambda: stack.addresses[0] not in stack.health(group))
     stays = next(iter(stack.reached(port)))
     gone = next(task for task in held if task != stays)
     if cut == "true":
-        eventually(lambda: not alive(gone), timeout=10)
+        eventually(lambda: not alive(gone))
     else:
         time.sleep(1)
         assert alive(gone)

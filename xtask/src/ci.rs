@@ -27,7 +27,8 @@ pub fn end_to_end(arguments: &[String]) -> Result<(), String> {
     let mut pytest = vec!["-m", "pytest", "-q", "--color=no", "-p", "no:cacheprovider"];
     pytest.extend(arguments.iter().map(String::as_str));
     if !arguments.iter().any(|argument| argument.starts_with("tests/")) {
-        pytest.push("tests/e2e");
+        // They wait more than they compute: two files at a time, each process with a platform of its own.
+        pytest.extend(["-n", "2", "--dist", "loadfile", "tests/e2e"]);
     }
     run_with(&python, &pytest, &[("LONGSHORE", &binary)])
 }

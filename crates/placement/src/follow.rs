@@ -75,10 +75,7 @@ impl Followed {
         for (arn, moves) in self.changed_tasks(view) {
             let stored = view.get::<ContainerInstance>(arn.as_str()).filter(|_| !anew.contains(&arn));
             let Some(fleet) = stored.and_then(|stored| self.fleets.get_mut(&stored.cluster_arn)) else { continue };
-            fleet.change(&arn, |instance| {
-                moves.left.iter().for_each(|task| instance.release(task));
-                moves.came.iter().for_each(|task| instance.hold(task));
-            });
+            fleet.recount(&arn, &moves.left, &moves.came);
         }
         self.fleets.retain(|_, fleet| !fleet.is_empty());
         self.seen = view.clone();

@@ -5,7 +5,7 @@
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderValue, Request};
 
-use crate::codec::form::{self, Dialect, escape};
+use crate::codec::form::{self, Dialect, percent_encode};
 use crate::codec::{Problem, cbor, json, rest, xml_read};
 use crate::error::ServiceError;
 use crate::schema::{Operation, Protocol};
@@ -49,7 +49,7 @@ pub fn encode_request(operation: &'static Operation, protocol: Protocol, input: 
             let dialect = if protocol == Protocol::Ec2 { Dialect::Ec2 } else { Dialect::Query };
             let mut text = format!("Action={}&Version={}", operation.name, service.version);
             for (name, value) in form::write(input, dialect) {
-                text.push_str(&format!("&{}={}", escape(&name), escape(&value)));
+                text.push_str(&format!("&{}={}", percent_encode(&name), percent_encode(&value)));
             }
             body = text.into_bytes();
         }

@@ -27,6 +27,7 @@ pub mod timestamp;
 mod validate;
 pub mod value;
 
+pub use codec::form::percent_encode;
 pub use dispatch::{Output, Reply, serve, unknown_reply};
 pub use envelope::encode_error;
 pub use error::{Fault, ServiceError};

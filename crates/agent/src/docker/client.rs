@@ -288,18 +288,6 @@ impl Documents {
     }
 }
 
-/// A value as it stands in a query.
-pub fn encode(value: &str) -> String {
-    let mut encoded = String::with_capacity(value.len());
-    for byte in value.bytes() {
-        match byte {
-            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => encoded.push(char::from(byte)),
-            other => encoded.push_str(&format!("%{other:02X}")),
-        }
-    }
-    encoded
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -317,10 +305,5 @@ mod tests {
     fn versions_are_numbers() {
         assert!(Version::parse("1.9") < Version::parse("1.41"));
         assert_eq!(Version::parse("1"), None);
-    }
-
-    #[test]
-    fn values_keep_a_query_whole() {
-        assert_eq!(encode("a/b:c&d=é"), "a%2Fb%3Ac%26d%3D%C3%A9");
     }
 }

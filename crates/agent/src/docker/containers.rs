@@ -14,7 +14,7 @@ use http::Method;
 use serde_json::json;
 use tokio::sync::watch;
 
-use super::client::{EngineError, TIMEOUT, encode};
+use super::client::{EngineError, TIMEOUT};
 use super::create::{self, AGENT_LABEL, CONTAINER_LABEL, TASK_LABEL};
 use super::logs::Follower;
 use super::{Docker, api, files, lock};
@@ -89,7 +89,7 @@ impl Docker {
             host_ports: self.engine.host_ports.as_ref(),
         };
         let name = create::name(task, container, &lock(&self.source).hex(20));
-        let path = format!("/containers/create?name={}", encode(&name));
+        let path = format!("/containers/create?name={}", wire::percent_encode(&name));
         let body = create::body(task, container, &around(&image))?;
         let mut made: api::Created = self.client.post(&path, &body).await.map_err(failed)?;
         // The tag may have been moved between the pull and now.
@@ -252,7 +252,7 @@ impl Docker {
     pub(super) async fn labelled(&self, label: &str) -> Result<Vec<api::Listed>, EngineError> {
         let own = format!("{AGENT_LABEL}={}", self.settings.platform);
         let filters = json!({ "label": [own, label] }).to_string();
-        self.client.get(&format!("/containers/json?all=1&filters={}", encode(&filters))).await
+        self.client.get(&format!("/containers/json?all=1&filters={}", wire::percent_encode(&filters))).await
     }
 
     /// Docker's identifier of a container that may be known by another one still.

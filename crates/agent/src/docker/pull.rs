@@ -15,7 +15,7 @@ use serde_json::json;
 use tokio::sync::Mutex;
 use wire::sigv4::Keys;
 
-use super::client::{Documents, EngineError, TIMEOUT, encode};
+use super::client::{Documents, EngineError, TIMEOUT};
 use super::{Docker, api, lock};
 use crate::aws::{patiently, role_keys};
 use crate::engine::machine::{Failure, Pulled};
@@ -142,7 +142,11 @@ impl Docker {
     }
 
     async fn bring_once(&self, source: &Source) -> Result<(), EngineError> {
-        let path = format!("/images/create?fromImage={}&tag={}", encode(&source.name), encode(&source.which));
+        let path = format!(
+            "/images/create?fromImage={}&tag={}",
+            wire::percent_encode(&source.name),
+            wire::percent_encode(&source.which)
+        );
         let headers: Vec<(&str, String)> = source.auth.iter().map(|auth| ("X-Registry-Auth", auth.clone())).collect();
         let mut progress = Documents::new(self.client.stream(Method::POST, &path, &headers).await?);
         while let Some(document) = progress.next::<api::Progress>().await? {
@@ -159,7 +163,11 @@ impl Docker {
         let reference = source.reference();
         let image: api::Image = self.client.get(&format!("/images/{reference}/json")).await?;
         if let Some(tag) = name.tag.as_ref().filter(|tag| reference != format!("{}:{tag}", name.name)) {
-            let path = format!("/images/{reference}/tag?repo={}&tag={}", encode(&name.name), encode(tag));
+            let path = format!(
+                "/images/{reference}/tag?repo={}&tag={}",
+                wire::percent_encode(&name.name),
+                wire::percent_encode(tag)
+            );
             self.client.act(Method::POST, &path, Bytes::new(), Some(TIMEOUT)).await?;
             if source.auth.is_some() {
                 let path = format!("/images/{reference}?noprune=1");

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde_json::json;
 
-use super::client::{Client, TIMEOUT, encode};
+use super::client::{Client, TIMEOUT};
 use super::create::AGENT_LABEL;
 use super::{api, machine};
 
@@ -13,7 +13,7 @@ pub async fn teardown(digits: &str, directory: &Path) -> Result<Vec<String>, Str
     let host = std::env::var("DOCKER_HOST").ok();
     let client = Client::connect(host.as_deref()).await?;
     let filters = json!({ "label": [format!("{AGENT_LABEL}={digits}")] }).to_string();
-    let path = format!("/containers/json?all=1&filters={}", encode(&filters));
+    let path = format!("/containers/json?all=1&filters={}", wire::percent_encode(&filters));
     let own: Vec<api::Listed> = client.get(&path).await.map_err(|error| error.to_string())?;
     let mut removed = Vec::new();
     for one in own {

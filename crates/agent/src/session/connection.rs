@@ -85,7 +85,8 @@ impl Target {
         };
         let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
         let slash = if path.is_empty() || path.ends_with('/') { "" } else { "/" };
-        let pairs: Vec<String> = parameters.iter().map(|(name, value)| format!("{name}={}", escape(value))).collect();
+        let pairs: Vec<String> =
+            parameters.iter().map(|(name, value)| format!("{name}={}", wire::percent_encode(value))).collect();
         Ok(Target {
             secure,
             authority: authority.to_owned(),
@@ -102,18 +103,6 @@ impl Target {
         wire::sigv4::sign("GET", &self.path, &self.query, &mut headers, body, keys, aws::now());
         Ok(headers)
     }
-}
-
-fn escape(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for byte in text.bytes() {
-        if byte.is_ascii_alphanumeric() || b"-_.~".contains(&byte) {
-            out.push(char::from(byte));
-        } else {
-            out.push_str(&format!("%{byte:02X}"));
-        }
-    }
-    out
 }
 
 impl Connection {

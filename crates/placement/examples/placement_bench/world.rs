@@ -7,14 +7,14 @@ use std::{
 };
 
 use domain::{
-    Arn, IdSource,
-    ecs::{BinpackField, ContainerInstance, ContainerInstanceStatus, PlacementStrategy},
+    Arn, IdSource, Timestamp,
+    ecs::{BinpackField, ContainerInstance, ContainerInstanceStatus, NewTask, PlacementStrategy, Task},
 };
 use placement::{Demand, Fleet, Instance};
 
 use crate::{
     reference,
-    support::{attribute, demand, query, seed, stored, tcp},
+    support::{attribute, demand, parts, query, seed, stored, tcp},
 };
 
 const ZONES: [&str; 3] = ["us-east-1a", "us-east-1b", "us-east-1c"];
@@ -33,6 +33,8 @@ pub struct World {
     on: Vec<Vec<usize>>,
     running: Vec<usize>,
     shapes: Vec<Demand>,
+    /// A task of each shape. All of a shape are alike to an instance.
+    tasks: Vec<Arc<Task>>,
     strategy: [PlacementStrategy; 2],
     fleet: Fleet,
     random: IdSource,
@@ -54,12 +56,14 @@ pub struct Spent {
 impl World {
     pub fn new(instances: usize) -> Self {
         let stored = registered_instances(instances);
+        let shapes: Vec<Demand> = (0..SHAPES).map(shape).collect();
         Self {
+            tasks: shapes.iter().map(|shape| Arc::new(task(shape))).collect(),
             at: stored.iter().enumerate().map(|(at, stored)| (stored.arn.clone(), at)).collect(),
             on: vec![Vec::new(); instances],
             running: Vec::new(),
             stored: stored.into_iter().map(Arc::new).collect(),
-            shapes: (0..SHAPES).map(shape).collect(),
+            shapes,
             strategy: [
                 PlacementStrategy::Spread("attribute:ecs.availability-zone".into()),
                 PlacementStrategy::Binpack(BinpackField::Memory),
@@ -144,9 +148,10 @@ impl World {
         let at = self.at[arn];
         self.on[at].push(shape);
         self.running.push(at);
-        let mut instance = self.fleet.get(arn).unwrap().clone();
-        instance.take(&self.shapes[shape]);
-        self.put(instance);
+        let came = std::slice::from_ref(&self.tasks[shape]);
+        let start = Instant::now();
+        self.fleet.recount(arn, &[], came);
+        self.changing += start.elapsed();
     }
 
     /// A task ends somewhere, and now and then something becomes of an instance.
@@ -155,8 +160,10 @@ impl World {
         if self.running.len() >= self.stored.len() * TASKS_PER_INSTANCE {
             let at = self.running.swap_remove(self.random.below(self.running.len()));
             let ended = self.random.below(self.on[at].len());
-            self.on[at].swap_remove(ended);
-            self.put(self.instance(at));
+            let left = &self.tasks[self.on[at].swap_remove(ended)];
+            let start = Instant::now();
+            self.fleet.recount(&self.stored[at].arn, std::slice::from_ref(left), &[]);
+            self.changing += start.elapsed();
         }
         if self.step.is_multiple_of(CHANGE_EVERY) {
             let at = self.random.below(self.stored.len());
@@ -173,20 +180,17 @@ impl World {
             if self.step.is_multiple_of(CHANGE_EVERY * 4) {
                 stored.status = ContainerInstanceStatus::Active;
             }
-            self.put(self.instance(at));
+            let instance = self.instance(at);
+            let start = Instant::now();
+            self.fleet.put(instance);
+            self.changing += start.elapsed();
         }
-    }
-
-    fn put(&mut self, instance: Instance) {
-        let start = Instant::now();
-        self.fleet.put(instance);
-        self.changing += start.elapsed();
     }
 
     /// An instance as it is now, counted anew as it would be from the store.
     fn instance(&self, at: usize) -> Instance {
         let mut instance = Instance::empty(self.stored[at].clone(), true);
-        self.on[at].iter().for_each(|shape| instance.take(&self.shapes[*shape]));
+        self.on[at].iter().for_each(|shape| instance.hold(&self.tasks[*shape]));
         instance
     }
 }
@@ -236,4 +240,13 @@ fn shape(number: usize) -> Demand {
         member_of: vec![query(&own[number % own.len()])],
         ..demand([64, 100, 128, 256][number % 4], 100 + 37 * number as u32)
     }
+}
+
+/// A task that needs this, and is wanted.
+fn task(needs: &Demand) -> Task {
+    let parts = parts();
+    let new = parts.new_task(&needs.group, None);
+    let mut task = Task::new(NewTask { cpu: needs.cpu, memory: needs.memory, ..new }, &mut seed(1), Timestamp(0));
+    task.host_ports.clone_from(&needs.host_ports);
+    task
 }

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 
 use domain::{
     Timestamp,
-    ecs::{ContainerInstance, HostPort},
+    ecs::{ContainerInstance, HostPort, Task},
 };
 
 use super::{
@@ -50,6 +50,28 @@ pub(crate) struct Index {
     groups: HashMap<String, Group>,
 }
 
+/// What the tasks on an instance leave of it, and how many run: all that is indexed of them but ports and groups.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Figures {
+    free_cpu: u32,
+    free_memory: u32,
+    free_gpus: u32,
+    running_tasks: usize,
+    no_free_interface: bool,
+}
+
+impl Figures {
+    pub(crate) fn of(instance: &Instance) -> Self {
+        Self {
+            free_cpu: instance.free_cpu,
+            free_memory: instance.free_memory,
+            free_gpus: instance.count_free_gpus(),
+            running_tasks: instance.running_tasks,
+            no_free_interface: !instance.has_free_interface(),
+        }
+    }
+}
+
 impl Index {
     /// The instances by the value of an attribute. One without a value has the empty one.
     pub(crate) fn attribute(&self, name: &str) -> Option<&Column<String>> {
@@ -83,30 +105,45 @@ impl Index {
             old_stored.into_iter().for_each(|old| self.forget_registered(slot, old));
             new_stored.into_iter().for_each(|new| self.add_registered(slot, new));
         }
-        let free = |instance: Option<&Instance>| instance.map_or((0, 0), |one| (one.free_cpu, one.free_memory));
-        let (cpu, memory) = free(new);
-        if old.is_none() || free(old) != (cpu, memory) {
-            self.free_cpu.set(slot, cpu);
-            self.free_memory.set(slot, memory);
+        self.change_figures(slot, old.map(Figures::of), new.map(Figures::of));
+        self.change_ports(slot, old, new);
+        self.change_groups(slot, old, new);
+    }
+
+    /// Some tasks are counted otherwise on the instance of a slot: what they hold is looked at, and nothing else of it.
+    pub(crate) fn recount<'a>(
+        &mut self,
+        slot: Slot,
+        before: Figures,
+        now: &Instance,
+        tasks: impl Iterator<Item = &'a Task>,
+    ) {
+        self.change_figures(slot, Some(before), Some(Figures::of(now)));
+        for task in tasks {
+            task.held_ports().for_each(|port| self.set_port(slot, port, now.holds_port(port)));
+            self.set_group(slot, &task.group, now.group(&task.group));
         }
-        let running = |instance: Option<&Instance>| instance.map(|instance| instance.running_tasks);
+    }
+
+    fn change_figures(&mut self, slot: Slot, old: Option<Figures>, new: Option<Figures>) {
+        let (was, now) = (old.unwrap_or_default(), new.unwrap_or_default());
+        if old.is_none() || (was.free_cpu, was.free_memory) != (now.free_cpu, now.free_memory) {
+            self.free_cpu.set(slot, now.free_cpu);
+            self.free_memory.set(slot, now.free_memory);
+        }
+        if was.free_gpus != now.free_gpus {
+            self.free_gpus.set(slot, now.free_gpus);
+        }
+        let running = |figures: Option<Figures>| figures.map(|figures| figures.running_tasks);
         if running(old) != running(new) {
             running(old).iter().for_each(|running| self.running_tasks.remove(slot, running));
             running(new).iter().for_each(|running| self.running_tasks.insert(slot, running));
         }
-        let gpus = |instance: Option<&Instance>| instance.map_or(0, Instance::count_free_gpus);
-        let now = gpus(new);
-        if gpus(old) != now {
-            self.free_gpus.set(slot, now);
-        }
-        let full = |instance: Option<&Instance>| instance.is_some_and(|one| !one.has_free_interface());
-        match (full(old), full(new)) {
+        match (was.no_free_interface, now.no_free_interface) {
             (false, true) => drop(self.no_free_interface.insert(slot)),
             (true, false) => drop(self.no_free_interface.remove(slot)),
             _ => {}
         }
-        self.change_ports(slot, old, new);
-        self.change_groups(slot, old, new);
     }
 
     fn add_registered(&mut self, slot: Slot, new: &ContainerInstance) {
@@ -147,15 +184,21 @@ impl Index {
     fn change_ports(&mut self, slot: Slot, old: Option<&Instance>, new: Option<&Instance>) {
         let lacks = |instance: Option<&Instance>, port| !instance.is_some_and(|instance| instance.holds_port(port));
         for port in old.iter().flat_map(|old| old.held_ports()).filter(|port| lacks(new, *port)) {
-            if let Some(slots) = self.ports.get_mut(&port) {
-                slots.remove(slot);
-                if slots.is_empty() {
-                    self.ports.remove(&port);
-                }
-            }
+            self.set_port(slot, port, false);
         }
         for port in new.iter().flat_map(|new| new.held_ports()).filter(|port| lacks(old, *port)) {
+            self.set_port(slot, port, true);
+        }
+    }
+
+    fn set_port(&mut self, slot: Slot, port: HostPort, held: bool) {
+        if held {
             self.ports.entry(port).or_default().insert(slot);
+        } else if let Some(slots) = self.ports.get_mut(&port) {
+            slots.remove(slot);
+            if slots.is_empty() {
+                self.ports.remove(&port);
+            }
         }
     }
 
@@ -164,28 +207,31 @@ impl Index {
         // Both are in the order of the groups' names.
         for (name, now) in new.iter().flat_map(|new| new.groups()) {
             while let Some((gone, _)) = before.next_if(|(old, _)| *old < name) {
-                self.leave_group(slot, gone);
+                self.set_group(slot, gone, None);
             }
             if before.next_if(|(old, _)| *old == name).is_some_and(|(_, was)| was == now) {
                 continue;
             }
-            match self.groups.get_mut(name) {
-                Some(group) => group.set(slot, Some(now)),
-                None => {
-                    let mut group = Group::default();
-                    group.set(slot, Some(now));
-                    self.groups.insert(name.to_owned(), group);
-                }
-            }
+            self.set_group(slot, name, Some(now));
         }
-        before.for_each(|(gone, _)| self.leave_group(slot, gone));
+        before.for_each(|(gone, _)| self.set_group(slot, gone, None));
     }
 
-    fn leave_group(&mut self, slot: Slot, name: &str) {
-        let Some(group) = self.groups.get_mut(name) else { return };
-        group.set(slot, None);
-        if group.is_empty() {
-            self.groups.remove(name);
+    /// How many tasks of a group are wanted there; none if there is no task of it.
+    fn set_group(&mut self, slot: Slot, name: &str, wanted: Option<usize>) {
+        match self.groups.get_mut(name) {
+            Some(group) => {
+                group.set(slot, wanted);
+                if group.is_empty() {
+                    self.groups.remove(name);
+                }
+            }
+            None if wanted.is_some() => {
+                let mut group = Group::default();
+                group.set(slot, wanted);
+                self.groups.insert(name.to_owned(), group);
+            }
+            None => {}
         }
     }
 }

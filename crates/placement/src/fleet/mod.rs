@@ -16,14 +16,17 @@ pub(crate) mod groups;
 pub(crate) mod index;
 pub(crate) mod slots;
 
-use std::collections::HashMap;
+use std::{collections::HashMap, sync::Arc};
 
-use domain::{Arn, IdSource, ecs::PlacementStrategy};
+use domain::{
+    Arn, IdSource,
+    ecs::{PlacementStrategy, Task},
+};
 
 use crate::{
     Demand, Instance, Refusal, filter,
     fleet::{
-        index::Index,
+        index::{Figures, Index},
         slots::{Bits, Slot},
     },
     strategy,
@@ -68,16 +71,15 @@ impl Fleet {
         self.instances[slot] = Some(instance);
     }
 
-    /// Changes an instance, if it is there.
-    pub(crate) fn change(&mut self, arn: &Arn, change: impl FnOnce(&mut Instance)) {
+    /// Counts otherwise what the tasks on an instance hold, if it is there: those that `left`, as they were, no more, and
+    /// those that `came`. It costs what these tasks hold, however many others there are.
+    pub fn recount(&mut self, arn: &Arn, left: &[Arc<Task>], came: &[Arc<Task>]) {
         let Some(slot) = self.slots.get(arn).copied() else { return };
-        let old = self.instances[slot].take();
-        let mut new = old.clone();
-        if let Some(new) = &mut new {
-            change(new);
-        }
-        self.index.change(slot, old.as_ref(), new.as_ref());
-        self.instances[slot] = new;
+        let Some(instance) = self.instances.get_mut(slot).and_then(Option::as_mut) else { return };
+        let before = Figures::of(instance);
+        left.iter().for_each(|task| instance.release(task));
+        came.iter().for_each(|task| instance.hold(task));
+        self.index.recount(slot, before, instance, left.iter().chain(came).map(|task| &**task));
     }
 
     /// Lets an instance go, if it is there.

@@ -90,6 +90,7 @@ fn write(tx: &mut Transaction, write: &Write) {
             new.gpu_ids = if *gpu > 0 { vec![gpu.to_string()] } else { Vec::new() };
             let mut made = Task::new(new, &mut seed(u64::from(*at)), Timestamp(0));
             made.arn = task(*at).parse().unwrap();
+            made.host_ports = if at % 2 == 0 { vec![tcp(80 + u16::from(at % 3))] } else { Vec::new() };
             tx.put(made);
         }
         Write::Observe { at, status: 0 } => tx.delete::<Task>(&task(*at)),
@@ -110,10 +111,22 @@ fn shown(fleets: &Fleets, view: &Snapshot) -> Vec<String> {
         fleets.ask(view, &scope().arn("ecs", &format!("cluster/{cluster}")), |fleet| {
             shown.push(fleet.len().to_string());
             shown.extend((0..90).map(|at| format!("{:?}", fleet.get(&arn(at)))));
-            for (number, size, gpus) in [(1, 0, 0), (2, 100, 1), (3, 300, 0), (4, 1000, 7)] {
-                let demand = Demand { gpus, ..demand(1, size) };
-                let answer = fleet.place(&demand, &create_service_default(), &mut seed(number));
+            let mut ask = |number, demand: &Demand| {
+                let answer = fleet.place(demand, &create_service_default(), &mut seed(number));
                 shown.push(format!("{:?}", answer.map(|instance| instance.arn())));
+            };
+            for (number, size, gpus) in [(1, 0, 0), (2, 100, 1), (3, 300, 0), (4, 1000, 7)] {
+                ask(number, &Demand { gpus, ..demand(1, size) });
+            }
+            (80..83).for_each(|port| ask(5, &Demand { host_ports: vec![tcp(port)], ..demand(1, 1) }));
+            for group in ["service:0", "service:1", "service:2"] {
+                ask(6, &Demand { group: group.into(), ..demand(1, 1) });
+                ask(7, &Demand { group: group.into(), distinct_instance: true, ..demand(1, 1) });
+                ask(8, &Demand { member_of: vec![query(&format!("task:group == {group}"))], ..demand(1, 1) });
+            }
+            for running in 0..3 {
+                let query = query(&format!("runningTasksCount == {running}"));
+                ask(9, &Demand { member_of: vec![query], ..demand(1, 1) });
             }
         });
     }

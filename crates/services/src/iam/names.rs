@@ -52,17 +52,6 @@ pub(super) fn role_arn(call: &Call, name: &str) -> Arn {
     role.map_or_else(|| arn(call, "role", DEFAULT_PATH, name), |role| role.arn.clone())
 }
 
-/// Documents come back URL-encoded (RFC 3986), as IAM gives them.
-pub(super) fn encode_document(document: &str) -> String {
-    document.bytes().fold(String::with_capacity(document.len() * 2), |mut encoded, byte| {
-        match byte {
-            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => encoded.push(char::from(byte)),
-            byte => encoded.push_str(&format!("%{byte:02X}")),
-        }
-        encoded
-    })
-}
-
 pub(super) fn tags(tags: Option<Vec<api::iam::Tag>>) -> Result<Tags, ServiceError> {
     let pairs =
         tags.unwrap_or_default().into_iter().map(|tag| (tag.key.unwrap_or_default(), tag.value.unwrap_or_default()));
@@ -132,10 +121,5 @@ mod tests {
         assert!(list(Some("zz")).is_err());
         let of_another = wire::page::token(&operation::LIST_ROLE_TAGS, "r001");
         assert!(list(Some(&of_another)).is_err());
-    }
-
-    #[test]
-    fn documents_are_given_back_encoded() {
-        assert_eq!(encode_document("{\"a\": 1}"), "%7B%22a%22%3A%201%7D");
     }
 }

@@ -6,7 +6,7 @@ use wire::ServiceError;
 
 use super::{
     documents,
-    names::{encode_document, page, required, role, role_arn},
+    names::{page, required, role, role_arn},
     roles::change,
 };
 use crate::Call;
@@ -43,7 +43,8 @@ pub(super) fn get(call: &Call, input: GetRolePolicyRequest) -> Result<GetRolePol
     let document = role.inline_policies.get(&policy).ok_or_else(|| no_policy(&policy))?;
     Ok(GetRolePolicyResponse {
         role_name: Some(role.name.clone()),
-        policy_document: Some(encode_document(document)),
+        // Documents come back URL-encoded (RFC 3986), as IAM gives them.
+        policy_document: Some(wire::percent_encode(document)),
         policy_name: Some(policy),
     })
 }

@@ -4,8 +4,6 @@ use api::iam as shape;
 use domain::{Tags, identity};
 use wire::Timestamp;
 
-use super::names::encode_document;
-
 pub(super) fn tags(tags: &Tags) -> Vec<shape::Tag> {
     tags.iter().map(|tag| shape::Tag { key: Some(tag.key.clone()), value: Some(tag.value.clone()) }).collect()
 }
@@ -27,7 +25,7 @@ pub(super) fn listed_role(role: &identity::Role) -> shape::Role {
         role_id: Some(role.id.clone()),
         arn: Some(role.arn.to_string()),
         create_date: Some(Timestamp(role.created_at.millis())),
-        assume_role_policy_document: Some(encode_document(&role.trust_policy)),
+        assume_role_policy_document: Some(wire::percent_encode(&role.trust_policy)),
         description: role.description.clone(),
         max_session_duration: i32::try_from(role.max_session_duration).ok(),
         ..shape::Role::default()

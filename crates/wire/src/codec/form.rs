@@ -292,8 +292,8 @@ pub(crate) fn scalar_text(view: &View<'_>, format: Option<TimestampFormat>, habi
     })
 }
 
-/// Percent-encodes everything but unreserved characters, as SigV4 and forms want it.
-pub(crate) fn escape(text: &str) -> String {
+/// Percent-encodes everything but unreserved characters (RFC 3986), as SigV4, forms and queries want it.
+pub fn percent_encode(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for byte in text.bytes() {
         match byte {

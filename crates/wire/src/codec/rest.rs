@@ -1,6 +1,6 @@
 //! The HTTP bindings of restJson: labels in the path, the query string, headers and the status.
 
-use super::form::{escape, scalar_text};
+use super::form::{percent_encode, scalar_text};
 use super::{Problem, fill_text};
 use crate::schema::{Kind, Location, Member, Operation, TimestampFormat};
 use crate::value::{Reflect, Slot, View};
@@ -111,14 +111,14 @@ pub(crate) fn write_target(operation: &'static Operation, value: &dyn Reflect) -
         match member.location {
             Location::Uri => {
                 let label = format!("{{{}}}", member.wire_name);
-                path = path.replace(&label, &escape(&text(&view).unwrap_or_default()));
+                path = path.replace(&label, &percent_encode(&text(&view).unwrap_or_default()));
             }
             Location::QueryString => match (&view, &member.shape.kind) {
                 (View::List(list), Kind::List { .. }) => {
                     let items = (0..list.length()).filter_map(|index| text(&list.item(index)));
-                    query.extend(items.map(|item| format!("{}={}", member.wire_name, escape(&item))));
+                    query.extend(items.map(|item| format!("{}={}", member.wire_name, percent_encode(&item))));
                 }
-                _ => query.extend(text(&view).map(|item| format!("{}={}", member.wire_name, escape(&item)))),
+                _ => query.extend(text(&view).map(|item| format!("{}={}", member.wire_name, percent_encode(&item)))),
             },
             _ => {}
         }

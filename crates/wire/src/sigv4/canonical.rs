@@ -2,7 +2,7 @@
 
 use http::HeaderMap;
 
-use crate::codec::form::escape;
+use crate::codec::form::percent_encode;
 
 /// The body hash of a body that is not signed.
 pub(super) const UNSIGNED: &str = "UNSIGNED-PAYLOAD";
@@ -52,13 +52,14 @@ fn canonical_path(path: &str, service: &str) -> String {
     if parts.is_empty() {
         return "/".to_owned();
     }
-    let encoded: Vec<String> = parts.iter().map(|part| escape(part)).collect();
+    let encoded: Vec<String> = parts.iter().map(|part| percent_encode(part)).collect();
     let trailing = if path.ends_with('/') { "/" } else { "" };
     format!("/{}{trailing}", encoded.join("/"))
 }
 
 fn canonical_query(pairs: &[(String, String)]) -> String {
-    let mut encoded: Vec<(String, String)> = pairs.iter().map(|(name, value)| (escape(name), escape(value))).collect();
+    let mut encoded: Vec<(String, String)> =
+        pairs.iter().map(|(name, value)| (percent_encode(name), percent_encode(value))).collect();
     encoded.sort();
     let parts: Vec<String> = encoded.iter().map(|(name, value)| format!("{name}={value}")).collect();
     parts.join("&")

@@ -6,7 +6,7 @@ use http::{HeaderMap, HeaderValue};
 
 use super::{ALGORITHM, body_sha256, canonical, mac, signing_key, string_to_sign};
 use crate::Timestamp;
-use crate::codec::form::escape;
+use crate::codec::form::percent_encode;
 
 /// The keys and the scope a request is signed with.
 #[derive(Clone)]
@@ -106,6 +106,7 @@ pub fn presign(path: &str, query: &str, host: &str, keys: &Keys, expires_seconds
     let head = canonical::head("GET", path, &pairs, &headers, &signed, &keys.service).unwrap_or_default();
     let signature = keys.signature(&timestamp, &format!("{head}\n{}", hex::encode(body_sha256(b""))));
     pairs.push(("X-Amz-Signature".to_owned(), signature));
-    let parts: Vec<String> = pairs.iter().map(|(name, value)| format!("{}={}", escape(name), escape(value))).collect();
+    let parts: Vec<String> =
+        pairs.iter().map(|(name, value)| format!("{}={}", percent_encode(name), percent_encode(value))).collect();
     parts.join("&")
 }
