@@ -50,14 +50,16 @@ async fn answer(
     let way = {
         let table = client.worker.table();
         let routing = &table.routing;
-        let listener = routing.listener(client.port).ok_or(Abort::ListenerGone)?;
+        // One that has changed its protocol is another one to those who came before.
+        let listener = routing.listener(client.port).filter(|listener| listener.tls.is_some() == client.secure);
+        let listener = listener.ok_or(Abort::ListenerGone)?;
         let action =
             if listener.has_rules() { listener.action(&view(client, &request)) } else { listener.default_action() };
         match action {
             Action::Fixed(fixed) => return Ok(fixed.response(guard)),
             Action::Redirect(redirect) => {
                 let host = headers::without_port(host(&request));
-                let parts = Parts { protocol: "http", host, port: client.port, uri: request.uri() };
+                let parts = Parts { protocol: client.scheme(), host, port: client.port, uri: request.uri() };
                 return Ok(responses::redirect(redirect.status, &redirect.location(&parts), guard));
             }
             Action::Forward(forward) => {

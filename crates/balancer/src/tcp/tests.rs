@@ -30,6 +30,7 @@ fn table(states: &[(HealthState, bool)], settings: TcpTargetGroup, zones: Vec<Zo
             arn: "listener".into(),
             port: 80,
             places: Vec::new(),
+            tls: None,
             rules: Vec::new(),
             default_action: Action::Forward {
                 groups: vec![WeightedTargetGroup { target_group: "group".into(), weight: 1 }],

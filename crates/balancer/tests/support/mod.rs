@@ -65,6 +65,7 @@ impl Setup {
                 arn: "listener".into(),
                 port,
                 places: Vec::new(),
+                tls: None,
                 rules: self.rules.clone(),
                 default_action: self.default_action.clone(),
             }));
