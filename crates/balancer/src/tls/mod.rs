@@ -53,8 +53,9 @@ enum Unusable {
     Policy(String),
     #[error("the certificate '{0}' has not come")]
     Missing(String),
-    #[error("the certificate '{arn}' is not in PEM format: {error}")]
-    Pem { arn: String, error: rustls::pki_types::pem::Error },
+    // The error has lines of the text, so it is left out.
+    #[error("the certificate '{0}' or its key is not in PEM format")]
+    Pem(String),
     #[error("the certificate '{arn}' cannot be used: {error}")]
     Key { arn: String, error: rustls::Error },
     #[error("TLS cannot be offered: {0}")]
@@ -133,7 +134,7 @@ fn suite(name: &str) -> Option<SupportedCipherSuite> {
 
 /// Reads a certificate with its chain and its key.
 fn hold(item: &CertificateItem) -> Result<Held, Unusable> {
-    let pem = |error| Unusable::Pem { arn: item.arn.clone(), error };
+    let pem = |_| Unusable::Pem(item.arn.clone());
     let material = &item.material;
     let texts = std::iter::once(&material.certificate).chain(&material.chain);
     let chain = texts

@@ -126,6 +126,7 @@ async fn world() -> World {
                 scope: scope(),
                 load_balancer: load_balancer().arn,
                 port: 80,
+                tls: None,
                 default_action: Action::Forward { groups, stickiness: GroupStickiness::default() },
                 default_rule: arn("listener-rule/app/web/1/1/1"),
                 tags: Tags::default(),
