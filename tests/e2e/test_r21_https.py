@@ -401,6 +401,26 @@ def test_r21_certificates_are_shown_without_their_keys(web, authority):
     refused("ResourceNotFoundException", acm.get_certificate, CertificateArn=arn)
 
 
+def test_r21_target_groups_speak_https(web):
+    create = lambda **more: web.elbv2.create_target_group(**{"Name": "secure", "Protocol": "HTTPS", "Port": 8443, "VpcId": web.vpc, "TargetType": "ip", **more})
+    made = create(HealthCheckProtocol="HTTPS")["TargetGroups"][0]
+    try:
+        assert (made["Protocol"], made["HealthCheckProtocol"], made["ProtocolVersion"]) == ("HTTPS", "HTTPS", "HTTP1")
+        refused("DuplicateTargetGroupName", create, Protocol="HTTP")
+        # A task that does not speak TLS cannot be healthy behind it, and the same task is, where it is asked without.
+        web.elbv2.register_targets(TargetGroupArn=made["TargetGroupArn"], Targets=[{"Id": web.addresses["a"], "Port": 8080}])
+        rule = web.elbv2.create_rule(ListenerArn=web.https, Priority=9, Conditions=[{"Field": "path-pattern", "Values": ["/secure"]}], Actions=forward((made["TargetGroupArn"], 1)))["Rules"][0]["RuleArn"]
+        try:
+            eventually(lambda: web.health(made["TargetGroupArn"])[web.addresses["a"]]["State"] == "unhealthy", timeout=120)
+            eventually(lambda: web.request("first.example.com", "/secure")[0] == 502)
+            web.elbv2.modify_target_group(TargetGroupArn=made["TargetGroupArn"], HealthCheckProtocol="HTTP", HealthCheckIntervalSeconds=5, HealthCheckTimeoutSeconds=2, HealthyThresholdCount=2)
+            eventually(lambda: web.health(made["TargetGroupArn"])[web.addresses["a"]]["State"] == "healthy", timeout=120)
+        finally:
+            web.elbv2.delete_rule(RuleArn=rule)
+    finally:
+        web.elbv2.delete_target_group(TargetGroupArn=made["TargetGroupArn"])
+
+
 def test_r21_keys_are_readable_by_the_platform_only(web):
     kept = list(pathlib.Path(web.platform.data, "balancers").glob("*.json"))
     assert kept and all(file.stat().st_mode & 0o077 == 0 and b"PRIVATE KEY" in file.read_bytes() for file in kept)

@@ -175,6 +175,7 @@ mod tests {
             SliceItem::TargetGroup(TargetGroupItem {
                 arn: name.into(),
                 protocol_version: ProtocolVersion::Http1,
+                secure: false,
                 tcp: None,
                 health_check: HealthCheck::default(),
                 choice: TargetChoice::default(),

@@ -120,7 +120,7 @@ impl Worker {
         let pools = routing.groups.iter().map(|group| {
             let pool = |target: &Target| {
                 let existing = kept.remove(&(group.arn.as_str(), target.address, group.version));
-                existing.unwrap_or_else(|| Pool::new(target.address, group.version))
+                existing.unwrap_or_else(|| Pool::new(target.address, group.version, group.secure))
             };
             group.targets.iter().map(pool).collect()
         });

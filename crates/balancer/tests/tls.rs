@@ -5,24 +5,26 @@ mod support;
 
 use std::{
     io::{self, Read, Write},
-    net::TcpStream,
+    net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
     sync::Arc,
+    thread,
     time::Duration,
 };
 
 use domain::{
     Timestamp,
     balancing::{
-        SslPolicy,
+        HealthCheckProtocol, SslPolicy,
         slice::{CertificateItem, TlsItem},
     },
     certificates::{Material, PrivateKey},
 };
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use rustls::{
-    ClientConfig, ClientConnection, RootCertStore, StreamOwned, SupportedProtocolVersion,
+    ClientConfig, ClientConnection, RootCertStore, ServerConfig, ServerConnection, StreamOwned,
+    SupportedProtocolVersion,
     crypto::ring,
-    pki_types::{CertificateDer, pem::PemObject},
+    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
     version,
 };
 use support::{Plane, Setup, echo, eventually, status};
@@ -244,4 +246,62 @@ fn garbage_and_silence_end_and_harm_nobody() {
     first.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
     assert_eq!(first.read(&mut [0; 16]).unwrap_or(0), 0);
     assert_eq!(status(&get(&mut connection)), 200);
+}
+
+/// A target that answers over TLS with what it got. Nobody has certified it.
+fn secure_target() -> SocketAddr {
+    let key = KeyPair::generate().unwrap();
+    let params = CertificateParams::new(vec!["elsewhere.net".to_owned()]).unwrap();
+    let certificate = params.self_signed(&key).unwrap().der().clone();
+    let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![certificate], PrivateKeyDer::try_from(key.serialize_der()).unwrap())
+        .unwrap();
+    let config = Arc::new(config);
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let address = listener.local_addr().unwrap();
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            let connection = ServerConnection::new(config.clone()).unwrap();
+            let mut stream = StreamOwned::new(connection, stream.unwrap());
+            thread::spawn(move || {
+                loop {
+                    let mut head = String::new();
+                    let mut byte = [0];
+                    while !head.ends_with("\r\n\r\n") {
+                        match stream.read(&mut byte) {
+                            Ok(1) => head.push(char::from(byte[0])),
+                            _ => return,
+                        }
+                    }
+                    let answer = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{head}", head.len());
+                    if stream.write_all(answer.as_bytes()).and_then(|()| stream.flush()).is_err() {
+                        return;
+                    }
+                }
+            });
+        }
+    });
+    address
+}
+
+#[test]
+fn targets_may_speak_tls_and_nothing_is_asked_of_their_certificates() {
+    let address = secure_target();
+    let mut setup = Setup::forwarding_to(&[address]);
+    setup.groups[0].secure = true;
+    setup.groups[0].health_check.protocol = HealthCheckProtocol::Https;
+    let plane = Plane::start(&setup);
+    plane.until_healthy();
+    for _ in 0..2 {
+        let answer = plane.get("/x");
+        assert_eq!(status(&answer), 200);
+        assert!(answer.contains("x-forwarded-proto: http\r\n"), "{answer}");
+    }
+    // Without TLS such a target has nothing to say.
+    setup.groups[0].health_check.protocol = HealthCheckProtocol::Http;
+    plane.change(&setup);
+    plane.until(|report| report.targets.iter().all(|target| target.health.reason.is_some()));
 }

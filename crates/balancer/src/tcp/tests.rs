@@ -40,6 +40,7 @@ fn table(states: &[(HealthState, bool)], settings: TcpTargetGroup, zones: Vec<Zo
         SliceItem::TargetGroup(TargetGroupItem {
             arn: "group".into(),
             protocol_version: ProtocolVersion::Http1,
+            secure: false,
             tcp: Some(TcpForwarding { settings, zones }),
             health_check: HealthCheck::default(),
             choice: Default::default(),

@@ -1,11 +1,13 @@
-//! TLS with clients: what a listener of protocol HTTPS offers them, compiled once per change of its certificates, its
+//! TLS. With clients: what a listener of protocol HTTPS offers them, compiled once per change of its certificates, its
 //! security policy or its load balancer's attributes. Connections keep what they were opened with.
 //!
-//! [`choice`] is which certificate a client gets, [`handshakes`] how long and how many of them it may take to get it.
+//! [`choice`] is which certificate a client gets, [`handshakes`] how long and how many of them it may take to get it;
+//! [`targets`] is TLS with targets.
 //! <https://docs.aws.amazon.com/elasticloadbalancing/latest/application/https-listener-certificates.html>
 
 pub mod choice;
 pub mod handshakes;
+pub mod targets;
 
 use std::sync::Arc;
 

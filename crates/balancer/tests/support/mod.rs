@@ -94,6 +94,7 @@ pub fn group(arn: &str, targets: &[SocketAddr]) -> TargetGroupItem {
     TargetGroupItem {
         arn: arn.into(),
         protocol_version: ProtocolVersion::Http1,
+        secure: false,
         tcp: None,
         health_check: HealthCheck {
             path: "/health".into(),

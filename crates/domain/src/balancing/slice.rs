@@ -128,6 +128,9 @@ pub struct TargetGroupItem {
     pub arn: String,
     /// What is spoken to the targets.
     pub protocol_version: ProtocolVersion,
+    /// Whether that goes over TLS.
+    #[serde(default)]
+    pub secure: bool,
     /// How connections are forwarded, if it is of protocol TCP.
     #[serde(default)]
     pub tcp: Option<TcpForwarding>,

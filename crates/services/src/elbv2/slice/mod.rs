@@ -113,6 +113,7 @@ fn target_group(view: &Snapshot, group: &TargetGroup, load_balancer: &LoadBalanc
     TargetGroupItem {
         arn: group.arn.to_string(),
         protocol_version: group.protocol_version,
+        secure: group.secure,
         tcp: network::forwarding(view, group, load_balancer),
         health_check: group.health_check.clone(),
         choice: group.attributes.choice.clone(),

@@ -63,6 +63,7 @@ fn group(name: &str) -> TargetGroup {
         name: name.into(),
         target_type: TargetType::Ip,
         protocol_version: ProtocolVersion::Http1,
+        secure: false,
         port: 80,
         vpc_id: "vpc-1".into(),
         health_check: HealthCheck::default(),
