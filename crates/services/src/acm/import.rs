@@ -11,7 +11,7 @@ use wire::ServiceError;
 use super::names::{self, SERVICE, tag_error};
 use crate::{
     Authorised, Call,
-    x509::{self, Fault, MAX_CHAIN, WithoutChain},
+    x509::{self, Fault, MAX_CHAIN, MAX_CHAIN_BYTES, WithoutChain},
 };
 
 /// Certificates of an account in a region, as at Amazon.
@@ -156,7 +156,9 @@ fn refused(fault: Fault) -> ServiceError {
                 .into()
         }
         Fault::ChainLength => {
-            format!("A certificate chain of more than {MAX_CHAIN} certificates is not supported by Longshore.")
+            format!(
+                "A certificate chain of more than {MAX_CHAIN} certificates or {MAX_CHAIN_BYTES} bytes is not supported by Longshore."
+            )
         }
         Fault::Chain(_) => "Could not validate the certificate with the certificate chain.".into(),
         Fault::NotSelfSigned => "Provided certificate is not a valid self signed. Please provide either a valid \

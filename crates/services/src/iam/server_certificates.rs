@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     Call,
-    x509::{self, Fault, MAX_CHAIN, WithoutChain},
+    x509::{self, Fault, MAX_CHAIN, MAX_CHAIN_BYTES, WithoutChain},
 };
 
 /// Server certificates of an account, as at Amazon.
@@ -174,7 +174,7 @@ fn refused(fault: Fault) -> ServiceError {
             malformed("Unable to parse certificate chain. Please ensure the certificates are in PEM format.")
         }
         Fault::ChainLength => malformed(&format!(
-            "A certificate chain of more than {MAX_CHAIN} certificates is not supported by Longshore."
+            "A certificate chain of more than {MAX_CHAIN} certificates or {MAX_CHAIN_BYTES} bytes is not supported by Longshore."
         )),
         // Amazon counts from the chain's first certificate.
         Fault::Chain(index) => malformed(&format!(

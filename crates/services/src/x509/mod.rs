@@ -23,6 +23,9 @@ use x509_parser::prelude::*;
 /// The most certificates of a chain. Amazon says only how many bytes.
 pub(crate) const MAX_CHAIN: usize = 10;
 
+/// The longest chain in bytes: what TLS has room for in one message, as PEM. Text around certificates counts.
+pub(crate) const MAX_CHAIN_BYTES: usize = 64 << 10;
+
 /// What is wrong with what was handed over.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Fault {
@@ -48,7 +51,7 @@ pub(crate) enum Fault {
     Mismatch,
     /// The chain is no PEM, or holds something else than certificates.
     ChainFormat,
-    /// The chain is longer than [`MAX_CHAIN`].
+    /// The chain is longer than [`MAX_CHAIN`] or [`MAX_CHAIN_BYTES`].
     ChainLength,
     /// This certificate of the chain does not certify the one before it.
     Chain(usize),
@@ -138,6 +141,9 @@ fn check_key(certificate: &X509Certificate<'_>, private_key: &str) -> Result<(),
 
 /// Each certificate of the chain must certify the one before it; the first one the certificate itself, which is not in it.
 fn check_chain(certificate: &X509Certificate<'_>, chain: &str) -> Result<(), Fault> {
+    if chain.len() > MAX_CHAIN_BYTES {
+        return Err(Fault::ChainLength);
+    }
     let sections = sections(chain).filter(|sections| !sections.is_empty()).ok_or(Fault::ChainFormat)?;
     if sections.len() > MAX_CHAIN {
         return Err(Fault::ChainLength);

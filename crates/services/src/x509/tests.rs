@@ -78,6 +78,7 @@ fn a_chain_must_lead_from_each_to_the_next() {
     assert_eq!(check(Some("garbage")), Some(Fault::ChainFormat));
     assert_eq!(check(Some(&key)), Some(Fault::ChainFormat));
     assert_eq!(check(Some(&between.pem.repeat(MAX_CHAIN + 1))), Some(Fault::ChainLength));
+    assert_eq!(check(Some(&format!("{}{}", between.pem, "\n".repeat(MAX_CHAIN_BYTES)))), Some(Fault::ChainLength));
     assert_eq!(check(None), Some(Fault::NotSelfSigned));
     assert!(read(&certificate, &key, None, WithoutChain::Allowed, NOW).is_ok());
 }
