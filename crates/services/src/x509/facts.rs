@@ -51,8 +51,9 @@ fn key_algorithm(key: &SubjectPublicKeyInfo<'_>) -> Option<String> {
     let algorithm = &key.algorithm.algorithm;
     if *algorithm == OID_PKCS1_RSAENCRYPTION {
         let PublicKey::RSA(key) = key.parsed().ok()? else { return None };
-        let leading = key.modulus.iter().take_while(|byte| **byte == 0).count();
-        return Some(format!("RSA_{}", 8 * (key.modulus.len() - leading)));
+        let mut bytes = key.modulus.iter().skip_while(|byte| **byte == 0);
+        let first = bytes.next()?;
+        return Some(format!("RSA_{}", 8 - first.leading_zeros() as usize + 8 * bytes.count()));
     }
     if *algorithm == OID_KEY_TYPE_EC_PUBLIC_KEY {
         let curve = key.algorithm.parameters.as_ref()?.as_oid().ok()?;
