@@ -201,7 +201,8 @@ def test_r21_listeners_have_ports_of_their_own(elbv2, balancer, listener, group)
     create = lambda **more: elbv2.create_listener(**{"LoadBalancerArn": arn, "Protocol": "HTTP", "Port": 81, "DefaultActions": [fixed()], **more})
     assert create(Port=80)["Listeners"][0]["ListenerArn"] == listener["ListenerArn"]
     assert "already exists on this port" in refused("DuplicateListener", create, Port=80, DefaultActions=[fixed("404")])
-    assert "'HTTPS'" in refused("ValidationError", create, Protocol="HTTPS")
+    assert "certificate" in refused("ValidationError", create, Protocol="HTTPS")
+    assert "'TLS'" in refused("UnsupportedProtocol", create, Protocol="TLS")
     refused("UnsupportedProtocol", create, Protocol="TCP")
     refused("TargetGroupNotFound", create, DefaultActions=[{"Type": "forward", "TargetGroupArn": group["TargetGroupArn"][:-1] + "x"}])
     second = create()["Listeners"][0]

@@ -69,6 +69,21 @@ pub enum Verdict {
 /// How long an expired connection may take to be told so.
 const LAST_WORDS: Duration = Duration::from_secs(5);
 
+/// What is known of a connection when it is opened.
+#[derive(Clone, Copy, Debug)]
+pub struct Ends {
+    /// The other end.
+    pub peer: SocketAddr,
+    /// Our end.
+    pub local: SocketAddr,
+    /// The listener's port.
+    pub port: u16,
+    /// Several requests at once.
+    pub http2: bool,
+    /// With TLS.
+    pub secure: bool,
+}
+
 /// A client connection.
 #[derive(Debug)]
 pub struct Client {
@@ -90,6 +105,8 @@ pub struct Client {
     pub activity: Arc<Activity>,
     /// Several requests at once.
     pub http2: bool,
+    /// With TLS.
+    pub secure: bool,
     in_flight: Cell<u32>,
     idle_since: Cell<u64>,
     body_pending: Cell<bool>,
@@ -99,7 +116,8 @@ pub struct Client {
 
 impl Client {
     /// A connection just accepted by the listener on `port`.
-    pub fn new(worker: Rc<Worker>, peer: SocketAddr, local: SocketAddr, port: u16, http2: bool) -> Self {
+    pub fn new(worker: Rc<Worker>, activity: Arc<Activity>, ends: Ends) -> Self {
+        let Ends { peer, local, port, http2, secure } = ends;
         let value = |text: String| HeaderValue::from_str(&text).unwrap_or(HeaderValue::from_static("unknown"));
         Self {
             worker,
@@ -109,14 +127,20 @@ impl Client {
             peer_address: value(peer.ip().to_string()),
             peer_with_port: value(peer.to_string()),
             port_value: HeaderValue::from(port),
-            activity: Activity::new(),
+            activity,
             http2,
+            secure,
             in_flight: Cell::new(0),
             idle_since: Cell::new(0),
             body_pending: Cell::new(false),
             responding: Cell::new(false),
             expired: Cell::new(false),
         }
+    }
+
+    /// How it speaks HTTP, for X-Forwarded-Proto and locations.
+    pub fn scheme(&self) -> &'static str {
+        if self.secure { "https" } else { "http" }
     }
 
     /// The routing in force now.

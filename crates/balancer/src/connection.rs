@@ -1,17 +1,20 @@
-//! Serves one client connection: HTTP/1 or, told apart by its first bytes, HTTP/2 with prior knowledge.
+//! Serves one client connection: HTTP/1 or HTTP/2, agreed upon in TLS's handshake, or without TLS told apart by the first
+//! bytes, HTTP/2 with prior knowledge.
 
 use std::{future::poll_fn, io, pin::Pin, pin::pin, rc::Rc, task::Poll, time::Duration};
 
 use hyper::{body::Incoming, server::conn, service::Service};
 use hyper_util::rt::TokioIo;
 use tokio::{net::TcpStream, time::Instant};
+use tokio_rustls::server::TlsStream;
 
 use crate::{
     body::ResponseBody,
-    client::{Client, Verdict},
+    client::{Activity, Client, Ends, Verdict},
     proxy::{self, Abort},
     stream::ClientStream,
     tcp,
+    tls::{self, Tls},
     worker::{LocalExecutor, Worker},
 };
 
@@ -28,10 +31,21 @@ pub async fn serve(worker: Rc<Worker>, stream: TcpStream, port: u16) -> io::Resu
     }
     let (peer, local) = (stream.peer_addr()?, stream.local_addr()?);
     stream.set_nodelay(true)?;
-    let http2 = worker.table().routing.attributes.http2
-        && tokio::time::timeout(worker.idle_timeout(), speaks_http2(&stream)).await.unwrap_or(Ok(false))?;
-    let client = Rc::new(Client::new(worker.clone(), peer, local, port, http2));
-    let io = TokioIo::new(ClientStream::new(stream, client.activity.clone()));
+    let security = worker.table().routing.listener(port).and_then(|listener| listener.tls.clone());
+    let activity = Activity::new();
+    let (stream, http2, secure) = match security {
+        Some(security) => {
+            let (stream, http2) = shake_hands(&worker, &security, stream).await?;
+            (ClientStream::secure(stream, activity.clone()), http2, true)
+        }
+        None => {
+            let http2 = worker.table().routing.attributes.http2
+                && tokio::time::timeout(worker.idle_timeout(), speaks_http2(&stream)).await.unwrap_or(Ok(false))?;
+            (ClientStream::new(stream, activity.clone()), http2, false)
+        }
+    };
+    let client = Rc::new(Client::new(worker.clone(), activity, Ends { peer, local, port, http2, secure }));
+    let io = TokioIo::new(stream);
     let owner = client.clone();
     let service = hyper::service::service_fn(move |request| proxy::respond(owner.clone(), request));
     let outcome = if http2 {
@@ -46,6 +60,14 @@ pub async fn serve(worker: Rc<Worker>, stream: TcpStream, port: u16) -> io::Resu
         tracing::trace!(%peer, %error, "the connection ended");
     }
     Ok(())
+}
+
+/// Makes the handshake, and tells whether HTTP/2 follows.
+async fn shake_hands(worker: &Worker, security: &Tls, stream: TcpStream) -> io::Result<(TlsStream<TcpStream>, bool)> {
+    let config = security.config().ok_or_else(|| io::Error::other("the listener has no usable certificate"))?;
+    let stream = worker.handshakes.accept(stream, config).await?;
+    let http2 = stream.get_ref().1.alpn_protocol() == Some(tls::HTTP2);
+    Ok((stream, http2))
 }
 
 /// How HTTP/1 is read.

@@ -39,6 +39,8 @@ pub struct Group {
     pub number: u64,
     /// What its targets speak.
     pub version: ProtocolVersion,
+    /// Whether that goes over TLS.
+    pub secure: bool,
     /// All its targets, draining ones too.
     pub targets: Vec<Target>,
     /// What keeps a client with a target, if anything does.
@@ -94,6 +96,7 @@ impl Group {
             arn: item.arn.clone(),
             number: key.number(&[b"group", item.arn.as_bytes()]),
             version: item.protocol_version,
+            secure: item.secure,
             stickiness: stickiness.cloned(),
             algorithm: item.choice.algorithm,
             slow_start,
@@ -160,6 +163,7 @@ mod tests {
             arn: "group".into(),
             tcp: None,
             protocol_version: ProtocolVersion::Http1,
+            secure: false,
             health_check: HealthCheck::default(),
             choice,
             targets: states.iter().enumerate().map(target).collect(),

@@ -61,7 +61,7 @@ pub fn to_target(headers: &mut HeaderMap, client: &Client, attributes: &LoadBala
     }
     let peer = if attributes.xff_client_port { &client.peer_with_port } else { &client.peer_address };
     forwarded_for(headers, attributes.xff_mode, peer);
-    headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static("http"));
+    headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static(client.scheme()));
     headers.insert(X_FORWARDED_PORT, client.port_value.clone());
     trace(headers, client.worker.seconds(), client.worker.random(), client.worker.random());
 }

@@ -29,6 +29,7 @@ pub mod slow_start;
 pub mod sticky;
 pub mod stream;
 pub mod tcp;
+pub mod tls;
 pub mod tunnel;
 pub mod worker;
 

@@ -53,7 +53,8 @@ pub async fn run(
     mut slices: watch::Receiver<Items>,
     reports: mpsc::Sender<BalancerReport>,
 ) -> io::Result<()> {
-    let workers = Arc::new(Workers::start(surroundings.workers, surroundings.seed, &surroundings.key)?);
+    let workers =
+        Arc::new(Workers::start(surroundings.workers, surroundings.seed, &surroundings.key, surroundings.limit)?);
     let mut listeners = Listeners::new(workers.clone(), surroundings.provider.clone(), surroundings.limit);
     let mut checks = Checks::default();
     let mut items: Items = slices.borrow_and_update().clone();

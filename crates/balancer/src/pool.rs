@@ -16,9 +16,13 @@ use hyper::{
     client::conn::{TrySendError, http1, http2},
 };
 use hyper_util::rt::TokioIo;
-use tokio::{net::TcpStream, task::AbortHandle};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::TcpStream,
+    task::AbortHandle,
+};
 
-use crate::{body::RequestBody, worker::LocalExecutor};
+use crate::{body::RequestBody, tls::targets, worker::LocalExecutor};
 
 /// How long a connection may take to be established.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -70,6 +74,7 @@ impl Sender {
 pub struct Pool {
     address: SocketAddr,
     version: ProtocolVersion,
+    secure: bool,
     idle: RefCell<Vec<(http1::SendRequest<RequestBody>, Instant)>>,
     shared: RefCell<Option<http2::SendRequest<RequestBody>>>,
     tasks: RefCell<HashMap<u64, AbortHandle>>,
@@ -90,10 +95,11 @@ enum State {
 
 impl Pool {
     /// An empty pool.
-    pub fn new(address: SocketAddr, version: ProtocolVersion) -> Rc<Self> {
+    pub fn new(address: SocketAddr, version: ProtocolVersion, secure: bool) -> Rc<Self> {
         Rc::new(Self {
             address,
             version,
+            secure,
             idle: RefCell::default(),
             shared: RefCell::default(),
             tasks: RefCell::default(),
@@ -105,6 +111,11 @@ impl Pool {
     /// What the target speaks.
     pub fn version(&self) -> ProtocolVersion {
         self.version
+    }
+
+    /// Whether that goes over TLS.
+    pub fn secure(&self) -> bool {
+        self.secure
     }
 
     /// The target.
@@ -132,10 +143,23 @@ impl Pool {
 
     /// A new connection. With `upgrades` it can become a tunnel, and is not kept.
     pub async fn connect(self: &Rc<Self>, upgrades: bool) -> Result<Sender, ConnectError> {
-        let stream = tokio::time::timeout(CONNECT_TIMEOUT, TcpStream::connect(self.address))
-            .await
-            .map_err(|_| ConnectError::Timeout)??;
-        stream.set_nodelay(true)?;
+        let opened = async {
+            let stream = TcpStream::connect(self.address).await?;
+            stream.set_nodelay(true)?;
+            if self.secure {
+                self.start(targets::connect(stream, self.version).await?, upgrades).await
+            } else {
+                self.start(stream, upgrades).await
+            }
+        };
+        tokio::time::timeout(CONNECT_TIMEOUT, opened).await.map_err(|_| ConnectError::Timeout)?
+    }
+
+    /// Starts HTTP over an open connection.
+    async fn start<S>(self: &Rc<Self>, stream: S, upgrades: bool) -> Result<Sender, ConnectError>
+    where
+        S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    {
         let io = TokioIo::new(stream);
         if self.version == ProtocolVersion::Http2 {
             let (sender, connection) = http2::Builder::new(LocalExecutor).handshake(io).await?;

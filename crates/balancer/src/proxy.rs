@@ -50,14 +50,16 @@ async fn answer(
     let way = {
         let table = client.worker.table();
         let routing = &table.routing;
-        let listener = routing.listener(client.port).ok_or(Abort::ListenerGone)?;
+        // One that has changed its protocol is another one to those who came before.
+        let listener = routing.listener(client.port).filter(|listener| listener.tls.is_some() == client.secure);
+        let listener = listener.ok_or(Abort::ListenerGone)?;
         let action =
             if listener.has_rules() { listener.action(&view(client, &request)) } else { listener.default_action() };
         match action {
             Action::Fixed(fixed) => return Ok(fixed.response(guard)),
             Action::Redirect(redirect) => {
                 let host = headers::without_port(host(&request));
-                let parts = Parts { protocol: "http", host, port: client.port, uri: request.uri() };
+                let parts = Parts { protocol: client.scheme(), host, port: client.port, uri: request.uri() };
                 return Ok(responses::redirect(redirect.status, &redirect.location(&parts), guard));
             }
             Action::Forward(forward) => {
@@ -129,7 +131,7 @@ async fn forward(
     let http1 = pool.version() == ProtocolVersion::Http1;
     let websocket = http1 && !client.http2 && headers::asks_for_websocket(request.headers());
     let client_upgrade = websocket.then(|| hyper::upgrade::on(&mut request));
-    let Some(request) = outgoing(client, routing, pool.version(), request, websocket) else {
+    let Some(request) = outgoing(client, routing, pool, request, websocket) else {
         return Ok(Failure::BadRequest.response(guard));
     };
     let (mut response, sender) = match exchange(client, pool, request, websocket).await {
@@ -170,7 +172,7 @@ async fn forward(
 fn outgoing(
     client: &Rc<Client>,
     routing: &Routing,
-    version: ProtocolVersion,
+    pool: &Pool,
     request: Request<Incoming>,
     websocket: bool,
 ) -> Option<Request<RequestBody>> {
@@ -182,7 +184,7 @@ fn outgoing(
     }?;
     let mut request = request.map(|body| RequestBody::new(body, client.clone()));
     headers::to_target(request.headers_mut(), client, attributes, websocket);
-    match version {
+    match pool.version() {
         ProtocolVersion::Http1 => {
             if request.uri().authority().is_some() {
                 *request.uri_mut() = Uri::from(request.uri().path_and_query()?.clone());
@@ -192,7 +194,7 @@ fn outgoing(
         }
         ProtocolVersion::Http2 => {
             let mut parts = uri::Parts::default();
-            parts.scheme = Some(uri::Scheme::HTTP);
+            parts.scheme = Some(if pool.secure() { uri::Scheme::HTTPS } else { uri::Scheme::HTTP });
             parts.authority = Some(uri::Authority::try_from(host.as_bytes()).ok()?);
             parts.path_and_query =
                 Some(request.uri().path_and_query().cloned().unwrap_or_else(|| uri::PathAndQuery::from_static("/")));

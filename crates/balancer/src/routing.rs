@@ -1,7 +1,7 @@
 //! The slice compiled for serving: listeners with their rules, and target groups with those targets that get requests.
 //! Immutable; each change of the slice or of a target's health makes a new one.
 
-use std::{collections::HashMap, net::IpAddr, time::Instant};
+use std::{collections::HashMap, net::IpAddr, sync::Arc, time::Instant};
 
 use domain::balancing::{self as nouns, HealthState, LoadBalancerAttributes, slice::SliceItem};
 
@@ -14,6 +14,7 @@ use crate::{
     responses::Fixed,
     sticky::Forward,
     tcp,
+    tls::Tls,
 };
 
 /// Everything that serving a request needs.
@@ -36,6 +37,8 @@ pub struct Routing {
 pub struct Listener {
     /// Its port.
     pub port: u16,
+    /// What it offers clients, if its protocol is HTTPS.
+    pub tls: Option<Arc<Tls>>,
     rules: Vec<(Vec<Condition>, Action)>,
     default: Action,
 }
@@ -69,11 +72,17 @@ impl Routing {
                 SliceItem::TargetGroup(item) => {
                     routing.groups.push(Group::compile(item, health, known(&item.arn), key, now));
                 }
-                SliceItem::Listener(_) => {}
+                SliceItem::Listener(_) | SliceItem::Certificate(_) => {}
             }
         }
+        let certificate = |arn: &str| {
+            items.clone().find_map(|item| match item {
+                SliceItem::Certificate(item) if item.arn == arn => Some(item.clone()),
+                _ => None,
+            })
+        };
         let mut steps = HashMap::new();
-        for item in items {
+        for item in items.clone() {
             if let SliceItem::Listener(item) = item {
                 let mut action = |action| routing.action(action, previous, &mut steps);
                 let rules = item.rules.iter().map(|rule| {
@@ -81,7 +90,12 @@ impl Routing {
                     (conditions, action(&rule.action))
                 });
                 let rules = rules.collect();
-                let listener = Listener { port: item.port, rules, default: action(&item.default_action) };
+                let default = action(&item.default_action);
+                let tls = item.tls.as_ref().map(|tls| {
+                    let previous = previous.and_then(|routing| routing.listener(item.port)?.tls.as_ref());
+                    Tls::compile(tls, &certificate, routing.attributes.http2, previous)
+                });
+                let listener = Listener { port: item.port, tls, rules, default };
                 routing.listeners.push(listener);
             }
         }
@@ -161,6 +175,7 @@ mod tests {
             SliceItem::TargetGroup(TargetGroupItem {
                 arn: name.into(),
                 protocol_version: ProtocolVersion::Http1,
+                secure: false,
                 tcp: None,
                 health_check: HealthCheck::default(),
                 choice: TargetChoice::default(),
@@ -172,6 +187,7 @@ mod tests {
             arn: "listener".into(),
             port: 80,
             places: Vec::new(),
+            tls: None,
             rules: Vec::new(),
             default_action: nouns::Action::Forward {
                 groups: vec![weighted("one", 3), weighted("two", 1)],

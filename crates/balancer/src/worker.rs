@@ -23,7 +23,9 @@ use tokio::{
     sync::mpsc,
 };
 
-use crate::{connection, cookie::Key, group::Target, pool::Pool, routing::Routing, tcp::Flows};
+use crate::{
+    connection, cookie::Key, group::Target, pool::Pool, routing::Routing, tcp::Flows, tls::handshakes::Handshakes,
+};
 
 /// How often pools are looked through for connections that have been idle for too long.
 const SWEEP: Duration = Duration::from_secs(10);
@@ -62,17 +64,20 @@ pub struct Worker {
     pub key: Arc<Key>,
     /// Open flows of a network load balancer.
     pub flows: Flows,
+    /// Handshakes of TLS that are going on.
+    pub handshakes: Handshakes,
     /// How HTTP/1 is read.
     pub http1: http1::Builder,
 }
 
 impl Worker {
-    fn new(seed: u64, key: Arc<Key>) -> Rc<Self> {
+    fn new(seed: u64, key: Arc<Key>, handshakes: usize) -> Rc<Self> {
         Rc::new(Self {
             table: RefCell::default(),
             random: Cell::new(seed | 1),
             key,
             flows: Flows::default(),
+            handshakes: Handshakes::new(handshakes),
             http1: connection::http1(),
         })
     }
@@ -115,7 +120,7 @@ impl Worker {
         let pools = routing.groups.iter().map(|group| {
             let pool = |target: &Target| {
                 let existing = kept.remove(&(group.arn.as_str(), target.address, group.version));
-                existing.unwrap_or_else(|| Pool::new(target.address, group.version))
+                existing.unwrap_or_else(|| Pool::new(target.address, group.version, group.secure))
             };
             group.targets.iter().map(pool).collect()
         });
@@ -151,15 +156,18 @@ pub struct Handle {
 pub struct Workers(Vec<Handle>);
 
 impl Workers {
-    /// Starts `count` workers; they end when this is dropped.
-    pub fn start(count: usize, seed: u64, key: &Arc<Key>) -> io::Result<Self> {
+    /// Starts `count` workers; they end when this is dropped. Handshakes get at most half of the `limit` of connections.
+    pub fn start(count: usize, seed: u64, key: &Arc<Key>, limit: usize) -> io::Result<Self> {
+        let handshakes = limit / 2 / count.max(1);
         let start = |index: usize| {
             let (messages, inbox) = mpsc::unbounded_channel();
             let connections = Arc::new(AtomicUsize::new(0));
             let counter = connections.clone();
             let seed = seed.wrapping_add(u64::try_from(index).unwrap_or(0)).wrapping_mul(0x9E37_79B9_7F4A_7C15);
             let key = key.clone();
-            thread::Builder::new().name(format!("worker-{index}")).spawn(move || run(inbox, &counter, seed, key))?;
+            thread::Builder::new()
+                .name(format!("worker-{index}"))
+                .spawn(move || run(inbox, &counter, seed, key, handshakes))?;
             Ok(Handle { messages, connections })
         };
         (0..count.max(1)).map(start).collect::<io::Result<_>>().map(Self)
@@ -188,7 +196,13 @@ impl Workers {
     }
 }
 
-fn run(mut inbox: mpsc::UnboundedReceiver<Message>, counter: &Arc<AtomicUsize>, seed: u64, key: Arc<Key>) {
+fn run(
+    mut inbox: mpsc::UnboundedReceiver<Message>,
+    counter: &Arc<AtomicUsize>,
+    seed: u64,
+    key: Arc<Key>,
+    handshakes: usize,
+) {
     let runtime = match Builder::new_current_thread().enable_all().build_local(LocalOptions::default()) {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -197,7 +211,7 @@ fn run(mut inbox: mpsc::UnboundedReceiver<Message>, counter: &Arc<AtomicUsize>, 
         }
     };
     runtime.block_on(async move {
-        let worker = Worker::new(seed, key);
+        let worker = Worker::new(seed, key, handshakes);
         let sweeper = worker.clone();
         tokio::task::spawn_local(async move {
             loop {

@@ -6,6 +6,7 @@
 pub mod agent_protocol;
 pub mod arn;
 pub mod balancing;
+pub mod certificates;
 pub mod ecs;
 pub mod id;
 pub mod identity;

@@ -2,8 +2,9 @@
 
 use std::{
     collections::BTreeMap,
-    fs::{self, File},
+    fs::{self, File, OpenOptions},
     io::{self, Write},
+    os::unix::fs::{OpenOptionsExt, PermissionsExt},
     path::Path,
     sync::Arc,
 };
@@ -28,12 +29,14 @@ pub(crate) fn load<T: DeserializeOwned>(path: &Path) -> io::Result<Option<Cached
 }
 
 /// Replaces the slice on disk, so that a reader at any later moment, after a power cut too, finds this one or the
-/// one before, whole.
+/// one before, whole. There may be secrets in it: nobody else can read it.
 pub(crate) fn save<T: Serialize>(path: &Path, cached: &Cached<T>) -> io::Result<()> {
     let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     fs::create_dir_all(directory)?;
     let temporary = path.with_extension("tmp");
-    let mut file = File::create(&temporary)?;
+    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
+    // One that was left there may have another mode.
+    file.set_permissions(fs::Permissions::from_mode(0o600))?;
     file.write_all(&serde_json::to_vec(cached).map_err(io::Error::other)?)?;
     file.sync_all()?;
     fs::rename(&temporary, path)?;
@@ -50,7 +53,11 @@ mod tests {
         let path = directory.path().join("deep/slice.json");
         assert!(load::<u32>(&path).unwrap().is_none());
         let items = BTreeMap::from([("a".to_owned(), Arc::new(1u32))]);
+        fs::create_dir(path.parent().unwrap()).unwrap();
+        fs::write(path.with_extension("tmp"), "left").unwrap();
+        fs::set_permissions(path.with_extension("tmp"), fs::Permissions::from_mode(0o644)).unwrap();
         save(&path, &Cached { epoch: Some("e".into()), revision: 7, items }).unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
         let loaded = load::<u32>(&path).unwrap().unwrap();
         assert_eq!((loaded.revision, loaded.items.get("a").map(|item| **item)), (7, Some(1)));
         fs::write(&path, "{\"epoch\":").unwrap();

@@ -56,6 +56,7 @@ impl domain::Resource for Prepared {
 /// Every kind of resource of every service.
 fn kinds() -> Kinds {
     let kinds = Kinds::new().durable::<Prepared>();
+    let kinds = services::acm::kinds(kinds);
     let kinds = services::iam::kinds(kinds);
     let kinds = services::ec2::kinds(kinds);
     let kinds = services::ecr::kinds(kinds);

@@ -3,6 +3,7 @@
 //!
 //! A handler can reach the platform only through [`Call::authorise`], so that none can forget to ask.
 
+pub mod acm;
 mod call;
 pub mod ec2;
 pub mod ecr;
@@ -16,6 +17,7 @@ pub mod ssm;
 pub mod sts;
 #[cfg(test)]
 mod testing;
+mod x509;
 
 pub use call::{Authorised, Call, Origin};
 pub use errors::{access_denied, commit_failure};

@@ -8,9 +8,12 @@ use http::{HeaderValue, Request, header};
 use http_body_util::Empty;
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use tokio::{io::AsyncWriteExt, net::TcpStream};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, AsyncWriteExt},
+    net::TcpStream,
+};
 
-use crate::tcp;
+use crate::{tcp, tls::targets};
 
 /// What came of a check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,6 +55,10 @@ pub async fn check(
         match settings.protocol {
             HealthCheckProtocol::Tcp => Ok(None),
             HealthCheckProtocol::Http => status(stream, address, &settings.path, version).await.map(Some),
+            HealthCheckProtocol::Https => {
+                let stream = targets::connect(stream, version).await?;
+                status(stream, address, &settings.path, version).await.map(Some)
+            }
         }
     };
     match tokio::time::timeout(timeout, outcome).await {
@@ -67,7 +74,7 @@ pub async fn check(
 }
 
 async fn status(
-    stream: TcpStream,
+    stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
     address: SocketAddr,
     path: &str,
     version: ProtocolVersion,

@@ -87,6 +87,7 @@ fn group(name: &str, stickiness: &Stickiness, states: &[(HealthState, bool)], ke
         arn: name.into(),
         tcp: None,
         protocol_version: ProtocolVersion::Http1,
+        secure: false,
         health_check: HealthCheck::default(),
         choice: TargetChoice { stickiness: stickiness.clone(), ..TargetChoice::default() },
         targets: states.iter().enumerate().map(target).collect(),

@@ -30,6 +30,7 @@ fn table(states: &[(HealthState, bool)], settings: TcpTargetGroup, zones: Vec<Zo
             arn: "listener".into(),
             port: 80,
             places: Vec::new(),
+            tls: None,
             rules: Vec::new(),
             default_action: Action::Forward {
                 groups: vec![WeightedTargetGroup { target_group: "group".into(), weight: 1 }],
@@ -39,6 +40,7 @@ fn table(states: &[(HealthState, bool)], settings: TcpTargetGroup, zones: Vec<Zo
         SliceItem::TargetGroup(TargetGroupItem {
             arn: "group".into(),
             protocol_version: ProtocolVersion::Http1,
+            secure: false,
             tcp: Some(TcpForwarding { settings, zones }),
             health_check: HealthCheck::default(),
             choice: Default::default(),

@@ -19,7 +19,10 @@ use balancer::{
 };
 use domain::balancing::{
     Action, GroupStickiness, HealthCheck, LoadBalancerAttributes, ProtocolVersion, TargetChoice, WeightedTargetGroup,
-    slice::{BalancerReport, ListenerItem, LoadBalancerItem, RuleItem, SliceItem, TargetGroupItem, TargetItem},
+    slice::{
+        BalancerReport, CertificateItem, ListenerItem, LoadBalancerItem, RuleItem, SliceItem, TargetGroupItem,
+        TargetItem, TlsItem,
+    },
 };
 use tokio::sync::watch;
 
@@ -38,6 +41,9 @@ pub struct Setup {
     pub default_action: Action,
     pub groups: Vec<TargetGroupItem>,
     pub listener: bool,
+    /// How the listener speaks TLS, if it does.
+    pub tls: Option<TlsItem>,
+    pub certificates: Vec<CertificateItem>,
     /// The load balancer's ARN, which says its kind.
     pub arn: &'static str,
 }
@@ -51,6 +57,8 @@ impl Setup {
             default_action: forward(&[("tg", 1)]),
             groups: vec![group("tg", targets)],
             listener: true,
+            tls: None,
+            certificates: Vec::new(),
             arn: "lb",
         }
     }
@@ -65,10 +73,12 @@ impl Setup {
                 arn: "listener".into(),
                 port,
                 places: Vec::new(),
+                tls: self.tls.clone(),
                 rules: self.rules.clone(),
                 default_action: self.default_action.clone(),
             }));
         }
+        items.extend(self.certificates.iter().cloned().map(SliceItem::Certificate));
         items.extend(self.groups.iter().cloned().map(SliceItem::TargetGroup));
         Arc::new(items.into_iter().map(Arc::new).collect())
     }
@@ -84,6 +94,7 @@ pub fn group(arn: &str, targets: &[SocketAddr]) -> TargetGroupItem {
     TargetGroupItem {
         arn: arn.into(),
         protocol_version: ProtocolVersion::Http1,
+        secure: false,
         tcp: None,
         health_check: HealthCheck {
             path: "/health".into(),

@@ -67,6 +67,7 @@ pub fn group(scope: &Scope) -> TargetGroup {
         name: "web".into(),
         target_type: TargetType::Ip,
         protocol_version: ProtocolVersion::Http1,
+        secure: false,
         port: 80,
         vpc_id: "vpc-1".into(),
         health_check: HealthCheck::default(),

@@ -5,6 +5,17 @@ use serde::{Deserialize, Serialize};
 use super::{Action, Condition};
 use crate::{Arn, Resource, Scope, Tags, Timestamp};
 
+/// How a listener of protocol HTTPS speaks TLS.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ListenerTls {
+    /// The security policy's name.
+    pub ssl_policy: String,
+    /// The ARN of the certificate for clients that name no host, or none that another certificate is for.
+    pub default_certificate: String,
+    /// The ARNs of the certificates in the listener's list, in the order they were added. The default one may be there too.
+    pub certificates: Vec<String>,
+}
+
 /// A listener of a load balancer.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Listener {
@@ -16,6 +27,9 @@ pub struct Listener {
     pub load_balancer: Arn,
     /// 1 to 65535, unique within the load balancer.
     pub port: u16,
+    /// Of protocol HTTPS if there.
+    #[serde(default)]
+    pub tls: Option<ListenerTls>,
     /// What happens where no rule matches.
     pub default_action: Action,
     /// The ARN of the default rule, which exists with the listener.
@@ -31,6 +45,15 @@ impl Listener {
     pub const BY_LOAD_BALANCER: &str = "load-balancer";
     /// The index that finds the listeners that forward to a target group by default.
     pub const BY_TARGET_GROUP: &str = "target-group";
+    /// The index that finds the listeners that use a certificate.
+    pub const BY_CERTIFICATE: &str = "certificate";
+
+    /// The ARNs of its certificates, each once, the default one first.
+    pub fn certificates(&self) -> Vec<&str> {
+        let Some(tls) = &self.tls else { return Vec::new() };
+        let others = tls.certificates.iter().filter(|arn| **arn != tls.default_certificate);
+        std::iter::once(&tls.default_certificate).chain(others).map(String::as_str).collect()
+    }
 }
 
 impl Resource for Listener {
@@ -40,7 +63,11 @@ impl Resource for Listener {
     }
     fn indexes(&self) -> Vec<(&'static str, String)> {
         let groups = self.default_action.target_groups().map(|group| (Self::BY_TARGET_GROUP, group.to_owned()));
-        std::iter::once((Self::BY_LOAD_BALANCER, self.load_balancer.to_string())).chain(groups).collect()
+        let certificates = self.certificates().into_iter().map(|arn| (Self::BY_CERTIFICATE, arn.to_owned()));
+        std::iter::once((Self::BY_LOAD_BALANCER, self.load_balancer.to_string()))
+            .chain(groups)
+            .chain(certificates)
+            .collect()
     }
 }
 

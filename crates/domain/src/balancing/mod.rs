@@ -14,15 +14,17 @@ pub mod network;
 pub mod registration;
 pub mod rule;
 pub mod slice;
+pub mod ssl_policy;
 pub mod target_group;
 
 pub use attributes::{LoadBalancerAttributes, TargetGroupAttributes, XffMode};
 pub use choice::{Algorithm, GroupStickiness, Stickiness, StickinessType, TargetChoice};
 pub use cidr::Cidr;
 pub use health::{HealthReason, HealthState, ObservedHealth, TargetHealth};
-pub use listener::{Listener, Rule};
+pub use listener::{Listener, ListenerTls, Rule};
 pub use load_balancer::{LoadBalancer, LoadBalancerState, Scheme, Zone};
 pub use network::{HealthCheckProtocol, TcpTargetGroup};
 pub use registration::{TargetRegistration, deregister, register};
 pub use rule::{Action, Condition, QueryMatch, WeightedTargetGroup};
+pub use ssl_policy::SslPolicy;
 pub use target_group::{HealthCheck, Matcher, ProtocolVersion, TargetGroup, TargetType};

@@ -16,6 +16,8 @@ pub enum HealthCheckProtocol {
     /// A request, whose answer's status counts.
     #[default]
     Http,
+    /// The same over TLS.
+    Https,
     /// A connection, which is closed as soon as it is open.
     Tcp,
 }
@@ -25,6 +27,7 @@ impl HealthCheckProtocol {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Http => "HTTP",
+            Self::Https => "HTTPS",
             Self::Tcp => "TCP",
         }
     }
@@ -77,7 +80,7 @@ pub struct TcpForwarding {
 /// How the targets of a new group of protocol TCP are checked.
 pub fn default_health_check(protocol: HealthCheckProtocol) -> HealthCheck {
     let timeout_seconds = match protocol {
-        HealthCheckProtocol::Tcp => 10,
+        HealthCheckProtocol::Tcp | HealthCheckProtocol::Https => 10,
         HealthCheckProtocol::Http => 6,
     };
     let matcher = Matcher::try_from("200-399".to_owned()).unwrap_or_default();

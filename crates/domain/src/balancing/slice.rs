@@ -1,7 +1,7 @@
 //! What a load balancer's process follows through the feed, and what it reports back. Everything it needs to serve on
 //! its own while the control plane is down.
 //!
-//! Keys: `load-balancer`, `listener/<arn>`, `target-group/<arn>`. The report's key is `status`.
+//! Keys: `load-balancer`, `listener/<arn>`, `target-group/<arn>`, `certificate/<arn>`. The report's key is `status`.
 
 use std::net::{IpAddr, SocketAddrV4};
 
@@ -11,6 +11,7 @@ use super::{
     Action, Condition, HealthCheck, LoadBalancerAttributes, ProtocolVersion, TargetChoice, TargetHealth,
     network::TcpForwarding,
 };
+use crate::{Timestamp, certificates::Material};
 
 /// The key of [`SliceItem::LoadBalancer`].
 pub const LOAD_BALANCER_KEY: &str = "load-balancer";
@@ -33,6 +34,8 @@ pub enum SliceItem {
     Listener(ListenerItem),
     /// One per target group that some rule forwards to.
     TargetGroup(TargetGroupItem),
+    /// One per certificate that some listener uses.
+    Certificate(CertificateItem),
 }
 
 impl SliceItem {
@@ -42,6 +45,7 @@ impl SliceItem {
             Self::LoadBalancer(_) => LOAD_BALANCER_KEY.into(),
             Self::Listener(item) => format!("listener/{}", item.arn),
             Self::TargetGroup(item) => format!("target-group/{}", item.arn),
+            Self::Certificate(item) => format!("certificate/{}", item.arn),
         }
     }
 }
@@ -75,10 +79,35 @@ pub struct ListenerItem {
     /// internet-facing load balancer (`place` is `host`) and its other network interfaces (`place` is their id).
     #[serde(default)]
     pub places: Vec<ListeningPlace>,
+    /// Of protocol HTTPS if there.
+    #[serde(default)]
+    pub tls: Option<TlsItem>,
     /// In the order of their priorities, without the default.
     pub rules: Vec<RuleItem>,
     /// What happens where no rule matches.
     pub default_action: Action,
+}
+
+/// How a listener speaks TLS.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TlsItem {
+    /// The security policy's name.
+    pub ssl_policy: String,
+    /// The ARNs of its certificates, the default one first.
+    pub certificates: Vec<String>,
+}
+
+/// A certificate with its private key.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CertificateItem {
+    /// Its ARN.
+    pub arn: String,
+    /// The hosts it is for, in lower case; `*.` may stand for the first label.
+    pub names: Vec<String>,
+    /// When it expires.
+    pub not_after: Timestamp,
+    /// Itself, those that certify it, and its key.
+    pub material: Material,
 }
 
 /// A rule.
@@ -99,6 +128,9 @@ pub struct TargetGroupItem {
     pub arn: String,
     /// What is spoken to the targets.
     pub protocol_version: ProtocolVersion,
+    /// Whether that goes over TLS.
+    #[serde(default)]
+    pub secure: bool,
     /// How connections are forwarded, if it is of protocol TCP.
     #[serde(default)]
     pub tcp: Option<TcpForwarding>,

@@ -158,6 +158,9 @@ pub struct TargetGroup {
     pub target_type: TargetType,
     /// What is spoken to the targets, where it is HTTP.
     pub protocol_version: ProtocolVersion,
+    /// Of protocol HTTPS: what is spoken goes over TLS.
+    #[serde(default)]
+    pub secure: bool,
     /// The port of targets registered without one.
     pub port: u16,
     /// The VPC of the targets.
@@ -166,7 +169,7 @@ pub struct TargetGroup {
     pub health_check: HealthCheck,
     /// Attributes.
     pub attributes: TargetGroupAttributes,
-    /// Of protocol TCP, for network load balancers; without it of protocol HTTP.
+    /// Of protocol TCP, for network load balancers; without it of protocol HTTP or HTTPS.
     #[serde(default)]
     pub tcp: Option<TcpTargetGroup>,
     /// Tags.

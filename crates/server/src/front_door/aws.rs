@@ -150,6 +150,7 @@ impl FrontDoor {
 
 fn call_handler<'a>(route: &Route, request: &wire::Request<'_>, call: Call) -> Reply<'a> {
     dispatch!(route, request, call, {
+        "acm" => &services::acm::Acm, acm;
         "ec2" => &services::ec2::Ec2, ec2;
         "ecr" => &services::ecr::Ecr, ecr;
         "ecs" => &services::ecs::Ecs, ecs;

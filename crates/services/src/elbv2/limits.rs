@@ -4,8 +4,8 @@ use api::elbv2::*;
 use wire::ServiceError;
 
 use super::{
-    listeners::MAX_LISTENERS, load_balancers::MAX_LOAD_BALANCERS, names::page, rules::MAX_RULES,
-    target_groups::MAX_TARGET_GROUPS, targets::MAX_TARGETS,
+    certificates::MAX_CERTIFICATES, listeners::MAX_LISTENERS, load_balancers::MAX_LOAD_BALANCERS, names::page,
+    rules::MAX_RULES, target_groups::MAX_TARGET_GROUPS, targets::MAX_TARGETS,
 };
 use crate::Call;
 
@@ -16,6 +16,7 @@ pub(super) fn describe(
     call.authorise::<&str>(&[])?;
     let mut limits = vec![
         ("application-load-balancers", MAX_LOAD_BALANCERS),
+        ("certificates-per-application-load-balancer", MAX_CERTIFICATES),
         ("listeners-per-application-load-balancer", MAX_LISTENERS),
         ("rules-per-application-load-balancer", MAX_RULES),
         ("target-groups", MAX_TARGET_GROUPS),

@@ -9,8 +9,10 @@ use store::Snapshot;
 use wire::ServiceError;
 
 use super::{
-    actions, find,
-    names::{SERVICE, arn, invalid, page, required, tags, unsupported},
+    actions,
+    certificates::Asked,
+    find,
+    names::{SERVICE, arn, invalid, page, required, tags},
     network,
 };
 use crate::Call;
@@ -25,12 +27,14 @@ pub(super) async fn create(call: Call, input: CreateListenerInput) -> Result<Cre
     let network = balancing::network::is_network(load_balancer.as_str());
     let protocol = required(input.protocol.as_deref(), "A listener protocol")?;
     network::check_listener_protocol(network, Some(protocol))?;
-    check_tls(
-        input.ssl_policy.is_some(),
-        input.certificates.is_some(),
-        input.alpn_policy.is_some(),
-        input.mutual_authentication.is_some(),
-    )?;
+    let asked = Asked {
+        policy: input.ssl_policy,
+        certificates: input.certificates,
+        alpn: input.alpn_policy,
+        mutual: input.mutual_authentication,
+    };
+    asked.check()?;
+    let secure = protocol == "HTTPS";
     let port = port(required(input.port, "A port")?)?;
     let default_action = actions::parse(&call, input.default_actions)?;
     let tags = tags(input.tags)?;
@@ -38,10 +42,12 @@ pub(super) async fn create(call: Call, input: CreateListenerInput) -> Result<Cre
     let listener = auth
         .transact(|tx| {
             let owner = find::load_balancer(tx, load_balancer.as_str())?;
+            let tls = asked.apply(tx, &call.scope, None, secure, now)?;
             let existing = find::listeners_of(tx, &load_balancer);
             // Creating what exists already with the same settings gives it back.
             let same = |known: &balancing::Listener| {
-                known.port == port && known.default_action == default_action && (tags.is_empty() || known.tags == tags)
+                let same = known.port == port && known.tls == tls && known.default_action == default_action;
+                same && (tags.is_empty() || known.tags == tags)
             };
             if let Some(known) = existing.iter().find(|known| same(known)) {
                 return Ok(balancing::Listener::clone(known));
@@ -60,6 +66,7 @@ pub(super) async fn create(call: Call, input: CreateListenerInput) -> Result<Cre
                 scope: call.scope.clone(),
                 load_balancer: load_balancer.clone(),
                 port,
+                tls,
                 default_action,
                 default_rule: call.arn(SERVICE, &format!("listener-rule/{path}/{}", ids.hex(16))),
                 tags,
@@ -70,15 +77,6 @@ pub(super) async fn create(call: Call, input: CreateListenerInput) -> Result<Cre
         })
         .await?;
     Ok(CreateListenerOutput { listeners: Some(vec![shape(&listener)]) })
-}
-
-fn check_tls(policy: bool, certificates: bool, alpn: bool, mutual: bool) -> Result<(), ServiceError> {
-    let given =
-        [(policy, "SslPolicy"), (certificates, "Certificates"), (alpn, "AlpnPolicy"), (mutual, "MutualAuthentication")];
-    match given.iter().find(|(given, _)| *given) {
-        Some((_, name)) => Err(unsupported(name)),
-        None => Ok(()),
-    }
 }
 
 fn port(port: i32) -> Result<u16, ServiceError> {
@@ -134,12 +132,15 @@ pub(super) async fn modify(call: Call, input: ModifyListenerInput) -> Result<Mod
     let auth = call.authorise(&[&arn])?;
     let network = balancing::network::is_network(arn.as_str());
     network::check_listener_protocol(network, input.protocol.as_deref())?;
-    check_tls(
-        input.ssl_policy.is_some(),
-        input.certificates.is_some(),
-        input.alpn_policy.is_some(),
-        input.mutual_authentication.is_some(),
-    )?;
+    let asked = Asked {
+        policy: input.ssl_policy,
+        certificates: input.certificates,
+        alpn: input.alpn_policy,
+        mutual: input.mutual_authentication,
+    };
+    asked.check()?;
+    let secure = input.protocol.map(|protocol| protocol == "HTTPS");
+    let now = auth.now();
     let port = input.port.map(port).transpose()?;
     let action = match input.default_actions {
         Some(actions) => Some(actions::parse(&call, Some(actions))?),
@@ -153,6 +154,8 @@ pub(super) async fn modify(call: Call, input: ModifyListenerInput) -> Result<Mod
                 check_port(&find::listeners_of(tx, &owner.arn), port, &owner.arn)?;
                 listener.port = port;
             }
+            let secure = secure.unwrap_or(listener.tls.is_some());
+            listener.tls = asked.apply(tx, &call.scope, listener.tls.take(), secure, now)?;
             if let Some(action) = action {
                 actions::check_target_groups(tx, &owner, &action)?;
                 listener.default_action = action;
@@ -186,11 +189,26 @@ fn shape(listener: &balancing::Listener) -> Listener {
         // Target groups of one client for good are an application load balancer's.
         action.forward_config.iter_mut().for_each(|config| config.target_group_stickiness_config = None);
     }
+    let tls = listener.tls.as_ref();
+    let protocol = match (network, tls) {
+        (true, _) => "TCP",
+        (false, Some(_)) => "HTTPS",
+        (false, None) => "HTTP",
+    };
     Listener {
         listener_arn: Some(listener.arn.to_string()),
         load_balancer_arn: Some(listener.load_balancer.to_string()),
         port: Some(i32::from(listener.port)),
-        protocol: Some(if network { "TCP" } else { "HTTP" }.into()),
+        protocol: Some(protocol.into()),
+        ssl_policy: tls.map(|tls| tls.ssl_policy.clone()),
+        certificates: tls.map(|tls| {
+            // The others are in DescribeListenerCertificates.
+            vec![Certificate { certificate_arn: Some(tls.default_certificate.clone()), is_default: None }]
+        }),
+        mutual_authentication: tls.map(|_| MutualAuthenticationAttributes {
+            mode: Some("off".into()),
+            ..MutualAuthenticationAttributes::default()
+        }),
         default_actions: Some(vec![action]),
         ..Listener::default()
     }

@@ -1,12 +1,13 @@
-//! Elastic Load Balancing v2 (awsQuery): application load balancers with HTTP listeners, network load balancers with TCP
-//! listeners, and target groups of addresses or EC2 instances.
+//! Elastic Load Balancing v2 (awsQuery): application load balancers with HTTP and HTTPS listeners, network load balancers
+//! with TCP listeners, and target groups of addresses or EC2 instances.
 //!
-//! Gateway load balancers, HTTPS, TLS, UDP, and other targets are refused by name until their issues.
+//! Gateway load balancers, TLS, UDP, and other targets are refused by name until their issues.
 //! The traffic itself is the `balancer` crate's: [`slice`] computes what its processes follow, [`observe_balancer`] takes
 //! what they report. <https://docs.aws.amazon.com/elasticloadbalancing/latest/APIReference/>
 
 mod actions;
 mod attributes;
+mod certificates;
 mod conditions;
 mod find;
 mod limits;
@@ -17,6 +18,7 @@ mod network;
 mod observe;
 mod rules;
 mod slice;
+mod ssl_policies;
 mod tags;
 mod target_choice;
 mod target_groups;
@@ -169,6 +171,35 @@ impl api::elbv2::Elbv2 for Elbv2 {
     }
     async fn delete_listener(&self, call: Call, input: DeleteListenerInput) -> Answer<DeleteListenerOutput> {
         listeners::delete(call, input).await
+    }
+
+    async fn add_listener_certificates(
+        &self,
+        call: Call,
+        input: AddListenerCertificatesInput,
+    ) -> Answer<AddListenerCertificatesOutput> {
+        certificates::add(call, input).await
+    }
+    async fn remove_listener_certificates(
+        &self,
+        call: Call,
+        input: RemoveListenerCertificatesInput,
+    ) -> Answer<RemoveListenerCertificatesOutput> {
+        certificates::remove(call, input).await
+    }
+    async fn describe_listener_certificates(
+        &self,
+        call: Call,
+        input: DescribeListenerCertificatesInput,
+    ) -> Answer<DescribeListenerCertificatesOutput> {
+        certificates::describe(&call, input)
+    }
+    async fn describe_ssl_policies(
+        &self,
+        call: Call,
+        input: DescribeSSLPoliciesInput,
+    ) -> Answer<DescribeSSLPoliciesOutput> {
+        ssl_policies::describe(&call, input)
     }
 
     async fn create_rule(&self, call: Call, input: CreateRuleInput) -> Answer<CreateRuleOutput> {

@@ -142,8 +142,8 @@ pub(super) fn check_group(load_balancer: &LoadBalancer, group: &TargetGroup) -> 
 pub(super) fn check_listener_protocol(network: bool, protocol: Option<&str>) -> Result<(), ServiceError> {
     let kind = if network { "network" } else { "application" };
     match (network, protocol) {
-        (_, None) | (false, Some("HTTP")) | (true, Some("TCP")) => Ok(()),
-        (false, Some("HTTPS")) | (true, Some("TLS" | "UDP" | "TCP_UDP" | "QUIC" | "TCP_QUIC")) => {
+        (_, None) | (false, Some("HTTP" | "HTTPS")) | (true, Some("TCP")) => Ok(()),
+        (true, Some("TLS" | "UDP" | "TCP_UDP" | "QUIC" | "TCP_QUIC")) => {
             Err(unsupported(&format!("A listener with protocol '{}'", protocol.unwrap_or_default())))
         }
         (_, Some(other)) => Err(error::unsupported_protocol_exception(format!(

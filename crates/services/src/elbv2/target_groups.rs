@@ -25,6 +25,7 @@ pub(super) async fn create(call: Call, input: CreateTargetGroupInput) -> Result<
     check_name(&name, "Target group")?;
     let target_type = check_kind(&input)?;
     let tcp = tcp(&input)?;
+    let secure = input.protocol.as_deref() == Some("HTTPS");
     let protocol_version = protocol_version(input.protocol_version.as_deref())?;
     let port = port(required(input.port, "A port")?)?;
     let vpc_id = required(input.vpc_id.clone(), "A VPC ID")?;
@@ -38,6 +39,7 @@ pub(super) async fn create(call: Call, input: CreateTargetGroupInput) -> Result<
             if let Some(existing) = existing {
                 let same = existing.target_type == target_type
                     && existing.tcp.is_some() == tcp.is_some()
+                    && existing.secure == secure
                     && existing.protocol_version == protocol_version
                     && existing.port == port
                     && existing.vpc_id == vpc_id
@@ -67,6 +69,7 @@ pub(super) async fn create(call: Call, input: CreateTargetGroupInput) -> Result<
                 name,
                 target_type,
                 protocol_version,
+                secure,
                 port,
                 vpc_id,
                 health_check,
@@ -98,10 +101,10 @@ fn check_kind(input: &CreateTargetGroupInput) -> Result<TargetType, ServiceError
     Ok(target_type)
 }
 
-/// What a group of protocol TCP has besides; none for protocol HTTP.
+/// What a group of protocol TCP has besides; none for protocols HTTP and HTTPS.
 fn tcp(input: &CreateTargetGroupInput) -> Result<Option<TcpTargetGroup>, ServiceError> {
     match input.protocol.as_deref() {
-        Some("HTTP") => Ok(None),
+        Some("HTTP" | "HTTPS") => Ok(None),
         Some("TCP") if input.protocol_version.is_some() => {
             Err(invalid("A protocol version can be specified only for target groups with protocol HTTP or HTTPS"))
         }
@@ -116,6 +119,7 @@ fn default_check(input: &CreateTargetGroupInput, tcp: bool) -> HealthCheck {
     match (tcp, input.health_check_protocol.as_deref()) {
         (false, _) => HealthCheck::default(),
         (true, Some("HTTP")) => default_health_check(HealthCheckProtocol::Http),
+        (true, Some("HTTPS")) => default_health_check(HealthCheckProtocol::Https),
         (true, _) => default_health_check(HealthCheckProtocol::Tcp),
     }
 }
@@ -176,6 +180,7 @@ fn health_check(mut check: HealthCheck, changes: Changes, tcp: bool) -> Result<H
     match changes.protocol.as_deref() {
         None => {}
         Some("HTTP") => check.protocol = HealthCheckProtocol::Http,
+        Some("HTTPS") => check.protocol = HealthCheckProtocol::Https,
         Some("TCP") if tcp => check.protocol = HealthCheckProtocol::Tcp,
         Some("TCP") => {
             return Err(invalid("Health check protocol 'TCP' is not supported for target groups with protocol HTTP"));
@@ -325,12 +330,13 @@ pub(super) async fn delete(call: Call, input: DeleteTargetGroupInput) -> Result<
 
 fn shape(group: &balancing::TargetGroup, load_balancers: Vec<String>) -> TargetGroup {
     let check = &group.health_check;
-    let (tcp, http_check) = (group.tcp.is_some(), check.protocol == HealthCheckProtocol::Http);
+    let (tcp, http_check) = (group.tcp.is_some(), check.protocol != HealthCheckProtocol::Tcp);
+    let http = if group.secure { "HTTPS" } else { "HTTP" };
     let number = |value: u32| Some(i32::try_from(value).unwrap_or(i32::MAX));
     TargetGroup {
         target_group_arn: Some(group.arn.to_string()),
         target_group_name: Some(group.name.clone()),
-        protocol: Some(if tcp { "TCP" } else { "HTTP" }.into()),
+        protocol: Some(if tcp { "TCP" } else { http }.into()),
         port: Some(i32::from(group.port)),
         vpc_id: Some(group.vpc_id.clone()),
         health_check_protocol: Some(check.protocol.as_str().into()),

@@ -1,4 +1,4 @@
-//! IAM's face: roles, their policies, and instance profiles.
+//! IAM's face: roles, their policies, instance profiles, and server certificates.
 //!
 //! Policies are stored and given back here; what they decide is the `iam` crate's. Users, groups and managed policies
 //! of one's own are not served yet.
@@ -10,10 +10,11 @@ mod instance_profiles;
 mod names;
 mod policies;
 mod roles;
+mod server_certificates;
 mod shapes;
 
 use api::iam::*;
-use domain::identity;
+use domain::{certificates, identity};
 use store::Kinds;
 use wire::ServiceError;
 
@@ -26,7 +27,10 @@ pub struct Iam;
 
 /// The kinds of resources that this service stores.
 pub fn kinds(kinds: Kinds) -> Kinds {
-    kinds.durable::<identity::Role>().durable::<identity::InstanceProfile>()
+    kinds
+        .durable::<identity::Role>()
+        .durable::<identity::InstanceProfile>()
+        .durable::<certificates::ServerCertificate>()
 }
 
 type Answer<T> = Result<T, ServiceError>;
@@ -126,5 +130,30 @@ impl api::iam::Iam for Iam {
         input: RemoveRoleFromInstanceProfileRequest,
     ) -> Answer<()> {
         instance_profiles::remove_role(call, input).await
+    }
+
+    async fn upload_server_certificate(
+        &self,
+        call: Call,
+        input: UploadServerCertificateRequest,
+    ) -> Answer<UploadServerCertificateResponse> {
+        server_certificates::upload(call, input).await
+    }
+    async fn get_server_certificate(
+        &self,
+        call: Call,
+        input: GetServerCertificateRequest,
+    ) -> Answer<GetServerCertificateResponse> {
+        server_certificates::get(&call, input)
+    }
+    async fn list_server_certificates(
+        &self,
+        call: Call,
+        input: ListServerCertificatesRequest,
+    ) -> Answer<ListServerCertificatesResponse> {
+        server_certificates::list(&call, input)
+    }
+    async fn delete_server_certificate(&self, call: Call, input: DeleteServerCertificateRequest) -> Answer<()> {
+        server_certificates::delete(call, input).await
     }
 }

@@ -60,6 +60,17 @@ pub static INVALID_INPUT_EXCEPTION: ErrorShape = ErrorShape {
 pub fn invalid_input_exception(message: impl Into<String>) -> ServiceError {
     ServiceError::modelled(&INVALID_INPUT_EXCEPTION, message)
 }
+pub static KEY_PAIR_MISMATCH_EXCEPTION: ErrorShape = ErrorShape {
+    name: "KeyPairMismatchException",
+    code: "KeyPairMismatch",
+    status: 400,
+    server_fault: false,
+    message: "message",
+    code_member: None,
+};
+pub fn key_pair_mismatch_exception(message: impl Into<String>) -> ServiceError {
+    ServiceError::modelled(&KEY_PAIR_MISMATCH_EXCEPTION, message)
+}
 pub static LIMIT_EXCEEDED_EXCEPTION: ErrorShape = ErrorShape {
     name: "LimitExceededException",
     code: "LimitExceeded",
@@ -70,6 +81,17 @@ pub static LIMIT_EXCEEDED_EXCEPTION: ErrorShape = ErrorShape {
 };
 pub fn limit_exceeded_exception(message: impl Into<String>) -> ServiceError {
     ServiceError::modelled(&LIMIT_EXCEEDED_EXCEPTION, message)
+}
+pub static MALFORMED_CERTIFICATE_EXCEPTION: ErrorShape = ErrorShape {
+    name: "MalformedCertificateException",
+    code: "MalformedCertificate",
+    status: 400,
+    server_fault: false,
+    message: "message",
+    code_member: None,
+};
+pub fn malformed_certificate_exception(message: impl Into<String>) -> ServiceError {
+    ServiceError::modelled(&MALFORMED_CERTIFICATE_EXCEPTION, message)
 }
 pub static MALFORMED_POLICY_DOCUMENT_EXCEPTION: ErrorShape = ErrorShape {
     name: "MalformedPolicyDocumentException",

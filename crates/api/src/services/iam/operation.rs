@@ -42,6 +42,7 @@ pub static SERVICE: Service = Service {
         &DELETE_ROLE,
         &DELETE_ROLE_PERMISSIONS_BOUNDARY,
         &DELETE_ROLE_POLICY,
+        &DELETE_SERVER_CERTIFICATE,
         &DELETE_SERVICE_LINKED_ROLE,
         &DELETE_USER,
         &DELETE_USER_PERMISSIONS_BOUNDARY,
@@ -62,6 +63,7 @@ pub static SERVICE: Service = Service {
         &GET_POLICY_VERSION,
         &GET_ROLE,
         &GET_ROLE_POLICY,
+        &GET_SERVER_CERTIFICATE,
         &GET_SERVICE_LINKED_ROLE_DELETION_STATUS,
         &GET_USER,
         &GET_USER_POLICY,
@@ -86,6 +88,7 @@ pub static SERVICE: Service = Service {
         &LIST_ROLE_TAGS,
         &LIST_ROLES,
         &LIST_SSH_PUBLIC_KEYS,
+        &LIST_SERVER_CERTIFICATES,
         &LIST_SERVICE_SPECIFIC_CREDENTIALS,
         &LIST_SIGNING_CERTIFICATES,
         &LIST_USER_POLICIES,
@@ -116,6 +119,7 @@ pub static SERVICE: Service = Service {
         &UPDATE_ROLE,
         &UPDATE_ROLE_DESCRIPTION,
         &UPDATE_USER,
+        &UPLOAD_SERVER_CERTIFICATE,
     ],
 };
 pub static ADD_ROLE_TO_INSTANCE_PROFILE: Operation = Operation {
@@ -686,9 +690,32 @@ pub static DELETE_ROLE_POLICY: Operation = Operation {
     pagination: None,
     event_stream: false,
 };
+pub static DELETE_SERVER_CERTIFICATE: Operation = Operation {
+    name: "DeleteServerCertificate",
+    index: 25,
+    service: &SERVICE,
+    action: "iam:DeleteServerCertificate",
+    method: "POST",
+    path: "/",
+    status: 200,
+    input: &tables::DELETE_SERVER_CERTIFICATE_REQUEST,
+    output: &wire::schema::EMPTY,
+    has_output: false,
+    result_wrapper: None,
+    errors: &[
+        &error::NO_SUCH_ENTITY_EXCEPTION,
+        &error::DELETE_CONFLICT_EXCEPTION,
+        &error::LIMIT_EXCEEDED_EXCEPTION,
+        &error::SERVICE_FAILURE_EXCEPTION,
+    ],
+    signed: true,
+    idempotency_token: None,
+    pagination: None,
+    event_stream: false,
+};
 pub static DELETE_SERVICE_LINKED_ROLE: Operation = Operation {
     name: "DeleteServiceLinkedRole",
-    index: 25,
+    index: 26,
     service: &SERVICE,
     action: "iam:DeleteServiceLinkedRole",
     method: "POST",
@@ -706,7 +733,7 @@ pub static DELETE_SERVICE_LINKED_ROLE: Operation = Operation {
 };
 pub static DELETE_USER: Operation = Operation {
     name: "DeleteUser",
-    index: 26,
+    index: 27,
     service: &SERVICE,
     action: "iam:DeleteUser",
     method: "POST",
@@ -730,7 +757,7 @@ pub static DELETE_USER: Operation = Operation {
 };
 pub static DELETE_USER_PERMISSIONS_BOUNDARY: Operation = Operation {
     name: "DeleteUserPermissionsBoundary",
-    index: 27,
+    index: 28,
     service: &SERVICE,
     action: "iam:DeleteUserPermissionsBoundary",
     method: "POST",
@@ -748,7 +775,7 @@ pub static DELETE_USER_PERMISSIONS_BOUNDARY: Operation = Operation {
 };
 pub static DELETE_USER_POLICY: Operation = Operation {
     name: "DeleteUserPolicy",
-    index: 28,
+    index: 29,
     service: &SERVICE,
     action: "iam:DeleteUserPolicy",
     method: "POST",
@@ -766,7 +793,7 @@ pub static DELETE_USER_POLICY: Operation = Operation {
 };
 pub static DETACH_GROUP_POLICY: Operation = Operation {
     name: "DetachGroupPolicy",
-    index: 29,
+    index: 30,
     service: &SERVICE,
     action: "iam:DetachGroupPolicy",
     method: "POST",
@@ -789,7 +816,7 @@ pub static DETACH_GROUP_POLICY: Operation = Operation {
 };
 pub static DETACH_ROLE_POLICY: Operation = Operation {
     name: "DetachRolePolicy",
-    index: 30,
+    index: 31,
     service: &SERVICE,
     action: "iam:DetachRolePolicy",
     method: "POST",
@@ -813,7 +840,7 @@ pub static DETACH_ROLE_POLICY: Operation = Operation {
 };
 pub static DETACH_USER_POLICY: Operation = Operation {
     name: "DetachUserPolicy",
-    index: 31,
+    index: 32,
     service: &SERVICE,
     action: "iam:DetachUserPolicy",
     method: "POST",
@@ -836,7 +863,7 @@ pub static DETACH_USER_POLICY: Operation = Operation {
 };
 pub static GET_ACCESS_KEY_LAST_USED: Operation = Operation {
     name: "GetAccessKeyLastUsed",
-    index: 32,
+    index: 33,
     service: &SERVICE,
     action: "iam:GetAccessKeyLastUsed",
     method: "POST",
@@ -854,7 +881,7 @@ pub static GET_ACCESS_KEY_LAST_USED: Operation = Operation {
 };
 pub static GET_ACCOUNT_AUTHORIZATION_DETAILS: Operation = Operation {
     name: "GetAccountAuthorizationDetails",
-    index: 33,
+    index: 34,
     service: &SERVICE,
     action: "iam:GetAccountAuthorizationDetails",
     method: "POST",
@@ -877,7 +904,7 @@ pub static GET_ACCOUNT_AUTHORIZATION_DETAILS: Operation = Operation {
 };
 pub static GET_ACCOUNT_SUMMARY: Operation = Operation {
     name: "GetAccountSummary",
-    index: 34,
+    index: 35,
     service: &SERVICE,
     action: "iam:GetAccountSummary",
     method: "POST",
@@ -895,7 +922,7 @@ pub static GET_ACCOUNT_SUMMARY: Operation = Operation {
 };
 pub static GET_CONTEXT_KEYS_FOR_PRINCIPAL_POLICY: Operation = Operation {
     name: "GetContextKeysForPrincipalPolicy",
-    index: 35,
+    index: 36,
     service: &SERVICE,
     action: "iam:GetContextKeysForPrincipalPolicy",
     method: "POST",
@@ -913,7 +940,7 @@ pub static GET_CONTEXT_KEYS_FOR_PRINCIPAL_POLICY: Operation = Operation {
 };
 pub static GET_GROUP: Operation = Operation {
     name: "GetGroup",
-    index: 36,
+    index: 37,
     service: &SERVICE,
     action: "iam:GetGroup",
     method: "POST",
@@ -936,7 +963,7 @@ pub static GET_GROUP: Operation = Operation {
 };
 pub static GET_GROUP_POLICY: Operation = Operation {
     name: "GetGroupPolicy",
-    index: 37,
+    index: 38,
     service: &SERVICE,
     action: "iam:GetGroupPolicy",
     method: "POST",
@@ -954,7 +981,7 @@ pub static GET_GROUP_POLICY: Operation = Operation {
 };
 pub static GET_INSTANCE_PROFILE: Operation = Operation {
     name: "GetInstanceProfile",
-    index: 38,
+    index: 39,
     service: &SERVICE,
     action: "iam:GetInstanceProfile",
     method: "POST",
@@ -972,7 +999,7 @@ pub static GET_INSTANCE_PROFILE: Operation = Operation {
 };
 pub static GET_LOGIN_PROFILE: Operation = Operation {
     name: "GetLoginProfile",
-    index: 39,
+    index: 40,
     service: &SERVICE,
     action: "iam:GetLoginProfile",
     method: "POST",
@@ -990,7 +1017,7 @@ pub static GET_LOGIN_PROFILE: Operation = Operation {
 };
 pub static GET_OPEN_ID_CONNECT_PROVIDER: Operation = Operation {
     name: "GetOpenIDConnectProvider",
-    index: 40,
+    index: 41,
     service: &SERVICE,
     action: "iam:GetOpenIDConnectProvider",
     method: "POST",
@@ -1008,7 +1035,7 @@ pub static GET_OPEN_ID_CONNECT_PROVIDER: Operation = Operation {
 };
 pub static GET_POLICY: Operation = Operation {
     name: "GetPolicy",
-    index: 41,
+    index: 42,
     service: &SERVICE,
     action: "iam:GetPolicy",
     method: "POST",
@@ -1026,7 +1053,7 @@ pub static GET_POLICY: Operation = Operation {
 };
 pub static GET_POLICY_VERSION: Operation = Operation {
     name: "GetPolicyVersion",
-    index: 42,
+    index: 43,
     service: &SERVICE,
     action: "iam:GetPolicyVersion",
     method: "POST",
@@ -1044,7 +1071,7 @@ pub static GET_POLICY_VERSION: Operation = Operation {
 };
 pub static GET_ROLE: Operation = Operation {
     name: "GetRole",
-    index: 43,
+    index: 44,
     service: &SERVICE,
     action: "iam:GetRole",
     method: "POST",
@@ -1062,7 +1089,7 @@ pub static GET_ROLE: Operation = Operation {
 };
 pub static GET_ROLE_POLICY: Operation = Operation {
     name: "GetRolePolicy",
-    index: 44,
+    index: 45,
     service: &SERVICE,
     action: "iam:GetRolePolicy",
     method: "POST",
@@ -1078,9 +1105,27 @@ pub static GET_ROLE_POLICY: Operation = Operation {
     pagination: None,
     event_stream: false,
 };
+pub static GET_SERVER_CERTIFICATE: Operation = Operation {
+    name: "GetServerCertificate",
+    index: 46,
+    service: &SERVICE,
+    action: "iam:GetServerCertificate",
+    method: "POST",
+    path: "/",
+    status: 200,
+    input: &tables::GET_SERVER_CERTIFICATE_REQUEST,
+    output: &tables::GET_SERVER_CERTIFICATE_RESPONSE,
+    has_output: true,
+    result_wrapper: Some("GetServerCertificateResult"),
+    errors: &[&error::NO_SUCH_ENTITY_EXCEPTION, &error::SERVICE_FAILURE_EXCEPTION],
+    signed: true,
+    idempotency_token: None,
+    pagination: None,
+    event_stream: false,
+};
 pub static GET_SERVICE_LINKED_ROLE_DELETION_STATUS: Operation = Operation {
     name: "GetServiceLinkedRoleDeletionStatus",
-    index: 45,
+    index: 47,
     service: &SERVICE,
     action: "iam:GetServiceLinkedRoleDeletionStatus",
     method: "POST",
@@ -1098,7 +1143,7 @@ pub static GET_SERVICE_LINKED_ROLE_DELETION_STATUS: Operation = Operation {
 };
 pub static GET_USER: Operation = Operation {
     name: "GetUser",
-    index: 46,
+    index: 48,
     service: &SERVICE,
     action: "iam:GetUser",
     method: "POST",
@@ -1116,7 +1161,7 @@ pub static GET_USER: Operation = Operation {
 };
 pub static GET_USER_POLICY: Operation = Operation {
     name: "GetUserPolicy",
-    index: 47,
+    index: 49,
     service: &SERVICE,
     action: "iam:GetUserPolicy",
     method: "POST",
@@ -1134,7 +1179,7 @@ pub static GET_USER_POLICY: Operation = Operation {
 };
 pub static LIST_ACCESS_KEYS: Operation = Operation {
     name: "ListAccessKeys",
-    index: 48,
+    index: 50,
     service: &SERVICE,
     action: "iam:ListAccessKeys",
     method: "POST",
@@ -1157,7 +1202,7 @@ pub static LIST_ACCESS_KEYS: Operation = Operation {
 };
 pub static LIST_ACCOUNT_ALIASES: Operation = Operation {
     name: "ListAccountAliases",
-    index: 49,
+    index: 51,
     service: &SERVICE,
     action: "iam:ListAccountAliases",
     method: "POST",
@@ -1180,7 +1225,7 @@ pub static LIST_ACCOUNT_ALIASES: Operation = Operation {
 };
 pub static LIST_ATTACHED_GROUP_POLICIES: Operation = Operation {
     name: "ListAttachedGroupPolicies",
-    index: 50,
+    index: 52,
     service: &SERVICE,
     action: "iam:ListAttachedGroupPolicies",
     method: "POST",
@@ -1203,7 +1248,7 @@ pub static LIST_ATTACHED_GROUP_POLICIES: Operation = Operation {
 };
 pub static LIST_ATTACHED_ROLE_POLICIES: Operation = Operation {
     name: "ListAttachedRolePolicies",
-    index: 51,
+    index: 53,
     service: &SERVICE,
     action: "iam:ListAttachedRolePolicies",
     method: "POST",
@@ -1226,7 +1271,7 @@ pub static LIST_ATTACHED_ROLE_POLICIES: Operation = Operation {
 };
 pub static LIST_ATTACHED_USER_POLICIES: Operation = Operation {
     name: "ListAttachedUserPolicies",
-    index: 52,
+    index: 54,
     service: &SERVICE,
     action: "iam:ListAttachedUserPolicies",
     method: "POST",
@@ -1249,7 +1294,7 @@ pub static LIST_ATTACHED_USER_POLICIES: Operation = Operation {
 };
 pub static LIST_ENTITIES_FOR_POLICY: Operation = Operation {
     name: "ListEntitiesForPolicy",
-    index: 53,
+    index: 55,
     service: &SERVICE,
     action: "iam:ListEntitiesForPolicy",
     method: "POST",
@@ -1272,7 +1317,7 @@ pub static LIST_ENTITIES_FOR_POLICY: Operation = Operation {
 };
 pub static LIST_GROUP_POLICIES: Operation = Operation {
     name: "ListGroupPolicies",
-    index: 54,
+    index: 56,
     service: &SERVICE,
     action: "iam:ListGroupPolicies",
     method: "POST",
@@ -1295,7 +1340,7 @@ pub static LIST_GROUP_POLICIES: Operation = Operation {
 };
 pub static LIST_GROUPS: Operation = Operation {
     name: "ListGroups",
-    index: 55,
+    index: 57,
     service: &SERVICE,
     action: "iam:ListGroups",
     method: "POST",
@@ -1318,7 +1363,7 @@ pub static LIST_GROUPS: Operation = Operation {
 };
 pub static LIST_GROUPS_FOR_USER: Operation = Operation {
     name: "ListGroupsForUser",
-    index: 56,
+    index: 58,
     service: &SERVICE,
     action: "iam:ListGroupsForUser",
     method: "POST",
@@ -1341,7 +1386,7 @@ pub static LIST_GROUPS_FOR_USER: Operation = Operation {
 };
 pub static LIST_INSTANCE_PROFILE_TAGS: Operation = Operation {
     name: "ListInstanceProfileTags",
-    index: 57,
+    index: 59,
     service: &SERVICE,
     action: "iam:ListInstanceProfileTags",
     method: "POST",
@@ -1364,7 +1409,7 @@ pub static LIST_INSTANCE_PROFILE_TAGS: Operation = Operation {
 };
 pub static LIST_INSTANCE_PROFILES: Operation = Operation {
     name: "ListInstanceProfiles",
-    index: 58,
+    index: 60,
     service: &SERVICE,
     action: "iam:ListInstanceProfiles",
     method: "POST",
@@ -1387,7 +1432,7 @@ pub static LIST_INSTANCE_PROFILES: Operation = Operation {
 };
 pub static LIST_INSTANCE_PROFILES_FOR_ROLE: Operation = Operation {
     name: "ListInstanceProfilesForRole",
-    index: 59,
+    index: 61,
     service: &SERVICE,
     action: "iam:ListInstanceProfilesForRole",
     method: "POST",
@@ -1410,7 +1455,7 @@ pub static LIST_INSTANCE_PROFILES_FOR_ROLE: Operation = Operation {
 };
 pub static LIST_MFA_DEVICES: Operation = Operation {
     name: "ListMFADevices",
-    index: 60,
+    index: 62,
     service: &SERVICE,
     action: "iam:ListMFADevices",
     method: "POST",
@@ -1433,7 +1478,7 @@ pub static LIST_MFA_DEVICES: Operation = Operation {
 };
 pub static LIST_OPEN_ID_CONNECT_PROVIDERS: Operation = Operation {
     name: "ListOpenIDConnectProviders",
-    index: 61,
+    index: 63,
     service: &SERVICE,
     action: "iam:ListOpenIDConnectProviders",
     method: "POST",
@@ -1451,7 +1496,7 @@ pub static LIST_OPEN_ID_CONNECT_PROVIDERS: Operation = Operation {
 };
 pub static LIST_POLICIES: Operation = Operation {
     name: "ListPolicies",
-    index: 62,
+    index: 64,
     service: &SERVICE,
     action: "iam:ListPolicies",
     method: "POST",
@@ -1474,7 +1519,7 @@ pub static LIST_POLICIES: Operation = Operation {
 };
 pub static LIST_POLICY_TAGS: Operation = Operation {
     name: "ListPolicyTags",
-    index: 63,
+    index: 65,
     service: &SERVICE,
     action: "iam:ListPolicyTags",
     method: "POST",
@@ -1497,7 +1542,7 @@ pub static LIST_POLICY_TAGS: Operation = Operation {
 };
 pub static LIST_POLICY_VERSIONS: Operation = Operation {
     name: "ListPolicyVersions",
-    index: 64,
+    index: 66,
     service: &SERVICE,
     action: "iam:ListPolicyVersions",
     method: "POST",
@@ -1520,7 +1565,7 @@ pub static LIST_POLICY_VERSIONS: Operation = Operation {
 };
 pub static LIST_ROLE_POLICIES: Operation = Operation {
     name: "ListRolePolicies",
-    index: 65,
+    index: 67,
     service: &SERVICE,
     action: "iam:ListRolePolicies",
     method: "POST",
@@ -1543,7 +1588,7 @@ pub static LIST_ROLE_POLICIES: Operation = Operation {
 };
 pub static LIST_ROLE_TAGS: Operation = Operation {
     name: "ListRoleTags",
-    index: 66,
+    index: 68,
     service: &SERVICE,
     action: "iam:ListRoleTags",
     method: "POST",
@@ -1566,7 +1611,7 @@ pub static LIST_ROLE_TAGS: Operation = Operation {
 };
 pub static LIST_ROLES: Operation = Operation {
     name: "ListRoles",
-    index: 67,
+    index: 69,
     service: &SERVICE,
     action: "iam:ListRoles",
     method: "POST",
@@ -1589,7 +1634,7 @@ pub static LIST_ROLES: Operation = Operation {
 };
 pub static LIST_SSH_PUBLIC_KEYS: Operation = Operation {
     name: "ListSSHPublicKeys",
-    index: 68,
+    index: 70,
     service: &SERVICE,
     action: "iam:ListSSHPublicKeys",
     method: "POST",
@@ -1610,9 +1655,32 @@ pub static LIST_SSH_PUBLIC_KEYS: Operation = Operation {
     }),
     event_stream: false,
 };
+pub static LIST_SERVER_CERTIFICATES: Operation = Operation {
+    name: "ListServerCertificates",
+    index: 71,
+    service: &SERVICE,
+    action: "iam:ListServerCertificates",
+    method: "POST",
+    path: "/",
+    status: 200,
+    input: &tables::LIST_SERVER_CERTIFICATES_REQUEST,
+    output: &tables::LIST_SERVER_CERTIFICATES_RESPONSE,
+    has_output: true,
+    result_wrapper: Some("ListServerCertificatesResult"),
+    errors: &[&error::SERVICE_FAILURE_EXCEPTION],
+    signed: true,
+    idempotency_token: None,
+    pagination: Some(Pagination {
+        input_token: "Marker",
+        output_token: "Marker",
+        limit: Some("MaxItems"),
+        result: "ServerCertificateMetadataList",
+    }),
+    event_stream: false,
+};
 pub static LIST_SERVICE_SPECIFIC_CREDENTIALS: Operation = Operation {
     name: "ListServiceSpecificCredentials",
-    index: 69,
+    index: 72,
     service: &SERVICE,
     action: "iam:ListServiceSpecificCredentials",
     method: "POST",
@@ -1630,7 +1698,7 @@ pub static LIST_SERVICE_SPECIFIC_CREDENTIALS: Operation = Operation {
 };
 pub static LIST_SIGNING_CERTIFICATES: Operation = Operation {
     name: "ListSigningCertificates",
-    index: 70,
+    index: 73,
     service: &SERVICE,
     action: "iam:ListSigningCertificates",
     method: "POST",
@@ -1653,7 +1721,7 @@ pub static LIST_SIGNING_CERTIFICATES: Operation = Operation {
 };
 pub static LIST_USER_POLICIES: Operation = Operation {
     name: "ListUserPolicies",
-    index: 71,
+    index: 74,
     service: &SERVICE,
     action: "iam:ListUserPolicies",
     method: "POST",
@@ -1676,7 +1744,7 @@ pub static LIST_USER_POLICIES: Operation = Operation {
 };
 pub static LIST_USER_TAGS: Operation = Operation {
     name: "ListUserTags",
-    index: 72,
+    index: 75,
     service: &SERVICE,
     action: "iam:ListUserTags",
     method: "POST",
@@ -1699,7 +1767,7 @@ pub static LIST_USER_TAGS: Operation = Operation {
 };
 pub static LIST_USERS: Operation = Operation {
     name: "ListUsers",
-    index: 73,
+    index: 76,
     service: &SERVICE,
     action: "iam:ListUsers",
     method: "POST",
@@ -1722,7 +1790,7 @@ pub static LIST_USERS: Operation = Operation {
 };
 pub static LIST_VIRTUAL_MFA_DEVICES: Operation = Operation {
     name: "ListVirtualMFADevices",
-    index: 74,
+    index: 77,
     service: &SERVICE,
     action: "iam:ListVirtualMFADevices",
     method: "POST",
@@ -1745,7 +1813,7 @@ pub static LIST_VIRTUAL_MFA_DEVICES: Operation = Operation {
 };
 pub static PUT_GROUP_POLICY: Operation = Operation {
     name: "PutGroupPolicy",
-    index: 75,
+    index: 78,
     service: &SERVICE,
     action: "iam:PutGroupPolicy",
     method: "POST",
@@ -1768,7 +1836,7 @@ pub static PUT_GROUP_POLICY: Operation = Operation {
 };
 pub static PUT_ROLE_PERMISSIONS_BOUNDARY: Operation = Operation {
     name: "PutRolePermissionsBoundary",
-    index: 76,
+    index: 79,
     service: &SERVICE,
     action: "iam:PutRolePermissionsBoundary",
     method: "POST",
@@ -1792,7 +1860,7 @@ pub static PUT_ROLE_PERMISSIONS_BOUNDARY: Operation = Operation {
 };
 pub static PUT_ROLE_POLICY: Operation = Operation {
     name: "PutRolePolicy",
-    index: 77,
+    index: 80,
     service: &SERVICE,
     action: "iam:PutRolePolicy",
     method: "POST",
@@ -1816,7 +1884,7 @@ pub static PUT_ROLE_POLICY: Operation = Operation {
 };
 pub static PUT_USER_PERMISSIONS_BOUNDARY: Operation = Operation {
     name: "PutUserPermissionsBoundary",
-    index: 78,
+    index: 81,
     service: &SERVICE,
     action: "iam:PutUserPermissionsBoundary",
     method: "POST",
@@ -1839,7 +1907,7 @@ pub static PUT_USER_PERMISSIONS_BOUNDARY: Operation = Operation {
 };
 pub static PUT_USER_POLICY: Operation = Operation {
     name: "PutUserPolicy",
-    index: 79,
+    index: 82,
     service: &SERVICE,
     action: "iam:PutUserPolicy",
     method: "POST",
@@ -1862,7 +1930,7 @@ pub static PUT_USER_POLICY: Operation = Operation {
 };
 pub static REMOVE_ROLE_FROM_INSTANCE_PROFILE: Operation = Operation {
     name: "RemoveRoleFromInstanceProfile",
-    index: 80,
+    index: 83,
     service: &SERVICE,
     action: "iam:RemoveRoleFromInstanceProfile",
     method: "POST",
@@ -1885,7 +1953,7 @@ pub static REMOVE_ROLE_FROM_INSTANCE_PROFILE: Operation = Operation {
 };
 pub static REMOVE_USER_FROM_GROUP: Operation = Operation {
     name: "RemoveUserFromGroup",
-    index: 81,
+    index: 84,
     service: &SERVICE,
     action: "iam:RemoveUserFromGroup",
     method: "POST",
@@ -1903,7 +1971,7 @@ pub static REMOVE_USER_FROM_GROUP: Operation = Operation {
 };
 pub static SET_DEFAULT_POLICY_VERSION: Operation = Operation {
     name: "SetDefaultPolicyVersion",
-    index: 82,
+    index: 85,
     service: &SERVICE,
     action: "iam:SetDefaultPolicyVersion",
     method: "POST",
@@ -1926,7 +1994,7 @@ pub static SET_DEFAULT_POLICY_VERSION: Operation = Operation {
 };
 pub static SIMULATE_CUSTOM_POLICY: Operation = Operation {
     name: "SimulateCustomPolicy",
-    index: 83,
+    index: 86,
     service: &SERVICE,
     action: "iam:SimulateCustomPolicy",
     method: "POST",
@@ -1949,7 +2017,7 @@ pub static SIMULATE_CUSTOM_POLICY: Operation = Operation {
 };
 pub static SIMULATE_PRINCIPAL_POLICY: Operation = Operation {
     name: "SimulatePrincipalPolicy",
-    index: 84,
+    index: 87,
     service: &SERVICE,
     action: "iam:SimulatePrincipalPolicy",
     method: "POST",
@@ -1972,7 +2040,7 @@ pub static SIMULATE_PRINCIPAL_POLICY: Operation = Operation {
 };
 pub static TAG_INSTANCE_PROFILE: Operation = Operation {
     name: "TagInstanceProfile",
-    index: 85,
+    index: 88,
     service: &SERVICE,
     action: "iam:TagInstanceProfile",
     method: "POST",
@@ -1996,7 +2064,7 @@ pub static TAG_INSTANCE_PROFILE: Operation = Operation {
 };
 pub static TAG_POLICY: Operation = Operation {
     name: "TagPolicy",
-    index: 86,
+    index: 89,
     service: &SERVICE,
     action: "iam:TagPolicy",
     method: "POST",
@@ -2020,7 +2088,7 @@ pub static TAG_POLICY: Operation = Operation {
 };
 pub static TAG_ROLE: Operation = Operation {
     name: "TagRole",
-    index: 87,
+    index: 90,
     service: &SERVICE,
     action: "iam:TagRole",
     method: "POST",
@@ -2044,7 +2112,7 @@ pub static TAG_ROLE: Operation = Operation {
 };
 pub static TAG_USER: Operation = Operation {
     name: "TagUser",
-    index: 88,
+    index: 91,
     service: &SERVICE,
     action: "iam:TagUser",
     method: "POST",
@@ -2068,7 +2136,7 @@ pub static TAG_USER: Operation = Operation {
 };
 pub static UNTAG_INSTANCE_PROFILE: Operation = Operation {
     name: "UntagInstanceProfile",
-    index: 89,
+    index: 92,
     service: &SERVICE,
     action: "iam:UntagInstanceProfile",
     method: "POST",
@@ -2091,7 +2159,7 @@ pub static UNTAG_INSTANCE_PROFILE: Operation = Operation {
 };
 pub static UNTAG_POLICY: Operation = Operation {
     name: "UntagPolicy",
-    index: 90,
+    index: 93,
     service: &SERVICE,
     action: "iam:UntagPolicy",
     method: "POST",
@@ -2114,7 +2182,7 @@ pub static UNTAG_POLICY: Operation = Operation {
 };
 pub static UNTAG_ROLE: Operation = Operation {
     name: "UntagRole",
-    index: 91,
+    index: 94,
     service: &SERVICE,
     action: "iam:UntagRole",
     method: "POST",
@@ -2136,7 +2204,7 @@ pub static UNTAG_ROLE: Operation = Operation {
 };
 pub static UNTAG_USER: Operation = Operation {
     name: "UntagUser",
-    index: 92,
+    index: 95,
     service: &SERVICE,
     action: "iam:UntagUser",
     method: "POST",
@@ -2158,7 +2226,7 @@ pub static UNTAG_USER: Operation = Operation {
 };
 pub static UPDATE_ACCESS_KEY: Operation = Operation {
     name: "UpdateAccessKey",
-    index: 93,
+    index: 96,
     service: &SERVICE,
     action: "iam:UpdateAccessKey",
     method: "POST",
@@ -2181,7 +2249,7 @@ pub static UPDATE_ACCESS_KEY: Operation = Operation {
 };
 pub static UPDATE_ASSUME_ROLE_POLICY: Operation = Operation {
     name: "UpdateAssumeRolePolicy",
-    index: 94,
+    index: 97,
     service: &SERVICE,
     action: "iam:UpdateAssumeRolePolicy",
     method: "POST",
@@ -2205,7 +2273,7 @@ pub static UPDATE_ASSUME_ROLE_POLICY: Operation = Operation {
 };
 pub static UPDATE_GROUP: Operation = Operation {
     name: "UpdateGroup",
-    index: 95,
+    index: 98,
     service: &SERVICE,
     action: "iam:UpdateGroup",
     method: "POST",
@@ -2228,7 +2296,7 @@ pub static UPDATE_GROUP: Operation = Operation {
 };
 pub static UPDATE_ROLE: Operation = Operation {
     name: "UpdateRole",
-    index: 96,
+    index: 99,
     service: &SERVICE,
     action: "iam:UpdateRole",
     method: "POST",
@@ -2250,7 +2318,7 @@ pub static UPDATE_ROLE: Operation = Operation {
 };
 pub static UPDATE_ROLE_DESCRIPTION: Operation = Operation {
     name: "UpdateRoleDescription",
-    index: 97,
+    index: 100,
     service: &SERVICE,
     action: "iam:UpdateRoleDescription",
     method: "POST",
@@ -2272,7 +2340,7 @@ pub static UPDATE_ROLE_DESCRIPTION: Operation = Operation {
 };
 pub static UPDATE_USER: Operation = Operation {
     name: "UpdateUser",
-    index: 98,
+    index: 101,
     service: &SERVICE,
     action: "iam:UpdateUser",
     method: "POST",
@@ -2287,6 +2355,32 @@ pub static UPDATE_USER: Operation = Operation {
         &error::LIMIT_EXCEEDED_EXCEPTION,
         &error::ENTITY_ALREADY_EXISTS_EXCEPTION,
         &error::ENTITY_TEMPORARILY_UNMODIFIABLE_EXCEPTION,
+        &error::CONCURRENT_MODIFICATION_EXCEPTION,
+        &error::SERVICE_FAILURE_EXCEPTION,
+    ],
+    signed: true,
+    idempotency_token: None,
+    pagination: None,
+    event_stream: false,
+};
+pub static UPLOAD_SERVER_CERTIFICATE: Operation = Operation {
+    name: "UploadServerCertificate",
+    index: 102,
+    service: &SERVICE,
+    action: "iam:UploadServerCertificate",
+    method: "POST",
+    path: "/",
+    status: 200,
+    input: &tables::UPLOAD_SERVER_CERTIFICATE_REQUEST,
+    output: &tables::UPLOAD_SERVER_CERTIFICATE_RESPONSE,
+    has_output: true,
+    result_wrapper: Some("UploadServerCertificateResult"),
+    errors: &[
+        &error::LIMIT_EXCEEDED_EXCEPTION,
+        &error::INVALID_INPUT_EXCEPTION,
+        &error::ENTITY_ALREADY_EXISTS_EXCEPTION,
+        &error::MALFORMED_CERTIFICATE_EXCEPTION,
+        &error::KEY_PAIR_MISMATCH_EXCEPTION,
         &error::CONCURRENT_MODIFICATION_EXCEPTION,
         &error::SERVICE_FAILURE_EXCEPTION,
     ],

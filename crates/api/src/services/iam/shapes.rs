@@ -252,6 +252,11 @@ pub struct DeleteRoleRequest {
 }
 
 #[derive(Clone, Default)]
+pub struct DeleteServerCertificateRequest {
+    pub server_certificate_name: Option<String>,
+}
+
+#[derive(Clone, Default)]
 pub struct DeleteServiceLinkedRoleRequest {
     pub role_name: Option<String>,
 }
@@ -462,6 +467,16 @@ pub struct GetRoleRequest {
 #[derive(Clone, Default)]
 pub struct GetRoleResponse {
     pub role: Option<Role>,
+}
+
+#[derive(Clone, Default)]
+pub struct GetServerCertificateRequest {
+    pub server_certificate_name: Option<String>,
+}
+
+#[derive(Clone, Default)]
+pub struct GetServerCertificateResponse {
+    pub server_certificate: Option<ServerCertificate>,
 }
 
 #[derive(Clone, Default)]
@@ -835,6 +850,20 @@ pub struct ListSSHPublicKeysResponse {
 }
 
 #[derive(Clone, Default)]
+pub struct ListServerCertificatesRequest {
+    pub path_prefix: Option<String>,
+    pub marker: Option<String>,
+    pub max_items: Option<i32>,
+}
+
+#[derive(Clone, Default)]
+pub struct ListServerCertificatesResponse {
+    pub server_certificate_metadata_list: Option<Vec<ServerCertificateMetadata>>,
+    pub is_truncated: Option<bool>,
+    pub marker: Option<String>,
+}
+
+#[derive(Clone, Default)]
 pub struct ListServiceSpecificCredentialsRequest {
     pub user_name: Option<String>,
     pub service_name: Option<String>,
@@ -1139,6 +1168,24 @@ pub struct SSHPublicKeyMetadata {
 }
 
 #[derive(Clone, Default)]
+pub struct ServerCertificate {
+    pub server_certificate_metadata: Option<ServerCertificateMetadata>,
+    pub certificate_body: Option<String>,
+    pub certificate_chain: Option<String>,
+    pub tags: Option<Vec<Tag>>,
+}
+
+#[derive(Clone, Default)]
+pub struct ServerCertificateMetadata {
+    pub path: Option<String>,
+    pub server_certificate_name: Option<String>,
+    pub server_certificate_id: Option<String>,
+    pub arn: Option<String>,
+    pub upload_date: Option<wire::Timestamp>,
+    pub expiration: Option<wire::Timestamp>,
+}
+
+#[derive(Clone, Default)]
 pub struct ServiceSpecificCredentialMetadata {
     pub user_name: Option<String>,
     pub status: Option<String>,
@@ -1322,6 +1369,22 @@ pub struct UpdateUserRequest {
 }
 
 #[derive(Clone, Default)]
+pub struct UploadServerCertificateRequest {
+    pub path: Option<String>,
+    pub server_certificate_name: Option<String>,
+    pub certificate_body: Option<String>,
+    pub private_key: Option<String>,
+    pub certificate_chain: Option<String>,
+    pub tags: Option<Vec<Tag>>,
+}
+
+#[derive(Clone, Default)]
+pub struct UploadServerCertificateResponse {
+    pub server_certificate_metadata: Option<ServerCertificateMetadata>,
+    pub tags: Option<Vec<Tag>>,
+}
+
+#[derive(Clone, Default)]
 pub struct User {
     pub path: Option<String>,
     pub user_name: Option<String>,
@@ -1398,6 +1461,7 @@ wire::reflect! {
     DeleteRolePermissionsBoundaryRequest tables::DELETE_ROLE_PERMISSIONS_BOUNDARY_REQUEST { 0 role_name }
     DeleteRolePolicyRequest tables::DELETE_ROLE_POLICY_REQUEST { 0 role_name, 1 policy_name }
     DeleteRoleRequest tables::DELETE_ROLE_REQUEST { 0 role_name }
+    DeleteServerCertificateRequest tables::DELETE_SERVER_CERTIFICATE_REQUEST { 0 server_certificate_name }
     DeleteServiceLinkedRoleRequest tables::DELETE_SERVICE_LINKED_ROLE_REQUEST { 0 role_name }
     DeleteServiceLinkedRoleResponse tables::DELETE_SERVICE_LINKED_ROLE_RESPONSE { 0 deletion_task_id }
     DeleteUserPermissionsBoundaryRequest tables::DELETE_USER_PERMISSIONS_BOUNDARY_REQUEST { 0 user_name }
@@ -1433,6 +1497,8 @@ wire::reflect! {
     GetRolePolicyResponse tables::GET_ROLE_POLICY_RESPONSE { 0 role_name, 1 policy_name, 2 policy_document }
     GetRoleRequest tables::GET_ROLE_REQUEST { 0 role_name }
     GetRoleResponse tables::GET_ROLE_RESPONSE { 0 role }
+    GetServerCertificateRequest tables::GET_SERVER_CERTIFICATE_REQUEST { 0 server_certificate_name }
+    GetServerCertificateResponse tables::GET_SERVER_CERTIFICATE_RESPONSE { 0 server_certificate }
     GetServiceLinkedRoleDeletionStatusRequest tables::GET_SERVICE_LINKED_ROLE_DELETION_STATUS_REQUEST { 0 deletion_task_id }
     GetServiceLinkedRoleDeletionStatusResponse tables::GET_SERVICE_LINKED_ROLE_DELETION_STATUS_RESPONSE { 0 status, 1 reason }
     GetUserPolicyRequest tables::GET_USER_POLICY_REQUEST { 0 user_name, 1 policy_name }
@@ -1485,6 +1551,8 @@ wire::reflect! {
     ListRolesResponse tables::LIST_ROLES_RESPONSE { 0 roles, 1 is_truncated, 2 marker }
     ListSSHPublicKeysRequest tables::LIST_SSH_PUBLIC_KEYS_REQUEST { 0 user_name, 1 marker, 2 max_items }
     ListSSHPublicKeysResponse tables::LIST_SSH_PUBLIC_KEYS_RESPONSE { 0 ssh_public_keys, 1 is_truncated, 2 marker }
+    ListServerCertificatesRequest tables::LIST_SERVER_CERTIFICATES_REQUEST { 0 path_prefix, 1 marker, 2 max_items }
+    ListServerCertificatesResponse tables::LIST_SERVER_CERTIFICATES_RESPONSE { 0 server_certificate_metadata_list, 1 is_truncated, 2 marker }
     ListServiceSpecificCredentialsRequest tables::LIST_SERVICE_SPECIFIC_CREDENTIALS_REQUEST { 0 user_name, 1 service_name, 2 all_users, 3 marker, 4 max_items }
     ListServiceSpecificCredentialsResponse tables::LIST_SERVICE_SPECIFIC_CREDENTIALS_RESPONSE { 0 service_specific_credentials, 1 marker, 2 is_truncated }
     ListSigningCertificatesRequest tables::LIST_SIGNING_CERTIFICATES_REQUEST { 0 user_name, 1 marker, 2 max_items }
@@ -1525,6 +1593,8 @@ wire::reflect! {
     RoleLastUsed tables::ROLE_LAST_USED { 0 last_used_date, 1 region }
     RoleUsageType tables::ROLE_USAGE_TYPE { 0 region, 1 resources }
     SSHPublicKeyMetadata tables::SSH_PUBLIC_KEY_METADATA { 0 user_name, 1 ssh_public_key_id, 2 status, 3 upload_date }
+    ServerCertificate tables::SERVER_CERTIFICATE { 0 server_certificate_metadata, 1 certificate_body, 2 certificate_chain, 3 tags }
+    ServerCertificateMetadata tables::SERVER_CERTIFICATE_METADATA { 0 path, 1 server_certificate_name, 2 server_certificate_id, 3 arn, 4 upload_date, 5 expiration }
     ServiceSpecificCredentialMetadata tables::SERVICE_SPECIFIC_CREDENTIAL_METADATA { 0 user_name, 1 status, 2 service_user_name, 3 service_credential_alias, 4 create_date, 5 expiration_date, 6 service_specific_credential_id, 7 service_name }
     SetDefaultPolicyVersionRequest tables::SET_DEFAULT_POLICY_VERSION_REQUEST { 0 policy_arn, 1 version_id }
     SigningCertificate tables::SIGNING_CERTIFICATE { 0 user_name, 1 certificate_id, 2 certificate_body, 3 status, 4 upload_date }
@@ -1550,6 +1620,8 @@ wire::reflect! {
     UpdateRoleRequest tables::UPDATE_ROLE_REQUEST { 0 role_name, 1 description, 2 max_session_duration }
     UpdateRoleResponse tables::UPDATE_ROLE_RESPONSE {  }
     UpdateUserRequest tables::UPDATE_USER_REQUEST { 0 user_name, 1 new_path, 2 new_user_name }
+    UploadServerCertificateRequest tables::UPLOAD_SERVER_CERTIFICATE_REQUEST { 0 path, 1 server_certificate_name, 2 certificate_body, 3 private_key, 4 certificate_chain, 5 tags }
+    UploadServerCertificateResponse tables::UPLOAD_SERVER_CERTIFICATE_RESPONSE { 0 server_certificate_metadata, 1 tags }
     User tables::USER { 0 path, 1 user_name, 2 user_id, 3 arn, 4 create_date, 5 password_last_used, 6 permissions_boundary, 7 tags }
     UserDetail tables::USER_DETAIL { 0 path, 1 user_name, 2 user_id, 3 arn, 4 create_date, 5 user_policy_list, 6 group_list, 7 attached_managed_policies, 8 permissions_boundary, 9 tags }
     VirtualMFADevice tables::VIRTUAL_MFA_DEVICE { 0 serial_number, 1 base32_string_seed, 2 qr_code_png, 3 user, 4 enable_date, 5 tags }

@@ -236,6 +236,10 @@ pub static DELETE_ROLE_POLICY_REQUEST: Structure = Structure::new(
 );
 pub static DELETE_ROLE_REQUEST: Structure =
     Structure::new("DeleteRoleRequest", &[Member::new("RoleName", &S_ROLE_NAME_TYPE).required()]);
+pub static DELETE_SERVER_CERTIFICATE_REQUEST: Structure = Structure::new(
+    "DeleteServerCertificateRequest",
+    &[Member::new("ServerCertificateName", &S_SERVER_CERTIFICATE_NAME_TYPE).required()],
+);
 pub static DELETE_SERVICE_LINKED_ROLE_REQUEST: Structure =
     Structure::new("DeleteServiceLinkedRoleRequest", &[Member::new("RoleName", &S_ROLE_NAME_TYPE).required()]);
 pub static DELETE_SERVICE_LINKED_ROLE_RESPONSE: Structure = Structure::new(
@@ -414,6 +418,14 @@ pub static GET_ROLE_POLICY_RESPONSE: Structure = Structure::new(
 pub static GET_ROLE_REQUEST: Structure =
     Structure::new("GetRoleRequest", &[Member::new("RoleName", &S_ROLE_NAME_TYPE).required()]);
 pub static GET_ROLE_RESPONSE: Structure = Structure::new("GetRoleResponse", &[Member::new("Role", &S_ROLE).required()]);
+pub static GET_SERVER_CERTIFICATE_REQUEST: Structure = Structure::new(
+    "GetServerCertificateRequest",
+    &[Member::new("ServerCertificateName", &S_SERVER_CERTIFICATE_NAME_TYPE).required()],
+);
+pub static GET_SERVER_CERTIFICATE_RESPONSE: Structure = Structure::new(
+    "GetServerCertificateResponse",
+    &[Member::new("ServerCertificate", &S_SERVER_CERTIFICATE).required()],
+);
 pub static GET_SERVICE_LINKED_ROLE_DELETION_STATUS_REQUEST: Structure = Structure::new(
     "GetServiceLinkedRoleDeletionStatusRequest",
     &[Member::new("DeletionTaskId", &S_DELETION_TASK_ID_TYPE).required()],
@@ -821,6 +833,22 @@ pub static LIST_SSH_PUBLIC_KEYS_RESPONSE: Structure = Structure::new(
         Member::new("Marker", &STRING),
     ],
 );
+pub static LIST_SERVER_CERTIFICATES_REQUEST: Structure = Structure::new(
+    "ListServerCertificatesRequest",
+    &[
+        Member::new("PathPrefix", &S_PATH_PREFIX_TYPE),
+        Member::new("Marker", &S_MARKER_TYPE),
+        Member::new("MaxItems", &S_MAX_ITEMS_TYPE),
+    ],
+);
+pub static LIST_SERVER_CERTIFICATES_RESPONSE: Structure = Structure::new(
+    "ListServerCertificatesResponse",
+    &[
+        Member::new("ServerCertificateMetadataList", &S_SERVER_CERTIFICATE_METADATA_LIST_TYPE).required(),
+        Member::new("IsTruncated", &BOOLEAN),
+        Member::new("Marker", &STRING),
+    ],
+);
 pub static LIST_SERVICE_SPECIFIC_CREDENTIALS_REQUEST: Structure = Structure::new(
     "ListServiceSpecificCredentialsRequest",
     &[
@@ -1168,6 +1196,28 @@ pub static SSH_PUBLIC_KEY_METADATA: Structure = Structure::new(
     ],
 );
 static S_SSH_PUBLIC_KEY_METADATA: Shape = Shape::structure(&SSH_PUBLIC_KEY_METADATA);
+pub static SERVER_CERTIFICATE: Structure = Structure::new(
+    "ServerCertificate",
+    &[
+        Member::new("ServerCertificateMetadata", &S_SERVER_CERTIFICATE_METADATA).required(),
+        Member::new("CertificateBody", &S_CERTIFICATE_BODY_TYPE).required(),
+        Member::new("CertificateChain", &S_CERTIFICATE_CHAIN_TYPE),
+        Member::new("Tags", &S_TAG_LIST_TYPE),
+    ],
+);
+static S_SERVER_CERTIFICATE: Shape = Shape::structure(&SERVER_CERTIFICATE);
+pub static SERVER_CERTIFICATE_METADATA: Structure = Structure::new(
+    "ServerCertificateMetadata",
+    &[
+        Member::new("Path", &S_PATH_TYPE).required(),
+        Member::new("ServerCertificateName", &S_SERVER_CERTIFICATE_NAME_TYPE).required(),
+        Member::new("ServerCertificateId", &S_ID_TYPE).required(),
+        Member::new("Arn", &S_ARN_TYPE).required(),
+        Member::new("UploadDate", &TIMESTAMP),
+        Member::new("Expiration", &TIMESTAMP),
+    ],
+);
+static S_SERVER_CERTIFICATE_METADATA: Shape = Shape::structure(&SERVER_CERTIFICATE_METADATA);
 pub static SERVICE_SPECIFIC_CREDENTIAL_METADATA: Structure = Structure::new(
     "ServiceSpecificCredentialMetadata",
     &[
@@ -1354,6 +1404,21 @@ pub static UPDATE_USER_REQUEST: Structure = Structure::new(
         Member::new("NewUserName", &S_USER_NAME_TYPE),
     ],
 );
+pub static UPLOAD_SERVER_CERTIFICATE_REQUEST: Structure = Structure::new(
+    "UploadServerCertificateRequest",
+    &[
+        Member::new("Path", &S_PATH_TYPE),
+        Member::new("ServerCertificateName", &S_SERVER_CERTIFICATE_NAME_TYPE).required(),
+        Member::new("CertificateBody", &S_CERTIFICATE_BODY_TYPE).required(),
+        Member::new("PrivateKey", &S_PRIVATE_KEY_TYPE).required(),
+        Member::new("CertificateChain", &S_CERTIFICATE_CHAIN_TYPE),
+        Member::new("Tags", &S_TAG_LIST_TYPE),
+    ],
+);
+pub static UPLOAD_SERVER_CERTIFICATE_RESPONSE: Structure = Structure::new(
+    "UploadServerCertificateResponse",
+    &[Member::new("ServerCertificateMetadata", &S_SERVER_CERTIFICATE_METADATA), Member::new("Tags", &S_TAG_LIST_TYPE)],
+);
 pub static USER: Structure = Structure::new(
     "User",
     &[
@@ -1410,6 +1475,10 @@ static S_CERTIFICATE_BODY_TYPE: Shape = Shape::new(Kind::String)
     .min(1.0)
     .max(16384.0)
     .pattern("[\\u0009\\u000A\\u000D\\u0020-\\u00FF]+", "^(?:[\\u0009\\u000A\\u000D\\u0020-\\u00FF]+)$");
+static S_CERTIFICATE_CHAIN_TYPE: Shape = Shape::new(Kind::String)
+    .min(1.0)
+    .max(2097152.0)
+    .pattern("[\\u0009\\u000A\\u000D\\u0020-\\u00FF]+", "^(?:[\\u0009\\u000A\\u000D\\u0020-\\u00FF]+)$");
 static S_CERTIFICATE_ID_TYPE: Shape =
     Shape::new(Kind::String).min(24.0).max(128.0).pattern("[\\w]+", "^(?:[A-Za-z0-9_]+)$");
 static S_CERTIFICATE_LIST_TYPE: Shape = Shape::list(Member::new("member", &S_SIGNING_CERTIFICATE));
@@ -1459,6 +1528,11 @@ static S_POLICY_PATH_TYPE: Shape = Shape::new(Kind::String)
 static S_POLICY_SCOPE_TYPE: Shape = Shape::new(Kind::String).values(&["All", "AWS", "Local"]);
 static S_POLICY_VERSION_ID_TYPE: Shape =
     Shape::new(Kind::String).pattern("v[1-9][0-9]*(\\.[A-Za-z0-9-]*)?", "^(?:v[1-9][0-9]*(\\.[A-Za-z0-9-]*)?)$");
+static S_PRIVATE_KEY_TYPE: Shape = Shape::new(Kind::String)
+    .min(1.0)
+    .max(16384.0)
+    .pattern("[\\u0009\\u000A\\u000D\\u0020-\\u00FF]+", "^(?:[\\u0009\\u000A\\u000D\\u0020-\\u00FF]+)$")
+    .sensitive();
 static S_PUBLIC_KEY_ID_TYPE: Shape =
     Shape::new(Kind::String).min(20.0).max(128.0).pattern("[\\w]+", "^(?:[A-Za-z0-9_]+)$");
 static S_ROLE_DESCRIPTION_TYPE: Shape = Shape::new(Kind::String).max(1000.0).pattern(
@@ -1472,6 +1546,10 @@ static S_ROLE_NAME_TYPE: Shape =
     Shape::new(Kind::String).min(1.0).max(64.0).pattern("[\\w+=,.@-]+", "^(?:[A-Za-z0-9_+=,.@-]+)$");
 static S_SERIAL_NUMBER_TYPE: Shape =
     Shape::new(Kind::String).min(9.0).max(256.0).pattern("[\\w+=/:,.@-]+", "^(?:[A-Za-z0-9_+=/:,.@-]+)$");
+static S_SERVER_CERTIFICATE_METADATA_LIST_TYPE: Shape =
+    Shape::list(Member::new("member", &S_SERVER_CERTIFICATE_METADATA));
+static S_SERVER_CERTIFICATE_NAME_TYPE: Shape =
+    Shape::new(Kind::String).min(1.0).max(128.0).pattern("[\\w+=,.@-]+", "^(?:[A-Za-z0-9_+=,.@-]+)$");
 static S_SERVICE_CREDENTIAL_ALIAS: Shape =
     Shape::new(Kind::String).min(0.0).max(200.0).pattern("[\\w+=,.@-]+", "^(?:[A-Za-z0-9_+=,.@-]+)$");
 static S_SERVICE_SPECIFIC_CREDENTIAL_ID: Shape =

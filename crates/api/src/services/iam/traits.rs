@@ -183,6 +183,13 @@ pub trait Iam: Send + Sync + 'static {
     ) -> impl Future<Output = Result<(), ServiceError>> + Send {
         wire::unserved(&operation::DELETE_ROLE_POLICY)
     }
+    fn delete_server_certificate(
+        &self,
+        call: Self::Call,
+        input: DeleteServerCertificateRequest,
+    ) -> impl Future<Output = Result<(), ServiceError>> + Send {
+        wire::unserved(&operation::DELETE_SERVER_CERTIFICATE)
+    }
     fn delete_service_linked_role(
         &self,
         call: Self::Call,
@@ -322,6 +329,13 @@ pub trait Iam: Send + Sync + 'static {
         input: GetRolePolicyRequest,
     ) -> impl Future<Output = Result<GetRolePolicyResponse, ServiceError>> + Send {
         wire::unserved(&operation::GET_ROLE_POLICY)
+    }
+    fn get_server_certificate(
+        &self,
+        call: Self::Call,
+        input: GetServerCertificateRequest,
+    ) -> impl Future<Output = Result<GetServerCertificateResponse, ServiceError>> + Send {
+        wire::unserved(&operation::GET_SERVER_CERTIFICATE)
     }
     fn get_service_linked_role_deletion_status(
         &self,
@@ -490,6 +504,13 @@ pub trait Iam: Send + Sync + 'static {
         input: ListSSHPublicKeysRequest,
     ) -> impl Future<Output = Result<ListSSHPublicKeysResponse, ServiceError>> + Send {
         wire::unserved(&operation::LIST_SSH_PUBLIC_KEYS)
+    }
+    fn list_server_certificates(
+        &self,
+        call: Self::Call,
+        input: ListServerCertificatesRequest,
+    ) -> impl Future<Output = Result<ListServerCertificatesResponse, ServiceError>> + Send {
+        wire::unserved(&operation::LIST_SERVER_CERTIFICATES)
     }
     fn list_service_specific_credentials(
         &self,
@@ -701,6 +722,13 @@ pub trait Iam: Send + Sync + 'static {
     ) -> impl Future<Output = Result<(), ServiceError>> + Send {
         wire::unserved(&operation::UPDATE_USER)
     }
+    fn upload_server_certificate(
+        &self,
+        call: Self::Call,
+        input: UploadServerCertificateRequest,
+    ) -> impl Future<Output = Result<UploadServerCertificateResponse, ServiceError>> + Send {
+        wire::unserved(&operation::UPLOAD_SERVER_CERTIFICATE)
+    }
 }
 
 pub fn dispatch<'a, S: Iam>(
@@ -735,80 +763,84 @@ pub fn dispatch<'a, S: Iam>(
         22 => wire::serve(route, request, |input| service.delete_role(call, input)),
         23 => wire::serve(route, request, |input| service.delete_role_permissions_boundary(call, input)),
         24 => wire::serve(route, request, |input| service.delete_role_policy(call, input)),
-        25 => wire::serve(route, request, |input| service.delete_service_linked_role(call, input)),
-        26 => wire::serve(route, request, |input| service.delete_user(call, input)),
-        27 => wire::serve(route, request, |input| service.delete_user_permissions_boundary(call, input)),
-        28 => wire::serve(route, request, |input| service.delete_user_policy(call, input)),
-        29 => wire::serve(route, request, |input| service.detach_group_policy(call, input)),
-        30 => wire::serve(route, request, |input| service.detach_role_policy(call, input)),
-        31 => wire::serve(route, request, |input| service.detach_user_policy(call, input)),
-        32 => wire::serve(route, request, |input| service.get_access_key_last_used(call, input)),
-        33 => wire::serve(route, request, |input| service.get_account_authorization_details(call, input)),
-        34 => wire::serve(route, request, |input| service.get_account_summary(call, input)),
-        35 => wire::serve(route, request, |input| service.get_context_keys_for_principal_policy(call, input)),
-        36 => wire::serve(route, request, |input| service.get_group(call, input)),
-        37 => wire::serve(route, request, |input| service.get_group_policy(call, input)),
-        38 => wire::serve(route, request, |input| service.get_instance_profile(call, input)),
-        39 => wire::serve(route, request, |input| service.get_login_profile(call, input)),
-        40 => wire::serve(route, request, |input| service.get_open_id_connect_provider(call, input)),
-        41 => wire::serve(route, request, |input| service.get_policy(call, input)),
-        42 => wire::serve(route, request, |input| service.get_policy_version(call, input)),
-        43 => wire::serve(route, request, |input| service.get_role(call, input)),
-        44 => wire::serve(route, request, |input| service.get_role_policy(call, input)),
-        45 => wire::serve(route, request, |input| service.get_service_linked_role_deletion_status(call, input)),
-        46 => wire::serve(route, request, |input| service.get_user(call, input)),
-        47 => wire::serve(route, request, |input| service.get_user_policy(call, input)),
-        48 => wire::serve(route, request, |input| service.list_access_keys(call, input)),
-        49 => wire::serve(route, request, |input| service.list_account_aliases(call, input)),
-        50 => wire::serve(route, request, |input| service.list_attached_group_policies(call, input)),
-        51 => wire::serve(route, request, |input| service.list_attached_role_policies(call, input)),
-        52 => wire::serve(route, request, |input| service.list_attached_user_policies(call, input)),
-        53 => wire::serve(route, request, |input| service.list_entities_for_policy(call, input)),
-        54 => wire::serve(route, request, |input| service.list_group_policies(call, input)),
-        55 => wire::serve(route, request, |input| service.list_groups(call, input)),
-        56 => wire::serve(route, request, |input| service.list_groups_for_user(call, input)),
-        57 => wire::serve(route, request, |input| service.list_instance_profile_tags(call, input)),
-        58 => wire::serve(route, request, |input| service.list_instance_profiles(call, input)),
-        59 => wire::serve(route, request, |input| service.list_instance_profiles_for_role(call, input)),
-        60 => wire::serve(route, request, |input| service.list_mfa_devices(call, input)),
-        61 => wire::serve(route, request, |input| service.list_open_id_connect_providers(call, input)),
-        62 => wire::serve(route, request, |input| service.list_policies(call, input)),
-        63 => wire::serve(route, request, |input| service.list_policy_tags(call, input)),
-        64 => wire::serve(route, request, |input| service.list_policy_versions(call, input)),
-        65 => wire::serve(route, request, |input| service.list_role_policies(call, input)),
-        66 => wire::serve(route, request, |input| service.list_role_tags(call, input)),
-        67 => wire::serve(route, request, |input| service.list_roles(call, input)),
-        68 => wire::serve(route, request, |input| service.list_ssh_public_keys(call, input)),
-        69 => wire::serve(route, request, |input| service.list_service_specific_credentials(call, input)),
-        70 => wire::serve(route, request, |input| service.list_signing_certificates(call, input)),
-        71 => wire::serve(route, request, |input| service.list_user_policies(call, input)),
-        72 => wire::serve(route, request, |input| service.list_user_tags(call, input)),
-        73 => wire::serve(route, request, |input| service.list_users(call, input)),
-        74 => wire::serve(route, request, |input| service.list_virtual_mfa_devices(call, input)),
-        75 => wire::serve(route, request, |input| service.put_group_policy(call, input)),
-        76 => wire::serve(route, request, |input| service.put_role_permissions_boundary(call, input)),
-        77 => wire::serve(route, request, |input| service.put_role_policy(call, input)),
-        78 => wire::serve(route, request, |input| service.put_user_permissions_boundary(call, input)),
-        79 => wire::serve(route, request, |input| service.put_user_policy(call, input)),
-        80 => wire::serve(route, request, |input| service.remove_role_from_instance_profile(call, input)),
-        81 => wire::serve(route, request, |input| service.remove_user_from_group(call, input)),
-        82 => wire::serve(route, request, |input| service.set_default_policy_version(call, input)),
-        83 => wire::serve(route, request, |input| service.simulate_custom_policy(call, input)),
-        84 => wire::serve(route, request, |input| service.simulate_principal_policy(call, input)),
-        85 => wire::serve(route, request, |input| service.tag_instance_profile(call, input)),
-        86 => wire::serve(route, request, |input| service.tag_policy(call, input)),
-        87 => wire::serve(route, request, |input| service.tag_role(call, input)),
-        88 => wire::serve(route, request, |input| service.tag_user(call, input)),
-        89 => wire::serve(route, request, |input| service.untag_instance_profile(call, input)),
-        90 => wire::serve(route, request, |input| service.untag_policy(call, input)),
-        91 => wire::serve(route, request, |input| service.untag_role(call, input)),
-        92 => wire::serve(route, request, |input| service.untag_user(call, input)),
-        93 => wire::serve(route, request, |input| service.update_access_key(call, input)),
-        94 => wire::serve(route, request, |input| service.update_assume_role_policy(call, input)),
-        95 => wire::serve(route, request, |input| service.update_group(call, input)),
-        96 => wire::serve(route, request, |input| service.update_role(call, input)),
-        97 => wire::serve(route, request, |input| service.update_role_description(call, input)),
-        98 => wire::serve(route, request, |input| service.update_user(call, input)),
+        25 => wire::serve(route, request, |input| service.delete_server_certificate(call, input)),
+        26 => wire::serve(route, request, |input| service.delete_service_linked_role(call, input)),
+        27 => wire::serve(route, request, |input| service.delete_user(call, input)),
+        28 => wire::serve(route, request, |input| service.delete_user_permissions_boundary(call, input)),
+        29 => wire::serve(route, request, |input| service.delete_user_policy(call, input)),
+        30 => wire::serve(route, request, |input| service.detach_group_policy(call, input)),
+        31 => wire::serve(route, request, |input| service.detach_role_policy(call, input)),
+        32 => wire::serve(route, request, |input| service.detach_user_policy(call, input)),
+        33 => wire::serve(route, request, |input| service.get_access_key_last_used(call, input)),
+        34 => wire::serve(route, request, |input| service.get_account_authorization_details(call, input)),
+        35 => wire::serve(route, request, |input| service.get_account_summary(call, input)),
+        36 => wire::serve(route, request, |input| service.get_context_keys_for_principal_policy(call, input)),
+        37 => wire::serve(route, request, |input| service.get_group(call, input)),
+        38 => wire::serve(route, request, |input| service.get_group_policy(call, input)),
+        39 => wire::serve(route, request, |input| service.get_instance_profile(call, input)),
+        40 => wire::serve(route, request, |input| service.get_login_profile(call, input)),
+        41 => wire::serve(route, request, |input| service.get_open_id_connect_provider(call, input)),
+        42 => wire::serve(route, request, |input| service.get_policy(call, input)),
+        43 => wire::serve(route, request, |input| service.get_policy_version(call, input)),
+        44 => wire::serve(route, request, |input| service.get_role(call, input)),
+        45 => wire::serve(route, request, |input| service.get_role_policy(call, input)),
+        46 => wire::serve(route, request, |input| service.get_server_certificate(call, input)),
+        47 => wire::serve(route, request, |input| service.get_service_linked_role_deletion_status(call, input)),
+        48 => wire::serve(route, request, |input| service.get_user(call, input)),
+        49 => wire::serve(route, request, |input| service.get_user_policy(call, input)),
+        50 => wire::serve(route, request, |input| service.list_access_keys(call, input)),
+        51 => wire::serve(route, request, |input| service.list_account_aliases(call, input)),
+        52 => wire::serve(route, request, |input| service.list_attached_group_policies(call, input)),
+        53 => wire::serve(route, request, |input| service.list_attached_role_policies(call, input)),
+        54 => wire::serve(route, request, |input| service.list_attached_user_policies(call, input)),
+        55 => wire::serve(route, request, |input| service.list_entities_for_policy(call, input)),
+        56 => wire::serve(route, request, |input| service.list_group_policies(call, input)),
+        57 => wire::serve(route, request, |input| service.list_groups(call, input)),
+        58 => wire::serve(route, request, |input| service.list_groups_for_user(call, input)),
+        59 => wire::serve(route, request, |input| service.list_instance_profile_tags(call, input)),
+        60 => wire::serve(route, request, |input| service.list_instance_profiles(call, input)),
+        61 => wire::serve(route, request, |input| service.list_instance_profiles_for_role(call, input)),
+        62 => wire::serve(route, request, |input| service.list_mfa_devices(call, input)),
+        63 => wire::serve(route, request, |input| service.list_open_id_connect_providers(call, input)),
+        64 => wire::serve(route, request, |input| service.list_policies(call, input)),
+        65 => wire::serve(route, request, |input| service.list_policy_tags(call, input)),
+        66 => wire::serve(route, request, |input| service.list_policy_versions(call, input)),
+        67 => wire::serve(route, request, |input| service.list_role_policies(call, input)),
+        68 => wire::serve(route, request, |input| service.list_role_tags(call, input)),
+        69 => wire::serve(route, request, |input| service.list_roles(call, input)),
+        70 => wire::serve(route, request, |input| service.list_ssh_public_keys(call, input)),
+        71 => wire::serve(route, request, |input| service.list_server_certificates(call, input)),
+        72 => wire::serve(route, request, |input| service.list_service_specific_credentials(call, input)),
+        73 => wire::serve(route, request, |input| service.list_signing_certificates(call, input)),
+        74 => wire::serve(route, request, |input| service.list_user_policies(call, input)),
+        75 => wire::serve(route, request, |input| service.list_user_tags(call, input)),
+        76 => wire::serve(route, request, |input| service.list_users(call, input)),
+        77 => wire::serve(route, request, |input| service.list_virtual_mfa_devices(call, input)),
+        78 => wire::serve(route, request, |input| service.put_group_policy(call, input)),
+        79 => wire::serve(route, request, |input| service.put_role_permissions_boundary(call, input)),
+        80 => wire::serve(route, request, |input| service.put_role_policy(call, input)),
+        81 => wire::serve(route, request, |input| service.put_user_permissions_boundary(call, input)),
+        82 => wire::serve(route, request, |input| service.put_user_policy(call, input)),
+        83 => wire::serve(route, request, |input| service.remove_role_from_instance_profile(call, input)),
+        84 => wire::serve(route, request, |input| service.remove_user_from_group(call, input)),
+        85 => wire::serve(route, request, |input| service.set_default_policy_version(call, input)),
+        86 => wire::serve(route, request, |input| service.simulate_custom_policy(call, input)),
+        87 => wire::serve(route, request, |input| service.simulate_principal_policy(call, input)),
+        88 => wire::serve(route, request, |input| service.tag_instance_profile(call, input)),
+        89 => wire::serve(route, request, |input| service.tag_policy(call, input)),
+        90 => wire::serve(route, request, |input| service.tag_role(call, input)),
+        91 => wire::serve(route, request, |input| service.tag_user(call, input)),
+        92 => wire::serve(route, request, |input| service.untag_instance_profile(call, input)),
+        93 => wire::serve(route, request, |input| service.untag_policy(call, input)),
+        94 => wire::serve(route, request, |input| service.untag_role(call, input)),
+        95 => wire::serve(route, request, |input| service.untag_user(call, input)),
+        96 => wire::serve(route, request, |input| service.update_access_key(call, input)),
+        97 => wire::serve(route, request, |input| service.update_assume_role_policy(call, input)),
+        98 => wire::serve(route, request, |input| service.update_group(call, input)),
+        99 => wire::serve(route, request, |input| service.update_role(call, input)),
+        100 => wire::serve(route, request, |input| service.update_role_description(call, input)),
+        101 => wire::serve(route, request, |input| service.update_user(call, input)),
+        102 => wire::serve(route, request, |input| service.upload_server_certificate(call, input)),
         _ => wire::unknown_reply(route),
     }
 }
@@ -843,6 +875,7 @@ pub fn each_operation<E: crate::Each>(each: &mut E) {
     each.each::<DeleteRoleRequest, ()>(&operation::DELETE_ROLE);
     each.each::<DeleteRolePermissionsBoundaryRequest, ()>(&operation::DELETE_ROLE_PERMISSIONS_BOUNDARY);
     each.each::<DeleteRolePolicyRequest, ()>(&operation::DELETE_ROLE_POLICY);
+    each.each::<DeleteServerCertificateRequest, ()>(&operation::DELETE_SERVER_CERTIFICATE);
     each.each::<DeleteServiceLinkedRoleRequest, DeleteServiceLinkedRoleResponse>(
         &operation::DELETE_SERVICE_LINKED_ROLE,
     );
@@ -871,6 +904,7 @@ pub fn each_operation<E: crate::Each>(each: &mut E) {
     each.each::<GetPolicyVersionRequest, GetPolicyVersionResponse>(&operation::GET_POLICY_VERSION);
     each.each::<GetRoleRequest, GetRoleResponse>(&operation::GET_ROLE);
     each.each::<GetRolePolicyRequest, GetRolePolicyResponse>(&operation::GET_ROLE_POLICY);
+    each.each::<GetServerCertificateRequest, GetServerCertificateResponse>(&operation::GET_SERVER_CERTIFICATE);
     each.each::<GetServiceLinkedRoleDeletionStatusRequest, GetServiceLinkedRoleDeletionStatusResponse>(
         &operation::GET_SERVICE_LINKED_ROLE_DELETION_STATUS,
     );
@@ -909,6 +943,7 @@ pub fn each_operation<E: crate::Each>(each: &mut E) {
     each.each::<ListRoleTagsRequest, ListRoleTagsResponse>(&operation::LIST_ROLE_TAGS);
     each.each::<ListRolesRequest, ListRolesResponse>(&operation::LIST_ROLES);
     each.each::<ListSSHPublicKeysRequest, ListSSHPublicKeysResponse>(&operation::LIST_SSH_PUBLIC_KEYS);
+    each.each::<ListServerCertificatesRequest, ListServerCertificatesResponse>(&operation::LIST_SERVER_CERTIFICATES);
     each.each::<ListServiceSpecificCredentialsRequest, ListServiceSpecificCredentialsResponse>(
         &operation::LIST_SERVICE_SPECIFIC_CREDENTIALS,
     );
@@ -941,4 +976,5 @@ pub fn each_operation<E: crate::Each>(each: &mut E) {
     each.each::<UpdateRoleRequest, UpdateRoleResponse>(&operation::UPDATE_ROLE);
     each.each::<UpdateRoleDescriptionRequest, UpdateRoleDescriptionResponse>(&operation::UPDATE_ROLE_DESCRIPTION);
     each.each::<UpdateUserRequest, ()>(&operation::UPDATE_USER);
+    each.each::<UploadServerCertificateRequest, UploadServerCertificateResponse>(&operation::UPLOAD_SERVER_CERTIFICATE);
 }

@@ -9,7 +9,9 @@ use std::{
 use domain::{
     balancing::{
         LoadBalancer, TargetGroup, TargetRegistration,
-        slice::{ListenerItem, ListeningPlace, LoadBalancerItem, RuleItem, SliceItem, TargetGroupItem, TargetItem},
+        slice::{
+            ListenerItem, ListeningPlace, LoadBalancerItem, RuleItem, SliceItem, TargetGroupItem, TargetItem, TlsItem,
+        },
     },
     network::{
         NetworkSettings, Peer, Protocol, SecurityGroup, SecurityGroupRule,
@@ -19,7 +21,7 @@ use domain::{
 use store::Snapshot;
 
 use super::{
-    find, network,
+    certificates, find, network,
     targets::{in_zone, is_on},
 };
 
@@ -33,7 +35,9 @@ pub fn balancer_slice(view: &Snapshot, load_balancer: &LoadBalancer) -> BTreeMap
         arn: arn.to_string(),
         attributes: load_balancer.attributes.clone(),
     })];
-    for listener in find::listeners_of(view, arn) {
+    let listeners = find::listeners_of(view, arn);
+    items.extend(certificates::items(view, &listeners).into_iter().map(SliceItem::Certificate));
+    for listener in listeners {
         let rules = find::rules_of(view, &listener.arn).into_iter().map(|rule| RuleItem {
             arn: rule.arn.to_string(),
             conditions: rule.conditions.clone(),
@@ -43,6 +47,10 @@ pub fn balancer_slice(view: &Snapshot, load_balancer: &LoadBalancer) -> BTreeMap
             arn: listener.arn.to_string(),
             port: listener.port,
             places: places(view, load_balancer, listener.port),
+            tls: listener.tls.as_ref().map(|tls| TlsItem {
+                ssl_policy: tls.ssl_policy.clone(),
+                certificates: listener.certificates().into_iter().map(str::to_owned).collect(),
+            }),
             rules: rules.collect(),
             default_action: listener.default_action.clone(),
         }));
@@ -105,6 +113,7 @@ fn target_group(view: &Snapshot, group: &TargetGroup, load_balancer: &LoadBalanc
     TargetGroupItem {
         arn: group.arn.to_string(),
         protocol_version: group.protocol_version,
+        secure: group.secure,
         tcp: network::forwarding(view, group, load_balancer),
         health_check: group.health_check.clone(),
         choice: group.attributes.choice.clone(),
