@@ -97,6 +97,8 @@ def test_r21_a_classic_load_balancer_is_shown_as_amazon_shows_it(platform, made)
     group = ec2.create_security_group(GroupName=name(), Description="x", VpcId=found["VPCId"])["GroupId"]
     assert elb.apply_security_groups_to_load_balancer(LoadBalancerName=balancer, SecurityGroups=[group])["SecurityGroups"] == [group]
     assert described(elb, balancer)["SecurityGroups"] == [group]
+    elb.apply_security_groups_to_load_balancer(LoadBalancerName=balancer, SecurityGroups=found["SecurityGroups"])
+    ec2.delete_security_group(GroupId=group)
     check = {**CHECK, "Target": "HTTP:8080/health?x=1"}
     assert elb.configure_health_check(LoadBalancerName=balancer, HealthCheck=check)["HealthCheck"] == check
     assert described(elb, balancer)["HealthCheck"] == check
@@ -177,7 +179,11 @@ def test_r21_classic_errors_are_amazons(platform, made):
         refused("InvalidInstance", call, LoadBalancerName=balancer, Instances=ghost)
     other = ec2.create_vpc(CidrBlock="10.77.0.0/16")["Vpc"]["VpcId"]
     subnet = ec2.create_subnet(VpcId=other, CidrBlock="10.77.1.0/24", AvailabilityZone="us-east-1b")["Subnet"]["SubnetId"]
-    refused("InvalidConfigurationRequest", elb.attach_load_balancer_to_subnets, LoadBalancerName=balancer, Subnets=[subnet])
+    try:
+        refused("InvalidConfigurationRequest", elb.attach_load_balancer_to_subnets, LoadBalancerName=balancer, Subnets=[subnet])
+    finally:
+        ec2.delete_subnet(SubnetId=subnet)
+        ec2.delete_vpc(VpcId=other)
     pages = elb.get_paginator("describe_load_balancers").paginate(PaginationConfig={"PageSize": 1})
     mine = {balancer, made(), made()}
     assert mine <= {found["LoadBalancerName"] for page in pages for found in page["LoadBalancerDescriptions"]}

@@ -2,7 +2,7 @@
 
 use std::{
     cmp::Reverse,
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     sync::Arc,
 };
 
@@ -63,23 +63,24 @@ fn from_fullest_zones(view: &Snapshot, members: &[&Member], count: usize) -> Vec
     let zones: Vec<String> = members.iter().map(|member| zone_of(view, member).unwrap_or_default()).collect();
     let mut left: BTreeMap<&str, usize> = BTreeMap::new();
     zones.iter().for_each(|zone| *left.entry(zone).or_default() += 1);
-    let mut may_go: Vec<(usize, &Member, &str)> = members
-        .iter()
-        .zip(&zones)
-        .enumerate()
-        .filter(|(_, (member, _))| !member.protected)
-        .map(|(at, (member, zone))| (at, *member, zone.as_str()))
-        .collect();
+    // By rank and zone those that may go, in their order.
+    let mut ranks: BTreeMap<(bool, bool), BTreeMap<&str, VecDeque<usize>>> = BTreeMap::new();
+    for (at, (member, zone)) in members.iter().zip(&zones).enumerate().filter(|(_, (member, _))| !member.protected) {
+        let rank = (member.status >= TaskStatus::Running, member.healthy);
+        ranks.entry(rank).or_default().entry(zone).or_default().push_back(at);
+    }
     let mut going = Vec::new();
-    while going.len() < count {
-        let first = may_go.iter().enumerate().min_by_key(|(_, (at, member, zone))| {
-            let tasks = left.get(zone).copied().unwrap_or(0);
-            (member.status >= TaskStatus::Running, member.healthy, Reverse(tasks), *at)
-        });
-        let Some(first) = first.map(|(index, _)| index) else { break };
-        let (at, _, zone) = may_go.remove(first);
-        left.entry(zone).and_modify(|tasks| *tasks = tasks.saturating_sub(1));
-        going.push(at);
+    for mut waiting in ranks.into_values() {
+        while going.len() < count {
+            let first = |(zone, queue): (&&str, &VecDeque<usize>)| {
+                queue.front().map(|at| (Reverse(left.get(zone).copied()), *at))
+            };
+            let Some((_, at)) = waiting.iter().filter_map(first).min() else { break };
+            let zone = zones.get(at).map_or("", String::as_str);
+            waiting.get_mut(zone).and_then(VecDeque::pop_front);
+            left.entry(zone).and_modify(|tasks| *tasks = tasks.saturating_sub(1));
+            going.push(at);
+        }
     }
     going
 }

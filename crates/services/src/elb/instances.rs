@@ -92,8 +92,8 @@ pub(super) async fn deregister(
         .transact(|tx| {
             find::load_balancer(tx, &arn)?;
             let delay = find::group(tx, &arn)?.attributes.deregistration_delay_seconds;
+            let registered = find::registrations(tx, &arn);
             for id in &ids {
-                let registered = find::registrations(tx, &arn);
                 let found = registered.iter().find(|known| known.instance_id.as_ref() == Some(id));
                 let found = found.ok_or_else(|| unknown(id))?;
                 match drain(TargetRegistration::clone(found), Duration::from_secs(delay.into()), now) {
@@ -116,8 +116,8 @@ pub(super) fn describe_health(
     let (load_balancer, _) = find::load_balancer(&view, &arn)?;
     let asked = ids(input.instances);
     let asked = if asked.is_empty() { find::instances(&view, &arn) } else { asked };
+    let registered = find::registrations(&view, &arn);
     let state = |id: &String| {
-        let registered = find::registrations(&view, &arn);
         let registration = registered.iter().find(|known| known.instance_id.as_ref() == Some(id));
         let (state, reason, description) = match registration {
             Some(registration) => health(&view, &load_balancer, &arn, registration),
