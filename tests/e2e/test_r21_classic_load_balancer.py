@@ -261,21 +261,25 @@ def test_r21_requests_and_connections_go_to_instances_in_service_only(stack):
         eventually(lambda: states(elb, balancer) == {machine: IN for machine in machines})
         eventually(lambda: get(host)[0] == 200 and get(host, 81)[0] == 200)
 
-        # An open connection stays through connection draining, and is cut at its end.
-        elb.modify_load_balancer_attributes(LoadBalancerName=balancer, LoadBalancerAttributes={"ConnectionDraining": {"Enabled": True, "Timeout": 6}})
-        connection = socket.create_connection((host, 81), timeout=60)
-        connection.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n")
+        # Open connections go on through connection draining; what is left of them at its end is cut.
+        attributes = {"ConnectionDraining": {"Enabled": True, "Timeout": 20}, "ConnectionSettings": {"IdleTimeout": 3600}}
+        elb.modify_load_balancer_attributes(LoadBalancerName=balancer, LoadBalancerAttributes=attributes)
+        asking, silent = (socket.create_connection((host, 81), timeout=60) for _ in range(2))
+        for connection in (asking, silent):
+            connection.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n")
         left = elb.deregister_instances_from_load_balancer(LoadBalancerName=balancer, Instances=named)
         assert left["Instances"] == []
         draining = elb.describe_instance_health(LoadBalancerName=balancer, Instances=named)["InstanceStates"]
         assert {one["Description"] for one in draining} == {"Instance deregistration currently in progress."}
-        eventually(lambda: get(host)[0] == 503)
+        eventually(lambda: get(host)[0] == 503, 15)
+        asking.sendall(b"\r\n")
+        assert b" 200 " in asking.makefile("rb").readline()
         try:
-            cut = connection.recv(1)
+            cut = silent.recv(1)
         except ConnectionResetError:
             cut = b""
         assert cut == b""
-        connection.close()
+        asking.close(), silent.close()
         gone = "Instance is not currently registered with the LoadBalancer."
         described_gone = lambda: {one["Description"] for one in elb.describe_instance_health(LoadBalancerName=balancer, Instances=named)["InstanceStates"]}
         eventually(lambda: described_gone() == {gone})
