@@ -169,7 +169,7 @@ pub fn reconcile(view: &Snapshot, arn: &str, now: Timestamp) -> Plan {
         settle(&service, &census, &mut plan);
         again_at = rebalance::step(view, &service, &census, now, &mut plan).into_iter().chain(again_at).min();
     }
-    let step = (!plan.is_empty()).then_some(Step::Service(plan));
+    let step = (!plan.is_empty()).then(|| Step::Service(Box::new(plan)));
     Plan { step, again_at }
 }
 

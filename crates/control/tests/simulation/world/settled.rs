@@ -36,11 +36,11 @@ impl World {
             assert!(tasks.iter().all(|task| task.deployment_id.as_deref() == Some(&primary.id)), "{name}");
             assert!(service.steady, "{name} is not steady");
             assert_eq!(service.last_completed, primary.revision_arn, "{name}");
-            let in_zone = |zone: &&str| {
-                let here = |task: &&Arc<Task>| task.interface.as_ref().unwrap().availability_zone == **zone;
+            let in_zone = |zone: &str| {
+                let here = |task: &&Arc<Task>| task.interface.as_ref().unwrap().availability_zone == zone;
                 tasks.iter().filter(here).count()
             };
-            let counts: Vec<usize> = ZONES.iter().map(|zone| in_zone(&zone)).collect();
+            let counts: Vec<usize> = ZONES.iter().map(|zone| in_zone(zone)).collect();
             if service.zone_rebalancing && (service.maximum() as usize) > tasks.len() && wanted < HOST_TASKS {
                 assert!(counts[0].abs_diff(counts[1]) <= 1, "{name}: {counts:?} are in the zones");
                 assert_eq!(service.rebalancing, None, "{name} is balanced");
