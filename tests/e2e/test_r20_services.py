@@ -160,7 +160,6 @@ def test_r20_the_end_of_a_service(platform, ecs, image, name):
     [
         ("strategy other than ROLLING", {"deploymentConfiguration": {"strategy": "BLUE_GREEN"}}),
         ("serviceRegistries", {"serviceRegistries": [{"registryArn": "x"}]}),
-        ("availabilityZoneRebalancing ENABLED", {"availabilityZoneRebalancing": "ENABLED"}),
         ("deploymentController CODE_DEPLOY", {"deploymentController": {"type": "CODE_DEPLOY"}}),
         ("enableExecuteCommand", {"enableExecuteCommand": True}),
     ],

@@ -26,7 +26,7 @@ const PREFACE_TIME: Duration = Duration::from_secs(1);
 
 /// Serves until the client leaves or is left.
 pub async fn serve(worker: Rc<Worker>, stream: TcpStream, port: u16) -> io::Result<()> {
-    if worker.table().routing.tcp.is_some() {
+    if worker.table().routing.tcp.as_ref().is_some_and(|table| table.carries(port)) {
         return tcp::flow::serve(worker, stream, port).await;
     }
     let (peer, local) = (stream.peer_addr()?, stream.local_addr()?);

@@ -85,7 +85,7 @@ impl Group {
             }
         };
         let mut targets: Vec<Target> = item.targets.iter().map(compile).collect();
-        if !targets.iter().any(|target| target.eligible) {
+        if !item.fail_closed && !targets.iter().any(|target| target.eligible) {
             // Fail open: without a single healthy target all of them get requests.
             for (target, item) in targets.iter_mut().zip(&item.targets) {
                 target.eligible = !item.draining;
@@ -160,6 +160,7 @@ mod tests {
             draining: *draining,
         };
         let item = TargetGroupItem {
+            fail_closed: false,
             arn: "group".into(),
             tcp: None,
             protocol_version: ProtocolVersion::Http1,
@@ -216,6 +217,25 @@ mod tests {
         assert_eq!(counts(&grown, 100), [50, 50]);
         // Switched off, it ends at once.
         assert_eq!(counts(&after(Some(&begun), TargetChoice::default(), &[HEALTHY; 2], now), 100), [50, 50]);
+    }
+
+    #[test]
+    fn a_closed_group_gives_nothing_without_a_healthy_target() {
+        let item = |state: HealthState| {
+            let item = TargetGroupItem {
+                arn: "group".into(),
+                tcp: None,
+                protocol_version: ProtocolVersion::Http1,
+                health_check: HealthCheck::default(),
+                choice: TargetChoice::default(),
+                fail_closed: true,
+                targets: vec![TargetItem { address: [10, 0, 0, 1].into(), port: 80, draining: false }],
+            };
+            let key = Key::new(&[1; crate::cookie::SECRET]);
+            Group::compile(&item, &|_, _, _| state, None, &key, Instant::now()).choose()
+        };
+        let chosen = [HealthState::Healthy, HealthState::Unhealthy, HealthState::Initial].map(item);
+        assert_eq!(chosen, [Some(0), None, None]);
     }
 
     #[test]

@@ -28,7 +28,7 @@ pub struct Routing {
     pub groups: Vec<Group>,
     /// Where choices between target groups are, by the groups' numbers.
     steps: HashMap<Vec<u64>, Step>,
-    /// Of a network load balancer: where its connections go. It has no use for the rest.
+    /// Where the connections of TCP listeners go. A network load balancer has no use for the rest.
     pub tcp: Option<tcp::Table>,
 }
 
@@ -173,6 +173,7 @@ mod tests {
     fn weights_hold_when_every_request_meets_a_new_routing() {
         let group = |name: &str| {
             SliceItem::TargetGroup(TargetGroupItem {
+                fail_closed: false,
                 arn: name.into(),
                 protocol_version: ProtocolVersion::Http1,
                 secure: false,

@@ -3,6 +3,10 @@
 //! A plan is applied whole or not at all; what fails alone (no host has room, a subnet is full) is said in a service
 //! event and tried again.
 
+mod zones;
+
+use std::collections::BTreeMap;
+
 use domain::{
     IdSource, Timestamp,
     ecs::{
@@ -209,6 +213,9 @@ fn commit_service(
     if plan.start > 0 {
         start_tasks(tx, plan, launcher, &mut edit, queue, ids, now);
     }
+    if let Some(what) = &plan.rebalance {
+        zones::rebalance(tx, what, launcher, &mut edit, queue, ids, now);
+    }
     edit.service.deployments.retain(|deployment| !plan.retire.contains(&deployment.id));
     if let Some(primary) =
         edit.service.deployments.iter_mut().find(|deployment| deployment.status == DeploymentStatus::Primary)
@@ -250,6 +257,7 @@ fn commit_service(
 
 fn stop_tasks(tx: &mut Transaction, plan: &ServicePlan, edit: &mut Edit, now: Timestamp) {
     let mut stopped = Vec::new();
+    let mut moved: BTreeMap<&str, Vec<String>> = BTreeMap::new();
     for stop in &plan.stop {
         let Some(task) = tx.get::<Task>(&stop.task) else { continue };
         let mut task = Task::clone(&task);
@@ -257,6 +265,11 @@ fn stop_tasks(tx: &mut Transaction, plan: &ServicePlan, edit: &mut Edit, now: Ti
             if let Some(event) = &stop.event {
                 edit.say(event);
                 count_failure(&mut edit.service, &task);
+            }
+            if let Some(zone) = &stop.rebalanced {
+                moved.entry(zone).or_default().push(task.id().to_owned());
+                tx.put(task);
+                continue;
             }
             // One whose targets drain is said to be stopped when they have.
             if task.last_status != TaskStatus::Deactivating {
@@ -267,6 +280,9 @@ fn stop_tasks(tx: &mut Transaction, plan: &ServicePlan, edit: &mut Edit, now: Ti
     }
     if !stopped.is_empty() {
         edit.say(&events::stopped(&stopped));
+    }
+    for (zone, tasks) in moved {
+        edit.say(&events::stopped_to_rebalance(zone, &tasks));
     }
 }
 
@@ -289,7 +305,7 @@ fn start_tasks(
     for at in 0..plan.start as usize {
         let place = plan.start_on.get(at).cloned();
         let given = place.is_some();
-        let new = new_task(&service, primary, &cluster, &definition, place);
+        let new = new_task(&service, primary, &cluster, &definition, place, None);
         match launcher.launch(tx, new, primary.network.as_ref(), ids, now) {
             Ok(task) => started.push(task.id().to_owned()),
             Err(reason) => {

@@ -44,7 +44,7 @@ pub enum Step {
         step: TaskStep,
     },
     /// Something about one service and its tasks.
-    Service(ServicePlan),
+    Service(Box<ServicePlan>),
 }
 
 /// The outcome of one reconciliation: at most one step, and when to look again if nothing changes before.

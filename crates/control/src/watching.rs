@@ -49,9 +49,9 @@ pub fn concerned(view: &Snapshot, change: &Change) -> Vec<Key> {
                     tasks.map(|task| Key::Task(task.arn.to_string())).collect()
                 }
             };
-            keys.into_iter().chain(waiting(view)).chain(daemons(view, &change.key)).collect()
+            keys.into_iter().chain(waiting(view)).chain(watchful(view, &change.key)).collect()
         }
-        AgentConnection::KIND => waiting(view).chain(daemons(view, &change.key)).collect(),
+        AgentConnection::KIND => waiting(view).chain(watchful(view, &change.key)).collect(),
         AgentAbsence::KIND => {
             let will_be_lost = view.get::<AgentAbsence>(&change.key).is_some_and(|absence| absence.lost_at.is_some());
             let tasks = view.find::<Task>(Task::ON_INSTANCE, &change.key);
@@ -88,12 +88,13 @@ fn waiting(view: &Snapshot) -> impl Iterator<Item = Key> + '_ {
     view.find::<Service>(Service::UNPLACED, "yes").map(|service| Key::Service(service.arn.to_string()))
 }
 
-/// The daemon services of the cluster that a container instance is in.
-fn daemons<'a>(view: &'a Snapshot, instance: &str) -> impl Iterator<Item = Key> + 'a {
+/// The services of the cluster that a container instance is in that look at all its instances: daemons, and those that keep
+/// availability zones balanced.
+fn watchful<'a>(view: &'a Snapshot, instance: &str) -> impl Iterator<Item = Key> + 'a {
     let cluster = view.get::<ContainerInstance>(instance).map(|instance| instance.cluster_arn.to_string());
     cluster
         .into_iter()
         .flat_map(|cluster| view.find::<Service>(Service::BY_CLUSTER, cluster))
-        .filter(|service| service.scheduling_strategy == SchedulingStrategy::Daemon)
+        .filter(|service| service.zone_rebalancing || service.scheduling_strategy == SchedulingStrategy::Daemon)
         .map(|service| Key::Service(service.arn.to_string()))
 }

@@ -2,7 +2,7 @@
 
 use domain::{
     Timestamp,
-    ecs::{HostPort, LaunchType, NetworkMode, NewTask, PlacementConstraint},
+    ecs::{HostPort, LaunchType, NetworkMode, NewTask, PlacementConstraint, container_instance::ZONE_ATTRIBUTE},
 };
 
 use crate::query::{Query, QueryError};
@@ -55,6 +55,9 @@ impl Demand {
             distinct_instance: false,
             member_of: Vec::new(),
         };
+        if let Some(zone) = &new.zone {
+            demand.member_of.push(Query::parse(&format!("attribute:{ZONE_ATTRIBUTE} == {zone}"), read_time)?);
+        }
         for constraint in definition.placement_constraints.iter().chain(&new.placement.constraints) {
             match constraint {
                 PlacementConstraint::DistinctInstance => demand.distinct_instance = true,

@@ -8,6 +8,7 @@ mod call;
 pub mod ec2;
 pub mod ecr;
 pub mod ecs;
+pub mod elb;
 pub mod elbv2;
 mod errors;
 pub mod iam;

@@ -84,6 +84,7 @@ fn group(name: &str, stickiness: &Stickiness, states: &[(HealthState, bool)], ke
         draining: *draining,
     };
     let item = TargetGroupItem {
+        fail_closed: false,
         arn: name.into(),
         tcp: None,
         protocol_version: ProtocolVersion::Http1,

@@ -27,6 +27,8 @@ use tokio::sync::watch;
 /// Where the connections of each listener go. Immutable, as the routing is.
 #[derive(Debug)]
 pub struct Table {
+    /// Whether there are no listeners but these.
+    alone: bool,
     listeners: HashMap<u16, usize>,
     groups: Vec<Group>,
 }
@@ -83,7 +85,7 @@ impl Group {
             (0..item.targets.len()).filter(|index| state(*index).is_some_and(wanted)).collect()
         };
         let healthy = with(|state| state == HealthState::Healthy);
-        let open = healthy.is_empty();
+        let open = healthy.is_empty() && !item.fail_closed;
         // Fail open: without a single healthy target all of them get connections.
         let eligible = if open { with(|_| true) } else { healthy };
         let target = |(index, target): (usize, &domain::balancing::slice::TargetItem)| Target {
@@ -123,20 +125,21 @@ impl Group {
 }
 
 impl Table {
-    /// Compiles the slice of a network load balancer; none of another.
+    /// Compiles the slice of a network load balancer, or what a classic one has of TCP listeners; none of another.
     pub fn compile<'a>(
         items: impl Iterator<Item = &'a SliceItem> + Clone,
         health: &dyn Fn(&str, IpAddr, u16) -> HealthState,
     ) -> Option<Self> {
         let network = |item: &SliceItem| matches!(item, SliceItem::LoadBalancer(item) if is_network(&item.arn));
-        if !items.clone().any(network) {
-            return None;
-        }
+        let alone = items.clone().any(network);
         let group = |item: &SliceItem| match item {
             SliceItem::TargetGroup(item) => Some(Group::compile(item, item.tcp.as_ref()?, health)),
             _ => None,
         };
         let groups: Vec<Group> = items.clone().filter_map(group).collect();
+        if !alone && groups.is_empty() {
+            return None;
+        }
         let listener = |item: &SliceItem| match item {
             SliceItem::Listener(item) => {
                 let mut named = item.default_action.target_groups();
@@ -145,7 +148,12 @@ impl Table {
             }
             _ => None,
         };
-        Some(Self { listeners: items.filter_map(listener).collect(), groups })
+        Some(Self { alone, listeners: items.filter_map(listener).collect(), groups })
+    }
+
+    /// Whether what is accepted on `port` is a connection to carry, and not one with requests.
+    pub fn carries(&self, port: u16) -> bool {
+        self.alone || self.listeners.contains_key(&port)
     }
 
     /// The target of a connection accepted on `port`; none if there is none.

@@ -38,6 +38,7 @@ fn table(states: &[(HealthState, bool)], settings: TcpTargetGroup, zones: Vec<Zo
             },
         }),
         SliceItem::TargetGroup(TargetGroupItem {
+            fail_closed: false,
             arn: "group".into(),
             protocol_version: ProtocolVersion::Http1,
             secure: false,
@@ -131,4 +132,41 @@ fn a_header_tells_the_ends() {
     assert_eq!(header.len(), 28);
     assert_eq!(header[12..], [0x21, 0x11, 0, 12, 198, 18, 0, 7, 10, 0, 9, 9, 0x12, 0x34, 0, 80]);
     assert_eq!(header::local()[12..], [0x20, 0, 0, 0]);
+}
+
+#[test]
+fn a_classic_load_balancer_carries_connections_of_its_tcp_listeners_only() {
+    let arn = "arn:aws:elasticloadbalancing:us-east-1:123456789012:loadbalancer/web";
+    let group = |protocol: &str, tcp: Option<TcpForwarding>| {
+        SliceItem::TargetGroup(TargetGroupItem {
+            arn: format!("{arn}/{protocol}/80"),
+            protocol_version: ProtocolVersion::Http1,
+            tcp,
+            health_check: HealthCheck::default(),
+            choice: Default::default(),
+            fail_closed: true,
+            targets: vec![TargetItem { address: [10, 0, 0, 1].into(), port: 80, draining: false }],
+        })
+    };
+    let listener = |port: u16, protocol: &str| {
+        SliceItem::Listener(ListenerItem {
+            arn: format!("{arn}/{port}"),
+            port,
+            places: Vec::new(),
+            rules: Vec::new(),
+            default_action: Action::Forward {
+                groups: vec![WeightedTargetGroup { target_group: format!("{arn}/{protocol}/80"), weight: 1 }],
+                stickiness: Default::default(),
+            },
+        })
+    };
+    let http = [listener(80, "HTTP"), group("HTTP", None)];
+    assert!(Table::compile(http.iter(), &|_, _, _| HealthState::Healthy).is_none());
+    let both: Vec<SliceItem> =
+        http.into_iter().chain([listener(81, "TCP"), group("TCP", Some(TcpForwarding::default()))]).collect();
+    let table = |state: HealthState| Table::compile(both.iter(), &|_, _, _| state).unwrap();
+    let healthy = table(HealthState::Healthy);
+    assert!(!healthy.carries(80) && healthy.carries(81));
+    assert!(healthy.choose(81, ends(1, 1)).is_some());
+    assert!(table(HealthState::Unhealthy).choose(81, ends(1, 1)).is_none(), "fails closed");
 }

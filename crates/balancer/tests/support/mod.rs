@@ -92,6 +92,7 @@ pub fn forward(groups: &[(&str, u16)]) -> Action {
 pub fn group(arn: &str, targets: &[SocketAddr]) -> TargetGroupItem {
     let target = |address: &SocketAddr| TargetItem { address: address.ip(), port: address.port(), draining: false };
     TargetGroupItem {
+        fail_closed: false,
         arn: arn.into(),
         protocol_version: ProtocolVersion::Http1,
         secure: false,

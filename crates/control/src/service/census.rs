@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use domain::{
     Arn, Timestamp,
-    balancing::{HealthState, ObservedHealth},
+    balancing::{HealthState, ObservedHealth, classic::is_classic},
     ecs::{
         ContainerInstance, ContainerInstanceStatus, DesiredStatus, HealthStatus, LaunchType, Service, ServiceStatus,
         StopCode, Task, TaskStatus,
@@ -13,7 +13,7 @@ use domain::{
 use store::Snapshot;
 
 use super::{STARTED_WELL, Stop};
-use crate::targets;
+use crate::{events::balancer, targets};
 
 /// One task that is not STOPPED.
 pub(crate) struct Member {
@@ -149,6 +149,7 @@ fn checks(view: &Snapshot, task: &Task) -> Checks {
         code: StopCode::ServiceSchedulerInitiated,
         reason,
         event: Some(event),
+        rebalanced: None,
     };
     let mut checks = Checks { passed: true, failed: None };
     if task.has_health_check() {
@@ -170,11 +171,16 @@ fn checks(view: &Snapshot, task: &Task) -> Checks {
         if let Some(observed) = health.filter(|observed| observed.health.state == HealthState::Unhealthy) {
             let why = observed.health.reason.as_ref().map_or_else(String::new, |reason| reason.description());
             let instance = target.instance_id.as_ref().map_or_else(String::new, |id| format!("(instance {id}) "));
-            let event = format!(
-                "{instance}(port {}) is unhealthy in (target-group {group}) due to (reason {why})",
-                target.port
-            );
-            let reason = format!("Task failed ELB health checks in (target-group {group})");
+            let balancer = balancer(group);
+            // Amazon tells why in the words of each API.
+            let (port, why) = if is_classic(group) {
+                let text = "Instance has failed at least the UnhealthyThreshold number of health checks consecutively.";
+                (String::new(), text.to_owned())
+            } else {
+                (format!("(port {}) ", target.port), why)
+            };
+            let event = format!("{instance}{port}is unhealthy in {balancer} due to (reason {why})");
+            let reason = format!("Task failed ELB health checks in {balancer}");
             checks.failed.get_or_insert_with(|| stop(reason, event));
         }
     }

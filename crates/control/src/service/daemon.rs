@@ -163,7 +163,7 @@ fn demand(view: &Snapshot, service: &Service) -> Option<Demand> {
     let primary = service.primary()?;
     let cluster = view.get::<Cluster>(service.cluster_arn.as_str())?;
     let definition = view.get::<TaskDefinition>(primary.task_definition_arn.as_str())?;
-    let new = new_task(service, primary, &cluster, &definition, None);
+    let new = new_task(service, primary, &cluster, &definition, None, None);
     let mut demand = Demand::of(&new, iso_time::read).ok()?;
     let subnets = primary.network.iter().flat_map(|network| &network.subnets);
     let zone = |id: &String| Some(view.get::<Subnet>(&service.scope.key(id))?.availability_zone.clone());

@@ -2,13 +2,15 @@
 //! within the service's percentages, replaces what failed, and says when a steady state is reached.
 //!
 //! The deployment strategy is the rolling update; [`rolling`] is the one place that knows it for replicas, and [`daemon`] for
-//! daemon services, which have one task on each container instance.
+//! daemon services, which have one task on each container instance. [`rebalance`] moves tasks between availability zones
+//! when nothing else is to be done.
 
 mod census;
 mod daemon;
 mod images;
 mod iso_time;
 pub(crate) mod outcome;
+mod rebalance;
 mod rolling;
 mod scale_in;
 
@@ -25,6 +27,7 @@ use store::Snapshot;
 
 pub use census::Expectation;
 pub(crate) use census::{Census, Member};
+pub use rebalance::Rebalance;
 
 pub(crate) use rolling::CAPACITY_PAUSE;
 
@@ -58,6 +61,8 @@ pub struct Stop {
     pub reason: String,
     /// What the service says about it, before it says that it stopped the task.
     pub event: Option<String>,
+    /// The availability zone that it leaves because others have fewer tasks.
+    pub rebalanced: Option<String>,
 }
 
 impl Stop {
@@ -98,6 +103,8 @@ pub struct ServicePlan {
     pub recovered: bool,
     /// The percentages leave no room for a next step, or do again.
     pub blocked: Option<bool>,
+    /// What is done about availability zones.
+    pub rebalance: Option<Rebalance>,
     /// DRAINING becomes INACTIVE.
     pub deactivate: bool,
 }
@@ -115,6 +122,7 @@ impl ServicePlan {
             && self.steady.is_none()
             && !self.recovered
             && self.blocked.is_none()
+            && self.rebalance.is_none()
             && !self.deactivate
     }
 }
@@ -141,6 +149,7 @@ pub fn reconcile(view: &Snapshot, arn: &str, now: Timestamp) -> Plan {
         steady: None,
         recovered: false,
         blocked: None,
+        rebalance: None,
         deactivate: false,
     };
     let mut again_at = census.again_at;
@@ -158,18 +167,21 @@ pub fn reconcile(view: &Snapshot, arn: &str, now: Timestamp) -> Plan {
         };
         again_at = step(view, &service, &census, images.first_only, now, &mut plan).into_iter().chain(again_at).min();
         settle(&service, &census, &mut plan);
+        again_at = rebalance::step(view, &service, &census, now, &mut plan).into_iter().chain(again_at).min();
     }
-    let step = (!plan.is_empty()).then_some(Step::Service(plan));
+    let step = (!plan.is_empty()).then(|| Step::Service(Box::new(plan)));
     Plan { step, again_at }
 }
 
-/// A task of a deployment of the service, as the launcher makes it: on a container instance of its own choice if none is given.
+/// A task of a deployment of the service, as the launcher makes it: on a container instance of its own choice if none is given,
+/// in any availability zone if none is given.
 pub(crate) fn new_task<'a>(
     service: &'a Service,
     deployment: &'a Deployment,
     cluster: &'a Cluster,
     definition: &'a TaskDefinition,
     place: Option<Arn>,
+    zone: Option<String>,
 ) -> NewTask<'a> {
     let (cpu, memory) = definition.size_with(&TaskOverrides::default());
     NewTask {
@@ -184,6 +196,7 @@ pub(crate) fn new_task<'a>(
         started_by: Some(deployment.id.clone()),
         service: Some((service.arn.clone(), deployment.id.clone())),
         container_instance_arn: place,
+        zone,
         gpu_ids: Vec::new(),
         load_balancers: deployment.load_balancers.clone(),
         image_digests: deployment.image_digests.clone(),
@@ -244,6 +257,7 @@ fn scaling(service: &Service, member: &Member) -> Stop {
         code: StopCode::ServiceSchedulerInitiated,
         reason: format!("Scaling activity initiated by (deployment {deployment})"),
         event: None,
+        rebalanced: None,
     }
 }
 

@@ -9,10 +9,10 @@ use domain::{
 };
 use store::Snapshot;
 
-use super::{Census, Member, ServicePlan, scale_in, scaling};
+use super::{Census, Member, ServicePlan, Stop, rebalance, scale_in, scaling};
 
 /// How many tasks one plan starts at most; the next plan goes on.
-const MOST_STARTS: usize = 20;
+pub(super) const MOST_STARTS: usize = 20;
 
 /// How long to wait before asking again for a place, if no host changes before.
 pub(crate) const CAPACITY_PAUSE: Duration = Duration::from_secs(15);
@@ -48,13 +48,21 @@ pub(super) fn step(
     let (new, old): (Vec<&Member>, Vec<&Member>) =
         alive.iter().copied().partition(|member| member.deployment == primary.id && !member.leaving);
 
-    // Scale-in.
+    // Scale-in, or the second half of a move between zones.
     let surplus = new.len().saturating_sub(desired);
-    let mut going = scale_in::first_to_stop(view, service, &new, surplus, now);
+    let mut going: Vec<(usize, Option<String>)> = if rebalance::goes_on(service) {
+        let going = rebalance::first_to_stop(view, &new, surplus, desired);
+        going.into_iter().map(|(at, zone)| (at, Some(zone))).collect()
+    } else {
+        scale_in::first_to_stop(view, service, &new, surplus, now).into_iter().map(|at| (at, None)).collect()
+    };
     let mut above = above(&alive, minimum);
-    going.retain(|at| new.get(*at).is_some_and(&mut above));
-    plan.stop.extend(going.iter().filter_map(|at| new.get(*at)).map(|member| scaling(service, member)));
-    let stays = |at: usize| !going.contains(&at);
+    going.retain(|(at, _)| new.get(*at).is_some_and(&mut above));
+    for (at, zone) in &going {
+        let stop = new.get(*at).map(|member| scaling(service, member));
+        plan.stop.extend(stop.map(|stop| Stop { rebalanced: zone.clone(), ..stop }));
+    }
+    let stays = |at: usize| going.iter().all(|(gone, _)| *gone != at);
     let kept: Vec<&Member> = new.iter().enumerate().filter(|(at, _)| stays(*at)).map(|(_, member)| *member).collect();
 
     // Out with the old, as far as the healthy ones allow.

@@ -1,7 +1,8 @@
 //! Which of a service's tasks go when it is to have fewer.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    cmp::Reverse,
+    collections::{BTreeMap, BTreeSet, VecDeque},
     sync::Arc,
 };
 
@@ -12,7 +13,7 @@ use domain::{
 use placement::{Candidate, Instance};
 use store::Snapshot;
 
-use super::Member;
+use super::{Member, rebalance::zone_of};
 
 /// The positions of those that go, at most `count`. `members` are in the order in which they would go if they were all
 /// alike; those that do not run or are not healthy go first in any case, protected ones never.
@@ -24,9 +25,11 @@ pub(super) fn first_to_stop(
     now: Timestamp,
 ) -> Vec<usize> {
     let on_instances = service.primary().is_some_and(|primary| !primary.compute.is_fargate());
-    if count == 0 || !on_instances {
-        let may_go = members.iter().enumerate().filter(|(_, member)| !member.protected);
-        return may_go.map(|(at, _)| at).take(count).collect();
+    if count == 0 {
+        return Vec::new();
+    }
+    if !on_instances {
+        return from_fullest_zones(view, members, count);
     }
     let tasks: Vec<_> = members.iter().map(|member| view.get::<Task>(&member.task)).collect();
     // Of the cluster's instances only those are read that have one of the tasks, each once.
@@ -53,4 +56,31 @@ pub(super) fn first_to_stop(
     // Time is all the chance that there is here: what is decided again at the same moment is decided alike.
     let mut random = IdSource::from_seed(now.millis().unsigned_abs());
     placement::first_to_stop(&candidates, strategy, count, &mut random)
+}
+
+/// On Fargate nothing but the zones is to be kept in balance.
+fn from_fullest_zones(view: &Snapshot, members: &[&Member], count: usize) -> Vec<usize> {
+    let zones: Vec<String> = members.iter().map(|member| zone_of(view, member).unwrap_or_default()).collect();
+    let mut left: BTreeMap<&str, usize> = BTreeMap::new();
+    zones.iter().for_each(|zone| *left.entry(zone).or_default() += 1);
+    // By rank and zone those that may go, in their order.
+    let mut ranks: BTreeMap<(bool, bool), BTreeMap<&str, VecDeque<usize>>> = BTreeMap::new();
+    for (at, (member, zone)) in members.iter().zip(&zones).enumerate().filter(|(_, (member, _))| !member.protected) {
+        let rank = (member.status >= TaskStatus::Running, member.healthy);
+        ranks.entry(rank).or_default().entry(zone).or_default().push_back(at);
+    }
+    let mut going = Vec::new();
+    for mut waiting in ranks.into_values() {
+        while going.len() < count {
+            let first = |(zone, queue): (&&str, &VecDeque<usize>)| {
+                queue.front().map(|at| (Reverse(left.get(zone).copied()), *at))
+            };
+            let Some((_, at)) = waiting.iter().filter_map(first).min() else { break };
+            let zone = zones.get(at).map_or("", String::as_str);
+            waiting.get_mut(zone).and_then(VecDeque::pop_front);
+            left.entry(zone).and_modify(|tasks| *tasks = tasks.saturating_sub(1));
+            going.push(at);
+        }
+    }
+    going
 }

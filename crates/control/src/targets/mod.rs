@@ -5,6 +5,8 @@
 //! at the instance's address and whichever of its ports the container's port is bound to (dynamic port mapping):
 //! <https://docs.aws.amazon.com/AmazonECS/latest/developerguide/alb.html>.
 //!
+//! To a Classic Load Balancer it is its instance, without a port: listeners name that, and the task has it for itself.
+//!
 //! - [`drained`]: removing targets that have drained, with a loop of its own.
 
 pub mod drained;
@@ -13,7 +15,11 @@ use std::{net::IpAddr, time::Duration};
 
 use domain::{
     Arn, Timestamp,
-    balancing::{TargetGroup, TargetRegistration, deregister, register},
+    balancing::{
+        TargetGroup, TargetRegistration,
+        classic::{ANY_PORT, is_classic},
+        deregister, register,
+    },
     ecs::{ContainerInstance, Task},
     instances::Instance,
     network::NetworkInterface,
@@ -72,6 +78,7 @@ pub(crate) fn of_task(view: &Snapshot, task: &Task) -> Vec<Target> {
             None => balancer.container_port,
             Some(_) => task.host_port(&balancer.container_name, balancer.container_port)?,
         };
+        let port = if is_classic(&balancer.target_group_arn) { ANY_PORT } else { port };
         Some(Target {
             group: balancer.target_group_arn.clone(),
             address: place.address,
@@ -84,14 +91,14 @@ pub(crate) fn of_task(view: &Snapshot, task: &Task) -> Vec<Target> {
 }
 
 /// Registers the task where it is a target. Returns the target groups.
-pub(crate) fn enter(tx: &mut Transaction, task: &Task, now: Timestamp) -> Vec<String> {
+pub(crate) fn enter(tx: &mut Transaction, task: &Task, now: Timestamp) -> Vec<Arn> {
     let mut groups = Vec::new();
     for target in of_task(tx, task) {
         if !tx.contains::<TargetGroup>(target.group.as_str()) {
             continue;
         }
         let key = target.key();
-        groups.push(target.group.to_string());
+        groups.push(target.group.clone());
         let registration = TargetRegistration {
             target_group: target.group,
             address: target.address,
@@ -108,7 +115,7 @@ pub(crate) fn enter(tx: &mut Transaction, task: &Task, now: Timestamp) -> Vec<St
 }
 
 /// Lets the task's targets drain. Returns the target groups.
-pub(crate) fn leave(tx: &mut Transaction, task: &Task, now: Timestamp) -> Vec<String> {
+pub(crate) fn leave(tx: &mut Transaction, task: &Task, now: Timestamp) -> Vec<Arn> {
     let mut groups = Vec::new();
     for target in of_task(tx, task) {
         let key = target.key();
@@ -116,8 +123,9 @@ pub(crate) fn leave(tx: &mut Transaction, task: &Task, now: Timestamp) -> Vec<St
         else {
             continue;
         };
-        let group = target.group.to_string();
-        let delay = tx.get::<TargetGroup>(&group).map_or(0, |group| group.attributes.deregistration_delay_seconds);
+        let group = target.group;
+        let delay =
+            tx.get::<TargetGroup>(group.as_str()).map_or(0, |group| group.attributes.deregistration_delay_seconds);
         match deregister(TargetRegistration::clone(&existing), Duration::from_secs(delay.into()), now) {
             Some(draining) => tx.put(draining),
             None => tx.delete::<TargetRegistration>(&key),

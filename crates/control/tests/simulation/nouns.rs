@@ -7,7 +7,24 @@ use domain::{
         Compute, ContainerDefinition, LaunchType, NetworkMode, Service, ServiceDeployment, ServiceRevision,
         TaskDefinition, TaskDefinitionStatus, TaskLoadBalancer, TaskNetwork, names,
     },
+    network::Subnet,
 };
+
+/// Where tasks can be.
+pub const ZONES: [&str; 2] = ["us-east-1a", "us-east-1b"];
+
+pub fn subnet(scope: &Scope, zone: &str) -> Subnet {
+    Subnet {
+        scope: scope.clone(),
+        subnet_id: format!("subnet-{zone}"),
+        vpc_id: "vpc-1".into(),
+        cidr: "10.0.0.0/16".parse().unwrap(),
+        availability_zone: zone.to_owned(),
+        default_for_az: true,
+        map_public_ip_on_launch: false,
+        tags: Tags::default(),
+    }
+}
 
 pub fn deploy(
     service: &mut Service,
@@ -21,7 +38,10 @@ pub fn deploy(
         service_arn: service.arn.clone(),
         cluster_arn: service.cluster_arn.clone(),
         task_definition_arn: names::task_definition(&service.scope, "f", revision),
-        network: Some(TaskNetwork::default()),
+        network: Some(TaskNetwork {
+            subnets: ZONES.iter().map(|zone| subnet(&service.scope, zone).subnet_id).collect(),
+            ..TaskNetwork::default()
+        }),
         load_balancers,
         compute: Compute::by_launch_type(LaunchType::Fargate),
         image_digests: Default::default(),

@@ -1,5 +1,6 @@
 //! The whole world of a simulation, driven by one source of randomness.
 
+mod settled;
 mod user;
 
 use std::{
@@ -15,21 +16,23 @@ use domain::{
     balancing::{Listener, ObservedHealth, TargetGroup, TargetHealth, TargetRegistration},
     ecs::{
         AgentAbsence, AgentConnection, CircuitBreaker, Cluster, ContainerInstance, ContainerInstanceStatus,
-        DesiredStatus, NewTask, Placement, RolloutState, SchedulingStrategy, Service, ServiceDeployment, ServiceEvent,
+        DesiredStatus, NewTask, Placement, SchedulingStrategy, Service, ServiceDeployment, ServiceEvent,
         ServiceRevision, ServiceStatus, StopCode, Task, TaskDefinition, TaskInterface, TaskLoadBalancer, TaskNetwork,
         TaskStatus, names,
     },
+    network::Subnet,
 };
 use futures_util::FutureExt;
 use store::{Changes, Kinds, Snapshot, Store, Transaction, Watch, memory::Memory};
 
 use crate::{
     host::Host,
-    nouns::{definition, deploy, group},
+    nouns::{ZONES, definition, deploy, group, subnet},
 };
 
 /// MiB of the host: room for some, not for all that the services could want at once.
-const HOST_MEMORY: u32 = 20 * 512;
+const HOST_MEMORY: u32 = HOST_TASKS * 512;
+const HOST_TASKS: u32 = 20;
 /// How long a task may wait for its host.
 pub const PATIENCE: Duration = Duration::from_secs(300);
 
@@ -49,6 +52,8 @@ impl Launcher for Fake {
             .map_err(|error| Refusal::NotPlaced(error.to_string()))?
             .arn
             .clone();
+        // By chance: what is off balance comes of it.
+        let zone = new.zone.clone().unwrap_or_else(|| ZONES[ids.below(ZONES.len())].to_owned());
         let mut task = Task::new(NewTask { container_instance_arn: Some(host), ..new }, ids, now);
         let number = u16::try_from(ids.below(65_000)).unwrap();
         let [high, low] = number.to_be_bytes();
@@ -56,7 +61,7 @@ impl Launcher for Fake {
             attachment_id: ids.uuid(),
             network_interface_id: ids.ec2("eni"),
             subnet_id: "subnet-1".into(),
-            availability_zone: "us-east-1a".into(),
+            availability_zone: zone,
             mac_address: "0a:00:00:00:00:00".into(),
             private_address: Ipv4Addr::new(10, 0, high, low),
             private_dns_name: String::new(),
@@ -94,6 +99,7 @@ pub fn kinds() -> Kinds {
         .durable::<ServiceRevision>()
         .durable::<ServiceDeployment>()
         .durable::<ContainerInstance>()
+        .durable::<Subnet>()
         .durable::<TargetGroup>()
         .durable::<TargetRegistration>()
         .durable::<Listener>()
@@ -169,6 +175,8 @@ impl World {
                 desired_count: desired,
                 platform_version: "LATEST".into(),
                 placement: Placement::default(),
+                zone_rebalancing: maximum > 100 && self.ids.below(4) > 0,
+                rebalancing: None,
                 minimum_healthy_percent: minimum,
                 maximum_percent: maximum,
                 health_check_grace_period_seconds: None,
@@ -198,11 +206,12 @@ impl World {
             services.push(service);
         }
         self.services = services.iter().map(|service| service.arn.to_string()).collect();
-        let group = group(&self.scope);
+        let (group, scope) = (group(&self.scope), self.scope.clone());
         self.transact(move |tx| {
             tx.put(cluster);
             tx.put(host);
             tx.put(group);
+            ZONES.iter().for_each(|zone| tx.put(subnet(&scope, zone)));
             definitions.into_iter().for_each(|definition| tx.put(definition));
             services.into_iter().for_each(|service| tx.put(service));
             for (revision, deployment) in history {
@@ -390,6 +399,10 @@ impl World {
         if service.status == ServiceStatus::Active && is < was {
             assert!(is >= minimum, "{}: our own stops left {is} of at least {minimum}", service.name);
         }
+        if plan.stop.iter().any(|stop| stop.rebalanced.is_some()) {
+            let desired = service.desired_count as usize;
+            assert!(is >= desired, "{}: {is} of {desired} are left by a move between zones", service.name);
+        }
         let (was, is) = (alive(&before, &plan.service), alive(&after, &plan.service));
         let maximum = (service.maximum() as usize).max(was);
         assert!(is <= maximum, "{}: {is} tasks where {maximum} may be", service.name);
@@ -484,40 +497,6 @@ impl World {
             }
         }
         panic!("the control plane never settles: {}", self.describe());
-    }
-
-    pub fn assert_settled(&self) {
-        let view = self.store.snapshot();
-        let mut expected = BTreeSet::new();
-        for arn in &self.services {
-            let service = view.get::<Service>(arn).unwrap();
-            let tasks: Vec<_> = view.find::<Task>(Task::OF_SERVICE, arn).collect();
-            let name = &service.name;
-            expected.extend(tasks.iter().map(|task| task.arn.to_string()));
-            let primary = service.primary().unwrap();
-            if primary.rollout_state == RolloutState::Failed {
-                // The breaker ended it, and there was nothing to go back to, or it was not to.
-                let breaker = &service.circuit_breaker;
-                assert!(breaker.enable, "{name}: {}", self.describe());
-                assert!(!breaker.rollback || service.last_completed.is_none(), "{name}: {}", self.describe());
-                assert!(tasks.len() <= service.desired_count as usize, "{name}: {}", self.describe());
-                continue;
-            }
-            assert_eq!(tasks.len(), service.desired_count as usize, "{name}: {}", self.describe());
-            assert!(tasks.iter().all(|task| task.last_status == TaskStatus::Running), "{name}: {}", self.describe());
-            assert_eq!(service.deployments.len(), 1, "{name}: {}", self.describe());
-            assert_eq!(primary.rollout_state, RolloutState::Completed, "{name}");
-            assert!(tasks.iter().all(|task| task.deployment_id.as_deref() == Some(&primary.id)), "{name}");
-            assert!(service.steady, "{name} is not steady");
-            assert_eq!(service.last_completed, primary.revision_arn, "{name}");
-            let begun = primary.service_deployment_arn.as_ref().unwrap();
-            let begun = view.get::<ServiceDeployment>(begun.as_str()).unwrap();
-            assert!(!begun.status.is_open(), "{name}: {begun:?} stays open");
-        }
-        let running: BTreeSet<String> = self.host.running().map(str::to_owned).collect();
-        assert_eq!(running, expected, "what runs is not what is known to run");
-        let registered = view.list::<TargetRegistration>("").filter(|target| target.draining_until.is_none()).count();
-        assert_eq!(registered, view.find::<Task>(Task::OF_SERVICE, &self.services[0]).count(), "targets");
     }
 
     pub fn scale_all(&mut self, desired: u32) {

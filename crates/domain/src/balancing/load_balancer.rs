@@ -4,7 +4,7 @@ use std::net::Ipv4Addr;
 
 use serde::{Deserialize, Serialize};
 
-use super::{LoadBalancerAttributes, network::is_network};
+use super::{Classic, LoadBalancerAttributes, network::is_network};
 use crate::{Arn, Region, Resource, Scope, Tags, Timestamp};
 
 /// From where a load balancer is reached.
@@ -66,14 +66,15 @@ pub struct Zone {
     pub address: Ipv4Addr,
 }
 
-/// An application or network load balancer.
+/// An application, network or classic load balancer.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LoadBalancer {
-    /// `arn:…:loadbalancer/app/{name}/{16 hex digits}`, `net` for network load balancers.
+    /// `arn:…:loadbalancer/app/{name}/{16 hex digits}`, `net` for network load balancers; `arn:…:loadbalancer/{name}` for
+    /// classic ones.
     pub arn: Arn,
     /// Account and region.
     pub scope: Scope,
-    /// 1 to 32 letters, digits and hyphens; unique within the region.
+    /// 1 to 32 letters, digits and hyphens; unique within the region, among classic ones or among the others.
     pub name: String,
     /// The name by which it is reached.
     pub dns_name: String,
@@ -81,7 +82,7 @@ pub struct LoadBalancer {
     pub scheme: Scheme,
     /// Its VPC.
     pub vpc_id: String,
-    /// Its zones: two or more, of a network load balancer one or more.
+    /// Its zones: two or more, of a network or classic load balancer one or more.
     pub zones: Vec<Zone>,
     /// Its security groups. A network load balancer without any lets everything in.
     pub security_groups: Vec<String>,
@@ -91,6 +92,9 @@ pub struct LoadBalancer {
     pub host_address: Option<Ipv4Addr>,
     /// Set once by the first report of its process.
     pub state: LoadBalancerState,
+    /// What only a classic one has.
+    #[serde(default)]
+    pub classic: Option<Classic>,
     /// Tags.
     pub tags: Tags,
     /// When it was made.
@@ -98,10 +102,12 @@ pub struct LoadBalancer {
 }
 
 impl LoadBalancer {
-    /// The index that finds a load balancer by [`Scope::key`] of its name.
+    /// The index that finds a load balancer, other than a classic one, by [`Scope::key`] of its name.
     pub const BY_NAME: &str = "name";
-    /// The index that finds all of a scope, by [`Scope::prefix`].
+    /// The index that finds all of a scope but the classic ones, by [`Scope::prefix`].
     pub const BY_SCOPE: &str = "scope";
+    /// The index that finds the classic ones of a scope, by [`Scope::prefix`].
+    pub const CLASSIC_BY_SCOPE: &str = "classic";
     /// The index that finds the load balancer that has a host address.
     pub const BY_HOST_ADDRESS: &str = "host-address";
 
@@ -138,7 +144,10 @@ impl Resource for LoadBalancer {
         self.arn.to_string()
     }
     fn indexes(&self) -> Vec<(&'static str, String)> {
-        let mut entries = vec![(Self::BY_NAME, self.scope.key(&self.name)), (Self::BY_SCOPE, self.scope.prefix())];
+        let mut entries = match self.classic {
+            Some(_) => vec![(Self::CLASSIC_BY_SCOPE, self.scope.prefix())],
+            None => vec![(Self::BY_NAME, self.scope.key(&self.name)), (Self::BY_SCOPE, self.scope.prefix())],
+        };
         if let Some(address) = self.host_address {
             entries.push((Self::BY_HOST_ADDRESS, address.to_string()));
         }

@@ -90,7 +90,8 @@ pub fn default_health_check(protocol: HealthCheckProtocol) -> HealthCheck {
 /// Whether the ARN of a load balancer, a listener or a rule is one of a network load balancer.
 pub fn is_network(arn: &str) -> bool {
     let path = arn.splitn(6, ':').nth(5).unwrap_or_default();
-    path.split('/').nth(1) == Some("net")
+    // A Classic Load Balancer may have that name, which ends its ARN.
+    path.split_once('/').is_some_and(|(_, path)| path.starts_with("net/"))
 }
 
 #[cfg(test)]
@@ -102,6 +103,7 @@ mod tests {
         let arn = |path: &str| format!("arn:aws:elasticloadbalancing:us-east-1:123456789012:{path}");
         assert!(is_network(&arn("loadbalancer/net/web/1")) && is_network(&arn("listener/net/web/1/2")));
         assert!(!is_network(&arn("loadbalancer/app/net/1")) && !is_network("listener"));
+        assert!(!is_network(&arn("loadbalancer/net")), "a classic one of that name");
     }
 
     #[test]

@@ -139,6 +139,9 @@ pub struct TargetGroupItem {
     /// How one of them is chosen.
     #[serde(default)]
     pub choice: TargetChoice,
+    /// Without a single healthy target nobody gets anything, as from a Classic Load Balancer; otherwise all of them do.
+    #[serde(default)]
+    pub fail_closed: bool,
     /// Registered and draining ones. A target that goes away here has its connections cut.
     pub targets: Vec<TargetItem>,
 }

@@ -148,7 +148,7 @@ impl Default for HealthCheck {
 /// A target group. Its targets are resources of their own ([`super::TargetRegistration`]).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TargetGroup {
-    /// `arn:…:targetgroup/{name}/{16 hex digits}`.
+    /// `arn:…:targetgroup/{name}/{16 hex digits}`; for the instances of a Classic Load Balancer its own ARN.
     pub arn: Arn,
     /// Account and region.
     pub scope: Scope,
@@ -191,6 +191,10 @@ impl Resource for TargetGroup {
         self.arn.to_string()
     }
     fn indexes(&self) -> Vec<(&'static str, String)> {
+        // The instances of a Classic Load Balancer are no target group that anybody sees.
+        if super::classic::is_classic(&self.arn) {
+            return Vec::new();
+        }
         vec![(Self::BY_NAME, self.scope.key(&self.name)), (Self::BY_SCOPE, self.scope.prefix())]
     }
 }

@@ -97,6 +97,14 @@ impl ContainerInstance {
     /// The index that finds the instances on an EC2 instance that are not INACTIVE, by its id.
     pub const BY_EC2_INSTANCE: &str = "ec2-instance";
 
+    /// The index that finds the ACTIVE instances of a cluster in an availability zone, by [`Self::in_zone`].
+    pub const IN_ZONE: &str = "zone";
+
+    /// The value of [`Self::IN_ZONE`] for the instances of a cluster in a zone.
+    pub fn in_zone(cluster: &Arn, zone: &str) -> String {
+        format!("{cluster} {zone}")
+    }
+
     /// Which machine it is, if its agent says so.
     pub fn machine(&self) -> Option<&str> {
         self.attributes.iter().find(|attribute| attribute.name == HOST_ATTRIBUTE)?.value.as_deref()
@@ -142,6 +150,9 @@ impl Resource for ContainerInstance {
         if self.status != ContainerInstanceStatus::Inactive {
             entries.push((Self::BY_CLUSTER, self.cluster_arn.to_string()));
             entries.extend(self.ec2_instance_id.iter().map(|id| (Self::BY_EC2_INSTANCE, id.clone())));
+        }
+        if self.status == ContainerInstanceStatus::Active {
+            entries.extend(self.zone().map(|zone| (Self::IN_ZONE, Self::in_zone(&self.cluster_arn, zone))));
         }
         if self.is_fargate() && self.status == ContainerInstanceStatus::Active {
             entries.push((Self::FARGATE, "yes".into()));

@@ -36,7 +36,7 @@ pub use deployment::{
 };
 pub use instance_health::{InstanceHealthStatus, RuntimeHealth};
 pub use report::{ContainerReport, NetworkBinding, ReportedStatus, TaskReport};
-pub use service::{SchedulingStrategy, Service, ServiceEvent, ServiceStatus};
+pub use service::{Rebalancing, SchedulingStrategy, Service, ServiceEvent, ServiceStatus};
 pub use status::{DesiredStatus, HealthStatus, StopCode, TaskStatus};
 pub use task::{
     ContainerOverride, NewTask, Task, TaskContainer, TaskInterface, TaskLoadBalancer, TaskNetwork, TaskOverrides,

@@ -54,6 +54,17 @@ impl SchedulingStrategy {
     }
 }
 
+/// What is known of the move of a service's tasks between availability zones, from when they are found off balance until
+/// they are balanced.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rebalancing {
+    /// The desired count that it began with: with another one, tasks beyond it are a scale-in's.
+    pub desired_count: u32,
+    /// The zones where no task could be started when it was last tried.
+    #[serde(default)]
+    pub full: Vec<String>,
+}
+
 /// A service.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Service {
@@ -78,6 +89,12 @@ pub struct Service {
     /// Where its tasks are placed in the cluster.
     #[serde(default)]
     pub placement: Placement,
+    /// Whether its tasks are moved to other availability zones when they are off balance.
+    #[serde(default)]
+    pub zone_rebalancing: bool,
+    /// That they are being moved, or should be.
+    #[serde(default)]
+    pub rebalancing: Option<Rebalancing>,
     /// Of the desired count, what must run during a deployment.
     pub minimum_healthy_percent: u32,
     /// Of the desired count, what may run or start during a deployment.

@@ -164,6 +164,7 @@ impl Parts {
             started_by: None,
             service: None,
             container_instance_arn: on.cloned(),
+            zone: None,
             gpu_ids: Vec::new(),
             load_balancers: Vec::new(),
             image_digests: Default::default(),

@@ -154,6 +154,7 @@ fn call_handler<'a>(route: &Route, request: &wire::Request<'_>, call: Call) -> R
         "ec2" => &services::ec2::Ec2, ec2;
         "ecr" => &services::ecr::Ecr, ecr;
         "ecs" => &services::ecs::Ecs, ecs;
+        "elb" => &services::elb::Elb, elb;
         "elbv2" => &services::elbv2::Elbv2, elbv2;
         "iam" => &services::iam::Iam, iam;
         "logs" => &services::logs::Logs, logs;

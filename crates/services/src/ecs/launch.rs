@@ -47,13 +47,14 @@ pub fn launch(
 ) -> Result<Task, LaunchError> {
     check_roles(tx, &new)?;
     let (instance, gpu_ids) = choose(tx, fleets, &new, network, ids)?;
+    let zone = new.zone.clone();
     let mut task = Task::new(NewTask { container_instance_arn: Some(instance), gpu_ids, ..new }, ids, now);
     let Some(network) = network else {
         tx.put(task.clone());
         return Ok(task);
     };
     let mut refused = NetworkError::SubnetNotFound(String::new());
-    for subnet in subnets(tx, &task, network, ids) {
+    for subnet in subnets(tx, &task, network, zone.as_deref(), ids) {
         let attachment_id = ids.uuid();
         let interface = NewInterface {
             subnet_id: subnet.clone(),
@@ -139,8 +140,8 @@ pub fn release(tx: &mut Transaction, task: &Task) {
     }
 }
 
-/// The subnets to try: first those whose zone has the fewest tasks of the same service, equal ones in random order.
-fn subnets(view: &Snapshot, task: &Task, network: &TaskNetwork, ids: &mut IdSource) -> Vec<String> {
+/// The subnets to try, in one zone only if that is asked for: first those whose zone has the fewest tasks of the same service, equal ones in random order.
+fn subnets(view: &Snapshot, task: &Task, network: &TaskNetwork, only: Option<&str>, ids: &mut IdSource) -> Vec<String> {
     let mut in_zone: HashMap<String, usize> = HashMap::new();
     if let Some(service) = &task.service_arn {
         for other in view.find::<Task>(Task::OF_SERVICE, service.as_str()) {
@@ -152,10 +153,13 @@ fn subnets(view: &Snapshot, task: &Task, network: &TaskNetwork, ids: &mut IdSour
     let mut subnets: Vec<(usize, usize, String)> = network
         .subnets
         .iter()
-        .map(|id| {
+        .filter_map(|id| {
             let zone = view.get::<Subnet>(&task.scope.key(id)).map(|subnet| subnet.availability_zone.clone());
+            if only.is_some_and(|only| zone.as_deref() != Some(only)) {
+                return None;
+            }
             let tasks = zone.and_then(|zone| in_zone.get(&zone).copied()).unwrap_or(0);
-            (tasks, ids.below(1 << 16), id.clone())
+            Some((tasks, ids.below(1 << 16), id.clone()))
         })
         .collect();
     subnets.sort();

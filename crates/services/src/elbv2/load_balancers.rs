@@ -22,7 +22,7 @@ use crate::{Call, ec2};
 pub(super) const MAX_LOAD_BALANCERS: usize = 50;
 
 /// Amazon's hosted zones of load balancers in us-east-1; there is no Route 53 here that would read them.
-const HOSTED_ZONE: &str = "Z35SXDOTRQ7X7K";
+pub(crate) const HOSTED_ZONE: &str = "Z35SXDOTRQ7X7K";
 const NETWORK_HOSTED_ZONE: &str = "Z26RNL4JYFTOTI";
 
 pub(super) async fn create(
@@ -70,6 +70,7 @@ pub(super) async fn create(
                 attributes: if network { network::attributes() } else { LoadBalancerAttributes::default() },
                 host_address: None,
                 state: State::Provisioning,
+                classic: None,
                 tags,
                 created_at: now,
             };
@@ -151,7 +152,7 @@ fn same_as(
 }
 
 /// Makes an interface in each subnet and adds the zones.
-pub(super) fn add_zones(
+pub(crate) fn add_zones(
     tx: &mut Transaction,
     load_balancer: &mut balancing::LoadBalancer,
     subnets: &[String],
@@ -164,7 +165,10 @@ pub(super) fn add_zones(
             security_groups: load_balancer.security_groups.clone(),
             assign_public_address: false,
             private_address: None,
-            description: format!("ELB {}/{}/{}", load_balancer.family(), load_balancer.name, load_balancer.id()),
+            description: match load_balancer.classic {
+                Some(_) => format!("ELB {}", load_balancer.name),
+                None => format!("ELB {}/{}/{}", load_balancer.family(), load_balancer.name, load_balancer.id()),
+            },
             owner: domain::network::NetworkInterfaceOwner::LoadBalancer { arn: load_balancer.arn.to_string() },
             requester_managed: true,
             tags: domain::Tags::default(),
@@ -191,7 +195,7 @@ pub(super) fn add_zones(
 
 /// A host address that follows from the platform and the load balancer, and that no other load balancer here has:
 /// within 127.64.0.0/10, away from what people use themselves.
-fn host_address(view: &Snapshot, instance: &str, arn: &Arn) -> Result<Ipv4Addr, ServiceError> {
+pub(crate) fn host_address(view: &Snapshot, instance: &str, arn: &Arn) -> Result<Ipv4Addr, ServiceError> {
     (0..64u32)
         .map(|attempt| {
             let hash = format!("{instance}/{arn}/{attempt}")

@@ -1,6 +1,6 @@
 //! What all operations of this service share: ARNs, names, pages, and the errors that the model does not list.
 
-use domain::{Arn, Tags};
+use domain::{Arn, Tags, balancing::classic::is_classic};
 use wire::{ServiceError, schema::Operation};
 
 use crate::Call;
@@ -32,6 +32,8 @@ pub fn arn(call: &Call, text: &str, kind: &str, what: &str) -> Result<Arn, Servi
     let arn: Arn = text.parse().map_err(|_| invalid(format!("'{text}' is not a valid {what} ARN")))?;
     let ours = arn.service() == SERVICE
         && arn.resource_type() == kind
+        // Those are the other API's.
+        && !is_classic(&arn)
         && arn.region() == call.scope.region.as_str()
         && arn.account() == call.scope.account.as_str();
     if ours { Ok(arn) } else { Err(invalid(format!("'{text}' is not a valid {what} ARN"))) }

@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 
 use domain::{
     Resource,
-    balancing::{LoadBalancer, LoadBalancerState, ObservedHealth, TargetRegistration, slice::BalancerReport},
+    balancing::{
+        LoadBalancer, LoadBalancerState, ObservedHealth, TargetRegistration, classic::ANY_PORT, slice::BalancerReport,
+    },
 };
 use store::{Snapshot, Transaction};
 
@@ -47,17 +49,27 @@ fn changes(view: &Snapshot, load_balancer: &str, report: &BalancerReport) -> Cha
     }
     let mut reported = BTreeMap::new();
     for target in &report.targets {
-        let Ok(target_group) = target.target_group.parse() else { continue };
-        let key = TargetRegistration::key_of(&target_group, target.address, target.port);
+        // An instance of a Classic Load Balancer is registered once, whatever ports listeners use; its checks are all the same.
+        let (target_group, port) = match &known.classic {
+            Some(_) => (known.arn.clone(), ANY_PORT),
+            None => match target.target_group.parse() {
+                Ok(target_group) => (target_group, target.port),
+                Err(_) => continue,
+            },
+        };
+        let key = TargetRegistration::key_of(&target_group, target.address, port);
         // A report may be older than a deregistration.
         if view.get::<TargetRegistration>(&key).is_none_or(|known| known.draining_until.is_some()) {
             continue;
         }
-        let observed =
-            ObservedHealth { target_group, address: target.address, port: target.port, health: target.health.clone() };
+        let observed = ObservedHealth { target_group, address: target.address, port, health: target.health.clone() };
         reported.insert(key, observed);
     }
-    for group in find::target_groups_of(view, &known.arn) {
+    let mut groups = find::target_groups_of(view, &known.arn);
+    if known.classic.is_some() {
+        groups.insert(known.arn.to_string());
+    }
+    for group in groups {
         for old in view.list::<ObservedHealth>(&format!("{group}/")) {
             if !reported.contains_key(&old.key()) {
                 changes.forgotten.push(old.key());

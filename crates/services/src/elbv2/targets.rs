@@ -233,7 +233,7 @@ pub(super) async fn deregister(
 }
 
 /// Whether a load balancer sends requests to a target: its zone must be one of the load balancer's, or none in particular.
-pub(super) fn in_zone(registration: &TargetRegistration, load_balancer: &LoadBalancer) -> bool {
+pub(crate) fn in_zone(registration: &TargetRegistration, load_balancer: &LoadBalancer) -> bool {
     match registration.availability_zone.as_deref() {
         None | Some(ALL) => true,
         Some(zone) => load_balancer.zones.iter().any(|enabled| enabled.zone_name == zone),
@@ -241,7 +241,7 @@ pub(super) fn in_zone(registration: &TargetRegistration, load_balancer: &LoadBal
 }
 
 /// Whether a target is no EC2 instance, or one that runs.
-pub(super) fn is_on(view: &Snapshot, registration: &TargetRegistration) -> bool {
+pub(crate) fn is_on(view: &Snapshot, registration: &TargetRegistration) -> bool {
     let Some(id) = &registration.instance_id else { return true };
     view.find::<Instance>(Instance::BY_ID, id.as_str())
         .any(|instance| matches!(instance.state(), InstanceState::Pending | InstanceState::Running))

@@ -48,8 +48,8 @@ pub(super) fn requested(
     if subnets.is_empty() { mapped.collect() } else { Ok(subnets) }
 }
 
-/// Two or more subnets of one VPC, one or more for a network load balancer, each in a zone of its own. Gives the VPC.
-pub(super) fn check_subnets(
+/// Two or more subnets of one VPC, one or more for a network or classic load balancer, each in a zone of its own. Gives the VPC.
+pub(crate) fn check_subnets(
     view: &Snapshot,
     scope: &Scope,
     subnets: &[String],
@@ -79,7 +79,7 @@ pub(super) fn check_subnets(
 }
 
 /// Existing groups of the load balancer's VPC, at most five.
-pub(super) fn check_security_groups(
+pub(crate) fn check_security_groups(
     view: &Snapshot,
     scope: &Scope,
     vpc_id: &str,

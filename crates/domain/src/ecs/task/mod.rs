@@ -49,7 +49,7 @@ pub struct TaskInterface {
 /// A target group that the task's address and port are registered in while it runs.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TaskLoadBalancer {
-    /// The target group's ARN.
+    /// The target group's ARN, or that of a Classic Load Balancer.
     pub target_group_arn: Arn,
     /// The container.
     pub container_name: String,
@@ -286,6 +286,8 @@ pub struct NewTask<'a> {
     pub service: Option<(Arn, String)>,
     /// Its host.
     pub container_instance_arn: Option<Arn>,
+    /// The only availability zone that it may be in, if only one is wanted.
+    pub zone: Option<String>,
     /// The GPUs of its host that are its own, as many as its containers ask for.
     pub gpu_ids: Vec<String>,
     /// Targets to register.

@@ -1,13 +1,14 @@
-//! `loadBalancers` of a service: target groups that a listener uses, for ports of its containers. Tasks with an interface
-//! of their own are targets by address, others by their EC2 instance and its port.
+//! `loadBalancers` of a service: target groups that a listener uses, or a Classic Load Balancer, for ports of its containers.
+//! Tasks with an interface of their own are targets by address, others by their EC2 instance and its port; to a Classic Load
+//! Balancer a task is its instance.
 
 use std::collections::BTreeSet;
 
 use api::ecs::LoadBalancer;
 use domain::{
     Scope,
-    balancing::{Listener, Rule, TargetGroup, TargetType},
-    ecs::{Compute, LaunchType, NetworkMode, TaskDefinition, TaskLoadBalancer, TaskNetwork},
+    balancing::{self, Listener, Rule, TargetGroup, TargetType, classic},
+    ecs::{Compute, LaunchType, NetworkMode, PortMapping, TaskDefinition, TaskLoadBalancer, TaskNetwork},
     network::Subnet,
 };
 use store::Snapshot;
@@ -34,6 +35,9 @@ pub(super) fn check(
     if given.len() > MOST {
         return Err(invalid(format!("load balancers can have at most {MOST} items.")));
     }
+    if given.len() > 1 && given.iter().any(|given| given.load_balancer_name.given()) {
+        return Err(invalid("A service that uses a Classic Load Balancer can have one load balancer only."));
+    }
     let mut seen = BTreeSet::new();
     given
         .into_iter()
@@ -48,8 +52,10 @@ pub(super) fn check(
 }
 
 /// As given, unchecked: for comparing with what a service has.
-pub(super) fn as_given(given: &LoadBalancer) -> Option<(String, String, i32)> {
-    Some((given.target_group_arn.clone()?, given.container_name.clone()?, given.container_port?))
+pub(super) fn as_given(scope: &Scope, given: &LoadBalancer) -> Option<(String, String, i32)> {
+    let name = given.load_balancer_name.as_ref().filter(|name| !name.is_empty());
+    let classic = name.map(|name| classic::arn(scope, name).to_string());
+    Some((given.target_group_arn.clone().or(classic)?, given.container_name.clone()?, given.container_port?))
 }
 
 fn one(
@@ -61,23 +67,21 @@ fn one(
 ) -> Result<TaskLoadBalancer, ServiceError> {
     let LoadBalancer { target_group_arn, load_balancer_name, container_name, container_port, advanced_configuration } =
         given;
-    refuse(&[
-        ("loadBalancers.loadBalancerName", load_balancer_name.given()),
-        ("loadBalancers.advancedConfiguration", advanced_configuration.is_some()),
-    ])?;
+    refuse(&[("loadBalancers.advancedConfiguration", advanced_configuration.is_some())])?;
+    let container_name = container_name.unwrap_or_default();
+    let port = container_port.and_then(|port| u16::try_from(port).ok()).unwrap_or_default();
+    if let Some(name) = load_balancer_name.filter(|name| !name.is_empty()) {
+        if target_group_arn.given() {
+            return Err(invalid("A load balancer can have a loadBalancerName or a targetGroupArn, not both."));
+        }
+        return of_classic(view, scope, &name, definition, &container_name, port);
+    }
     let arn = target_group_arn.unwrap_or_default();
     let group = view
         .get::<TargetGroup>(&arn)
-        .filter(|group| group.scope == *scope)
+        .filter(|group| group.scope == *scope && !classic::is_classic(&group.arn))
         .ok_or_else(|| invalid(format!("The specified target group does not exist: {arn}")))?;
-    let container_name = container_name.unwrap_or_default();
-    let container = definition
-        .container(&container_name)
-        .ok_or_else(|| invalid(format!("The container {container_name} does not exist in the task definition.")))?;
-    let port = container_port.and_then(|port| u16::try_from(port).ok()).unwrap_or_default();
-    if !container.port_mappings.iter().any(|mapping| mapping.container_port == port) {
-        return Err(invalid(format!("The container {container_name} did not have a container port {port} defined.")));
-    }
+    mapping(definition, &container_name, port)?;
     let mode = definition.network_mode;
     let fits = match group.target_type {
         TargetType::Ip => mode == NetworkMode::Awsvpc,
@@ -102,4 +106,48 @@ fn one(
         )));
     }
     Ok(TaskLoadBalancer { target_group_arn: group.arn.clone(), container_name, container_port: port })
+}
+
+/// The port mapping of a container.
+fn mapping<'a>(definition: &'a TaskDefinition, container: &str, port: u16) -> Result<&'a PortMapping, ServiceError> {
+    let found = definition
+        .container(container)
+        .ok_or_else(|| invalid(format!("The container {container} does not exist in the task definition.")))?;
+    found
+        .port_mappings
+        .iter()
+        .find(|mapping| mapping.container_port == port)
+        .ok_or_else(|| invalid(format!("The container {container} did not have a container port {port} defined.")))
+}
+
+/// A Classic Load Balancer sends to one port of an instance, so the task must have that one and no other.
+/// <https://docs.aws.amazon.com/AmazonECS/latest/APIReference/API_LoadBalancer.html>
+fn of_classic(
+    view: &Snapshot,
+    scope: &Scope,
+    name: &str,
+    definition: &TaskDefinition,
+    container: &str,
+    port: u16,
+) -> Result<TaskLoadBalancer, ServiceError> {
+    let arn = classic::arn(scope, name);
+    if !view.contains::<balancing::LoadBalancer>(arn.as_str()) {
+        return Err(invalid(format!("Unable to find a Classic Load Balancer named {name}.")));
+    }
+    check_classic(definition, container, port)?;
+    Ok(TaskLoadBalancer { target_group_arn: arn, container_name: container.to_owned(), container_port: port })
+}
+
+/// Refuses a task definition whose tasks a Classic Load Balancer cannot reach.
+pub(super) fn check_classic(definition: &TaskDefinition, container: &str, port: u16) -> Result<(), ServiceError> {
+    let mapping = mapping(definition, container, port)?;
+    match definition.network_mode {
+        NetworkMode::Bridge if mapping.host_port == 0 => Err(invalid(format!(
+            "Classic Load Balancers do not support dynamic port mapping: the container port {port} must have a hostPort."
+        ))),
+        NetworkMode::Bridge | NetworkMode::Host => Ok(()),
+        mode @ (NetworkMode::Awsvpc | NetworkMode::None) => {
+            Err(invalid(format!("Classic Load Balancers are not supported for the {} network mode.", mode.as_str())))
+        }
+    }
 }

@@ -4,7 +4,7 @@ use api::ecs::*;
 use domain::ecs::{SchedulingStrategy, ServiceEvent, ServiceStatus, names};
 use wire::ServiceError;
 
-use super::{Stored, balancers, deployment, history, scheduling, shapes, unserved::Unserved};
+use super::{Stored, balancers, deployment, history, rebalancing, scheduling, shapes, unserved::Unserved};
 use crate::{
     Call,
     ecs::{
@@ -91,6 +91,8 @@ pub(in crate::ecs) async fn create(
             desired_count: checked.desired_count,
             platform_version: compute::shown_platform_version(input.platform_version.as_deref()),
             placement,
+            zone_rebalancing: false,
+            rebalancing: None,
             minimum_healthy_percent: checked.configuration.shares.minimum,
             maximum_percent: checked.configuration.shares.maximum,
             health_check_grace_period_seconds: grace_period,
@@ -106,6 +108,9 @@ pub(in crate::ecs) async fn create(
             steady: false,
             events: 0,
         };
+        let asked = checked.zone_rebalancing;
+        service.zone_rebalancing =
+            rebalancing::choose(asked, None, &service, compute.host_kind(), &definition, &load_balancers)?;
         let runs = history::Runs { definition: definition.arn.clone(), network, load_balancers, compute };
         history::begin(tx, &mut service, runs, &mut ids, now);
         tx.put(service.clone());
@@ -116,6 +121,7 @@ pub(in crate::ecs) async fn create(
 
 struct Checked {
     scheduling: SchedulingStrategy,
+    zone_rebalancing: Option<bool>,
     desired_count: u32,
     configuration: deployment::Configuration,
     managed_tags: bool,
@@ -165,7 +171,7 @@ fn checked(input: CreateServiceRequest) -> Result<Checked, ServiceError> {
         monitoring,
     }
     .refuse()?;
-    deployment::zone_rebalancing(availability_zone_rebalancing.as_deref())?;
+    let zone_rebalancing = rebalancing::read(availability_zone_rebalancing.as_deref())?;
     deployment::controller(deployment_controller)?;
     if role.given() {
         return Err(invalid("You cannot specify an IAM role for services that require a service linked role."));
@@ -186,6 +192,7 @@ fn checked(input: CreateServiceRequest) -> Result<Checked, ServiceError> {
     }
     Ok(Checked {
         scheduling,
+        zone_rebalancing,
         desired_count,
         configuration,
         managed_tags: enable_ecs_managed_tags.unwrap_or_default(),

@@ -156,14 +156,6 @@ pub(super) fn propagate_tags(given: Option<String>) -> Result<Option<String>, Se
     }
 }
 
-/// Checks `availabilityZoneRebalancing`.
-pub(super) fn zone_rebalancing(given: Option<&str>) -> Result<(), ServiceError> {
-    match given {
-        None | Some("DISABLED") => Ok(()),
-        Some(_) => Err(unsupported("availabilityZoneRebalancing ENABLED")),
-    }
-}
-
 /// Checks `deploymentController`.
 pub(super) fn controller(given: Option<DeploymentController>) -> Result<(), ServiceError> {
     match given.and_then(|controller| controller.r#type).as_deref() {

@@ -5,6 +5,7 @@ mod balancers;
 mod create;
 mod deployment;
 pub(super) mod history;
+mod rebalancing;
 mod scheduling;
 mod shapes;
 mod unserved;

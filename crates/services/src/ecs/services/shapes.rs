@@ -3,6 +3,7 @@
 use api::ecs::*;
 use domain::{
     Arn,
+    balancing::classic::is_classic,
     ecs::{
         Compute, Deployment as StoredDeployment, DeploymentStatus, DesiredStatus,
         ServiceDeployment as ServiceDeploymentRecord, ServiceEvent as StoredEvent, ServiceStatus, Task,
@@ -11,7 +12,7 @@ use domain::{
 };
 use store::Snapshot;
 
-use super::{Stored, deployment::Configuration};
+use super::{Stored, deployment::Configuration, rebalancing};
 use crate::ecs::{
     common::{count, number, tags_shape, time},
     compute::{constraints_shape, strategy_shape},
@@ -62,7 +63,7 @@ pub(super) fn service(view: &Snapshot, stored: &Stored, with_tags: bool) -> Serv
         enable_ecs_managed_tags: Some(stored.enable_ecs_managed_tags),
         propagate_tags: Some(stored.propagate_tags.clone().unwrap_or_else(|| "NONE".to_owned())),
         enable_execute_command: Some(false),
-        availability_zone_rebalancing: Some("DISABLED".to_owned()),
+        availability_zone_rebalancing: Some(rebalancing::as_str(stored.zone_rebalancing).to_owned()),
         current_service_deployment: open_deployment(view, stored),
         current_service_revisions: Some(current_revisions(view, stored)),
         // An INACTIVE one is told with what it ran, but it deploys nothing.
@@ -72,11 +73,17 @@ pub(super) fn service(view: &Snapshot, stored: &Stored, with_tags: bool) -> Serv
 }
 
 pub(super) fn balancers(load_balancers: &[TaskLoadBalancer]) -> Vec<LoadBalancer> {
-    let one = |balancer: &TaskLoadBalancer| LoadBalancer {
-        target_group_arn: Some(balancer.target_group_arn.to_string()),
-        container_name: Some(balancer.container_name.clone()),
-        container_port: Some(balancer.container_port.into()),
-        ..LoadBalancer::default()
+    let one = |balancer: &TaskLoadBalancer| {
+        let arn = &balancer.target_group_arn;
+        let (target_group_arn, load_balancer_name) =
+            if is_classic(arn) { (None, Some(arn.resource_name().to_owned())) } else { (Some(arn.to_string()), None) };
+        LoadBalancer {
+            target_group_arn,
+            load_balancer_name,
+            container_name: Some(balancer.container_name.clone()),
+            container_port: Some(balancer.container_port.into()),
+            ..LoadBalancer::default()
+        }
     };
     load_balancers.iter().map(one).collect()
 }

@@ -1,11 +1,17 @@
 //! UpdateService: some changes take effect at once, others make a new deployment.
 
 use api::ecs::*;
-use domain::ecs::{Cluster, NetworkMode, ServiceStatus};
+use domain::{
+    Scope,
+    balancing::classic::is_classic,
+    ecs::{Cluster, NetworkMode, ServiceStatus},
+};
 use store::Transaction;
 use wire::ServiceError;
 
-use super::{Stored, auth_arn, balancers, deployment, find, history, scheduling, shapes, unserved::Unserved};
+use super::{
+    Stored, auth_arn, balancers, deployment, find, history, rebalancing, scheduling, shapes, unserved::Unserved,
+};
 use crate::{
     Authorised, Call,
     ecs::{
@@ -82,7 +88,7 @@ fn check(input: UpdateServiceRequest) -> Result<(), ServiceError> {
         monitoring,
     }
     .refuse()?;
-    deployment::zone_rebalancing(availability_zone_rebalancing.as_deref())?;
+    rebalancing::read(availability_zone_rebalancing.as_deref())?;
     deployment::controller(deployment_controller)
 }
 
@@ -129,7 +135,7 @@ fn apply(
         (None, Some(before)) if definition.network_mode == NetworkMode::Awsvpc => Some(before.clone()),
         (given, _) => network::check(tx, &auth.scope, definition.network_mode, given.clone())?,
     };
-    let load_balancers = match changed_balancers(&before, input.load_balancers.as_deref()) {
+    let load_balancers = match changed_balancers(&auth.scope, &before, input.load_balancers.as_deref()) {
         None => before.load_balancers.clone(),
         Some(given) => {
             if !auth.platform().options.allow_load_balancer_updates {
@@ -140,6 +146,9 @@ fn apply(
             balancers::check(tx, &auth.scope, given.to_vec(), &definition, network.as_ref(), &before.compute)?
         }
     };
+    let asked = rebalancing::read(input.availability_zone_rebalancing.as_deref())?;
+    let (had, host) = (Some(service.zone_rebalancing), before.compute.host_kind());
+    service.zone_rebalancing = rebalancing::choose(asked, had, service, host, &definition, &load_balancers)?;
     if let Some(seconds) = input.health_check_grace_period_seconds {
         service.health_check_grace_period_seconds =
             deployment::grace_period(Some(seconds), !load_balancers.is_empty())?;
@@ -164,6 +173,9 @@ fn apply(
                     "The container {} did not have a container port {} defined.",
                     balancer.container_name, balancer.container_port
                 )));
+            }
+            if is_classic(&balancer.target_group_arn) {
+                balancers::check_classic(&definition, &balancer.container_name, balancer.container_port)?;
             }
         }
     }
@@ -192,6 +204,7 @@ fn apply(
 
 /// The load balancers of a request, if they are others than the service has.
 fn changed_balancers<'a>(
+    scope: &Scope,
     before: &domain::ecs::Deployment,
     given: Option<&'a [LoadBalancer]>,
 ) -> Option<&'a [LoadBalancer]> {
@@ -200,7 +213,7 @@ fn changed_balancers<'a>(
         (balancer.target_group_arn.to_string(), balancer.container_name.clone(), i32::from(balancer.container_port))
     };
     let mut has: Vec<_> = before.load_balancers.iter().map(|balancer| Some(known(balancer))).collect();
-    let mut asked: Vec<_> = given.iter().map(balancers::as_given).collect();
+    let mut asked: Vec<_> = given.iter().map(|given| balancers::as_given(scope, given)).collect();
     has.sort();
     asked.sort();
     (has != asked).then_some(given)

@@ -66,6 +66,7 @@ pub(in crate::ecs) async fn run(call: Call, input: RunTaskRequest) -> Result<Run
                 started_by: checked.task.started_by.clone(),
                 service: None,
                 container_instance_arn: None,
+                zone: None,
                 gpu_ids: Vec::new(),
                 load_balancers: Vec::new(),
                 image_digests: Default::default(),

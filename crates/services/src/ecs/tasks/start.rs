@@ -92,6 +92,7 @@ pub(in crate::ecs) async fn start(call: Call, input: StartTaskRequest) -> Result
                 started_by: checked.started_by.clone(),
                 service: None,
                 container_instance_arn: Some(instance.arn.clone()),
+                zone: None,
                 gpu_ids: Vec::new(),
                 load_balancers: Vec::new(),
                 image_digests: Default::default(),

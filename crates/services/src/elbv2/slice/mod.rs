@@ -1,6 +1,8 @@
 //! What follows from the state for others: each load balancer's slice, and what `host` must make for them. Computed from
 //! a snapshot, never stored.
 
+mod classic;
+
 use std::{
     collections::BTreeMap,
     net::{Ipv4Addr, SocketAddrV4},
@@ -35,6 +37,9 @@ pub fn balancer_slice(view: &Snapshot, load_balancer: &LoadBalancer) -> BTreeMap
         arn: arn.to_string(),
         attributes: load_balancer.attributes.clone(),
     })];
+    if let Some(classic) = &load_balancer.classic {
+        items.extend(classic::items(view, load_balancer, classic));
+    }
     let listeners = find::listeners_of(view, arn);
     items.extend(certificates::items(view, &listeners).into_iter().map(SliceItem::Certificate));
     for listener in listeners {
@@ -117,6 +122,7 @@ fn target_group(view: &Snapshot, group: &TargetGroup, load_balancer: &LoadBalanc
         tcp: network::forwarding(view, group, load_balancer),
         health_check: group.health_check.clone(),
         choice: group.attributes.choice.clone(),
+        fail_closed: false,
         targets: targets.collect(),
     }
 }
@@ -125,8 +131,10 @@ fn target_group(view: &Snapshot, group: &TargetGroup, load_balancer: &LoadBalanc
 pub fn host_items(view: &Snapshot) -> impl Iterator<Item = (String, HostItem)> {
     view.list::<LoadBalancer>("")
         .flat_map(move |load_balancer| {
-            let ports: Vec<u16> =
-                find::listeners_of(view, &load_balancer.arn).iter().map(|listener| listener.port).collect();
+            let ports: Vec<u16> = match &load_balancer.classic {
+                Some(classic) => classic.listeners.iter().map(|listener| listener.port).collect(),
+                None => find::listeners_of(view, &load_balancer.arn).iter().map(|listener| listener.port).collect(),
+            };
             let host_listeners = ports
                 .iter()
                 .filter_map(|port| Some(SocketAddrV4::new(host_address(view, &load_balancer, *port)?, *port)))

@@ -5,9 +5,10 @@ use std::net::IpAddr;
 use domain::{
     Arn, Resource, Scope, Tags, Timestamp,
     balancing::{
-        Action, GroupStickiness, HealthCheck, HealthReason, HealthState, Listener, LoadBalancer,
-        LoadBalancerAttributes, LoadBalancerState, ProtocolVersion, Scheme, TargetGroup, TargetGroupAttributes,
-        TargetHealth, TargetRegistration, TargetType, WeightedTargetGroup, Zone,
+        Action, Classic, ClassicListener, ClassicProtocol, GroupStickiness, HealthCheck, HealthReason, HealthState,
+        Listener, LoadBalancer, LoadBalancerAttributes, LoadBalancerState, ObservedHealth, ProtocolVersion, Scheme,
+        TargetGroup, TargetGroupAttributes, TargetHealth, TargetRegistration, TargetType, WeightedTargetGroup, Zone,
+        classic::{self, ANY_PORT},
         slice::{BalancerReport, RefusedSocket, SliceItem, TargetReport},
     },
     network::{Peer, Protocol, SecurityGroup, SecurityGroupRule},
@@ -51,6 +52,7 @@ fn load_balancer() -> LoadBalancer {
         attributes: LoadBalancerAttributes::default(),
         host_address: Some([127, 64, 0, 1].into()),
         state: LoadBalancerState::Provisioning,
+        classic: None,
         tags: Tags::default(),
         created_at: Timestamp(0),
     }
@@ -262,4 +264,74 @@ async fn health_is_what_was_last_reported_of_targets_that_are_checked() {
     assert_eq!(world.health(&elsewhere), TargetHealth::NOT_IN_USE);
     world.report(&BalancerReport { listening: vec![80], ..BalancerReport::default() }).await;
     assert_eq!(world.health(&one).state, HealthState::Initial);
+}
+
+#[tokio::test]
+async fn the_ports_of_a_classic_load_balancer_are_groups_of_instances_that_are_registered_once() {
+    let world = world().await;
+    let listener =
+        |port: u16, protocol: ClassicProtocol, instance_port: u16| ClassicListener { port, protocol, instance_port };
+    let listeners = vec![
+        listener(80, ClassicProtocol::Http, 8080),
+        listener(81, ClassicProtocol::Http, 8080),
+        listener(90, ClassicProtocol::Tcp, 8080),
+    ];
+    let arn = classic::arn(&scope(), "web");
+    let balancer = LoadBalancer {
+        arn: arn.clone(),
+        classic: Some(Classic { listeners, draining_timeout_seconds: 300 }),
+        ..load_balancer()
+    };
+    let registered =
+        TargetRegistration { target_group: arn.clone(), port: ANY_PORT, ..registration(1, "us-east-1a", false) };
+    let elsewhere = TargetRegistration {
+        address: IpAddr::from([10, 0, 1, 3]),
+        availability_zone: Some("us-east-1c".into()),
+        ..registered.clone()
+    };
+    world
+        .write(|tx| {
+            tx.put(balancer.clone());
+            tx.put(TargetGroup { arn: arn.clone(), target_type: TargetType::Instance, ..group("web") });
+            tx.put(registered.clone());
+            tx.put(elsewhere);
+        })
+        .await;
+    let slice = balancer_slice(&world.store.snapshot(), &balancer);
+    let mut seen = Vec::new();
+    for item in slice.values() {
+        match item {
+            SliceItem::TargetGroup(item) => {
+                let targets: Vec<String> =
+                    item.targets.iter().map(|to| format!("{}:{}", to.address, to.port)).collect();
+                assert_eq!((targets, item.fail_closed), (vec!["10.0.1.1:8080".to_owned()], true));
+                seen.push(format!("{} tcp={}", item.arn, item.tcp.is_some()));
+            }
+            SliceItem::Listener(item) => {
+                seen.push(format!("{} {}", item.port, item.default_action.target_groups().collect::<String>()));
+            }
+            SliceItem::LoadBalancer(_) => {}
+        }
+    }
+    let (http, tcp) = (format!("{arn}/HTTP/8080"), format!("{arn}/TCP/8080"));
+    let expected = [
+        format!("80 {http}"),
+        format!("81 {http}"),
+        format!("90 {tcp}"),
+        format!("{http} tcp=false"),
+        format!("{tcp} tcp=true"),
+    ];
+    assert_eq!(seen, expected);
+
+    // What the process says of either port is said of the instance.
+    let verdict =
+        |group: &str| TargetReport { target_group: group.to_owned(), port: 8080, ..verdict(1, TargetHealth::HEALTHY) };
+    let report = BalancerReport { targets: vec![verdict(&http), verdict(&tcp)], ..BalancerReport::default() };
+    world.write(|tx| observe_balancer(tx, arn.as_str(), &serde_json::to_value(&report).unwrap())).await;
+    let observed = world.store.snapshot().get::<ObservedHealth>(&registered.key()).unwrap();
+    assert_eq!(observed.health, TargetHealth::HEALTHY);
+    world
+        .write(|tx| observe_balancer(tx, arn.as_str(), &serde_json::to_value(BalancerReport::default()).unwrap()))
+        .await;
+    assert!(!world.store.snapshot().contains::<ObservedHealth>(&registered.key()));
 }

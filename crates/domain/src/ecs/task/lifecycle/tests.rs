@@ -64,6 +64,7 @@ fn task(load_balanced: bool) -> Task {
             started_by: None,
             service: None,
             container_instance_arn,
+            zone: None,
             gpu_ids: Vec::new(),
             load_balancers,
             image_digests: Default::default(),
