@@ -70,6 +70,15 @@ class Stack:
         pairs = [{"Key": key, "Value": value} for key, value in changes.items()]
         return self.elbv2.modify_target_group_attributes(TargetGroupArn=group, Attributes=pairs)
 
+    def attributes_of(self, arn, changes):
+        self.elbv2.modify_load_balancer_attributes(LoadBalancerArn=arn, Attributes=[{"Key": key, "Value": value} for key, value in changes.items()])
+
+    def nodes(self, arn):
+        """The addresses of a load balancer's nodes."""
+        description = f"ELB {arn.split('loadbalancer/')[1]}"
+        found = self.ec2.describe_network_interfaces(Filters=[{"Name": "description", "Values": [description]}])["NetworkInterfaces"]
+        return [one["PrivateIpAddress"] for one in found]
+
     def listen(self, group, healthy=2):
         """A port of the load balancer that leads to a target group."""
         self.port += 1
@@ -131,8 +140,7 @@ def stack(bare):
     bare.opened = opened
     made = bare.elbv2.create_load_balancer(Name="net", Type="network", Subnets=[subnet["SubnetId"] for subnet in bare.subnets])["LoadBalancers"][0]
     bare.arn, bare.host = made["LoadBalancerArn"], made["DNSName"]
-    balance = [{"Key": "load_balancing.cross_zone.enabled", "Value": "true"}]
-    bare.elbv2.modify_load_balancer_attributes(LoadBalancerArn=bare.arn, Attributes=balance)
+    bare.attributes_of(bare.arn, {"load_balancing.cross_zone.enabled": "true"})
     bare.service_group = bare.group()
     bare.elbv2.create_listener(LoadBalancerArn=bare.arn, Protocol="TCP", Port=7000, DefaultActions=forward(bare.service_group))
     command = "nc -ll -p 7001 -e /bin/preamble & httpd -p 8080 -h /www; exec nc -ll -p 7000 -e /bin/echo-back"
@@ -235,30 +243,47 @@ with socket.create_connection((sys.argv[1], int(sys.argv[2])), timeout=20) as co
 """
 
 
+class Client:
+    """A task whose network interface tests connect from."""
+
+    def __init__(self, stack):
+        self.stack, self.task = stack, run_task(stack.platform, stack.definition)
+        shown = wait_for_task(stack.platform, self.task, "RUNNING")
+        details = {detail["name"]: detail["value"] for detail in shown["attachments"][0]["details"]}
+        self.address = details["privateIPv4Address"]
+        platform = open(os.path.join(stack.platform.data, "id")).read().strip().removeprefix("ls-")
+        self.namespace = f"/run/netns/ls-{platform}-{details['networkInterfaceId']}"
+
+    def ask(self, node, port):
+        """The address and port that it connects from, and the words of the target's first line."""
+        command = ["nsenter", f"--net={self.namespace}", sys.executable, "-c", ASK, node, str(port)]
+        address, own_port, *words = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout.split()
+        return (address, int(own_port)), words
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.stack.ecs.stop_task(task=self.task)
+
+
 def test_r21_targets_see_their_clients_address(stack):
     group = stack.group(7000, stack.addresses, {"preserve_client_ip.enabled": "true"})
     port = stack.listen(group)
-    nodes = stack.ec2.describe_network_interfaces(Filters=[{"Name": "description", "Values": [f"ELB {stack.arn.split('loadbalancer/')[1]}"]}])["NetworkInterfaces"]
-    nodes = [found["PrivateIpAddress"] for found in nodes]
+    nodes = stack.nodes(stack.arn)
     assert len(nodes) == len(stack.subnets)
     # A client within the VPC, whose security group nobody lets in but the load balancer.
-    client = run_task(stack.platform, stack.definition)
-    task = wait_for_task(stack.platform, client, "RUNNING")
-    details = {detail["name"]: detail["value"] for detail in task["attachments"][0]["details"]}
-    platform = open(os.path.join(stack.platform.data, "id")).read().strip().removeprefix("ls-")
-    namespace = f"/run/netns/ls-{platform}-{details['networkInterfaceId']}"
+    with Client(stack) as client:
 
-    def ask(node):
-        command = ["nsenter", f"--net={namespace}", sys.executable, "-c", ASK, node, str(port)]
-        address, own_port, _, seen = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout.split()
-        seen_address, seen_port = seen.split(":")
-        return (address, int(own_port)), (socket.inet_ntoa(bytes.fromhex(seen_address[-8:])[::-1]), int(seen_port, 16))
+        def ask(node):
+            own, (_, seen) = client.ask(node, port)
+            seen_address, seen_port = seen.split(":")
+            return own, (socket.inet_ntoa(bytes.fromhex(seen_address[-8:])[::-1]), int(seen_port, 16))
 
-    try:
         for node in nodes:
             for _ in range(6):
                 own, seen = ask(node)
-                assert own[0] == details["privateIPv4Address"] and seen == own
+                assert own[0] == client.address and seen == own
         # Connections from the host itself have no address that a target could answer to.
         assert stack.connect(port)[3] in nodes
         # It is the client's address that security groups see now: without a rule for it nothing is let in.
@@ -280,8 +305,6 @@ def test_r21_targets_see_their_clients_address(stack):
         rights = dict(line.split(":\t") for line in status[1].splitlines())
         assert rights["Uid"].split() == ["64580"] * 4 and rights["NoNewPrivs"] == "1", rights
         assert {kind: int(rights[f"Cap{kind}"], 16) for kind in ("Inh", "Prm", "Eff", "Amb")} == {"Inh": 0, "Prm": 1 << 13, "Eff": 1 << 13, "Amb": 0}
-    finally:
-        stack.ecs.stop_task(task=client)
 
 
 def answers(ask, node):
@@ -376,19 +399,36 @@ def test_r21_much_goes_both_ways_intact_and_half_closes_are_passed_on(stack):
     assert count == 64 << 20 and came.digest() == sent.digest()
 
 
-def test_r21_instances_are_targets_over_tcp(bare):
-    group = bare.elbv2.create_target_group(Name=name(), Protocol="TCP", Port=8080, VpcId=bare.vpc, TargetType="instance", **CHECK)["TargetGroups"][0]["TargetGroupArn"]
-    default = bare.ec2.describe_security_groups(Filters=[{"Name": "group-name", "Values": ["default"]}])["SecurityGroups"][0]["GroupId"]
-    subnets = [subnet["SubnetId"] for subnet in bare.subnets]
-    made = bare.elbv2.create_load_balancer(Name=name(), Type="network", Subnets=subnets, SecurityGroups=[default])["LoadBalancers"][0]
+# Says whom it sees.
+SEES = """setsid python3 -c '
+import socketserver
+class Handler(socketserver.BaseRequestHandler):
+    def handle(self):
+        self.request.sendall(("%s %s\\n" % self.client_address).encode())
+socketserver.TCPServer.allow_reuse_address = True
+socketserver.TCPServer(("", 8080), Handler).serve_forever()
+' >/dev/null 2>&1 </dev/null &
+"""
+
+
+def test_r21_instances_are_targets_over_tcp_and_see_their_clients_address(stack):
+    group = stack.elbv2.create_target_group(Name=name(), Protocol="TCP", Port=8080, VpcId=stack.vpc, TargetType="instance", **CHECK)["TargetGroups"][0]["TargetGroupArn"]
+    # Instance, load balancer and client are in the default group, which lets its own in.
+    default = stack.ec2.describe_security_groups(Filters=[{"Name": "group-name", "Values": ["default"]}])["SecurityGroups"][0]["GroupId"]
+    subnets = [subnet["SubnetId"] for subnet in stack.subnets]
+    made = stack.elbv2.create_load_balancer(Name=name(), Type="network", Subnets=subnets, SecurityGroups=[default])["LoadBalancers"][0]
     assert made["SecurityGroups"] == [default]
-    bare.elbv2.create_listener(LoadBalancerArn=made["LoadBalancerArn"], Protocol="TCP", Port=80, DefaultActions=forward(group))
-    script = "mkdir /www; cd /www; setsid python3 -m http.server 8080 >/dev/null 2>&1 </dev/null &\n"
-    [machine] = launch(bare.platform, script)
+    stack.attributes_of(made["LoadBalancerArn"], {"load_balancing.cross_zone.enabled": "true"})
+    stack.elbv2.create_listener(LoadBalancerArn=made["LoadBalancerArn"], Protocol="TCP", Port=80, DefaultActions=forward(group))
+    [machine] = launch(stack.platform, SEES)
     try:
-        wait_for(bare.platform, machine, "running")
-        bare.elbv2.register_targets(TargetGroupArn=group, Targets=[{"Id": machine}])
-        eventually(lambda: bare.health(group) == {machine: "healthy"}, timeout=60)
+        wait_for(stack.platform, machine, "running")
+        stack.elbv2.register_targets(TargetGroupArn=group, Targets=[{"Id": machine}])
+        eventually(lambda: stack.health(group) == {machine: "healthy"}, timeout=60)
+        with Client(stack) as client:
+            for node in stack.nodes(made["LoadBalancerArn"]):
+                own, seen = client.ask(node, 80)
+                assert own == (seen[0], int(seen[1])) and own[0] == client.address
     finally:
-        terminate(bare.platform, [machine])
-        bare.elbv2.delete_load_balancer(LoadBalancerArn=made["LoadBalancerArn"])
+        terminate(stack.platform, [machine])
+        stack.elbv2.delete_load_balancer(LoadBalancerArn=made["LoadBalancerArn"])
