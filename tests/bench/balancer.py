@@ -331,7 +331,7 @@ def show_idle(bench):
 
 def show_comings_and_goings(balancer):
     """How soon a new target gets its first request, and one that fails its health checks its last. Ours only: the peers
-    have no API to register targets with."""
+    have no API to register targets with. A task of a service is registered in the step that makes it RUNNING."""
     elbv2 = balancer.elbv2
     checks = {"HealthCheckPath": "/health", "HealthCheckIntervalSeconds": 5, "HealthCheckTimeoutSeconds": 2, "UnhealthyThresholdCount": 2, "HealthyThresholdCount": 2}
     group = elbv2.create_target_group(Name="coming", Protocol="HTTP", Port=9101, VpcId=balancer.vpc, TargetType="ip", **checks)["TargetGroups"][0]["TargetGroupArn"]
@@ -349,7 +349,8 @@ def show_comings_and_goings(balancer):
         coming, going = map(float, inside.stdout.readline().split())
         inside.stdin.close()
     print(f"\nRegisterTargets answered to the target's first request: {coming:,.1f} ms")
-    print(f"The health check that makes it unhealthy to its last request: {going:,.1f} ms")
+    last = f"{going:,.1f} ms" if going > 0 else "none came after it"
+    print(f"The health check that makes it unhealthy to its last request: {last}")
 
 
 def main():
