@@ -5,6 +5,8 @@ import hashlib
 import os
 import socket
 import struct
+import subprocess
+import sys
 import threading
 import time
 import uuid
@@ -12,7 +14,8 @@ import uuid
 import botocore.exceptions
 import pytest
 
-from conftest import Image, Platform, busybox, default_network, eventually, register
+from conftest import Image, Platform, busybox, default_network, eventually, register, run_task
+from conftest import wait_for as wait_for_task
 from instances import launch, terminate, wait_for
 
 # Says which task it is and whom it sees, then sends back what comes.
@@ -66,6 +69,15 @@ class Stack:
     def attributes(self, group, changes):
         pairs = [{"Key": key, "Value": value} for key, value in changes.items()]
         return self.elbv2.modify_target_group_attributes(TargetGroupArn=group, Attributes=pairs)
+
+    def attributes_of(self, arn, changes):
+        self.elbv2.modify_load_balancer_attributes(LoadBalancerArn=arn, Attributes=[{"Key": key, "Value": value} for key, value in changes.items()])
+
+    def nodes(self, arn):
+        """The addresses of a load balancer's nodes."""
+        description = f"ELB {arn.split('loadbalancer/')[1]}"
+        found = self.ec2.describe_network_interfaces(Filters=[{"Name": "description", "Values": [description]}])["NetworkInterfaces"]
+        return [one["PrivateIpAddress"] for one in found]
 
     def listen(self, group, healthy=2):
         """A port of the load balancer that leads to a target group."""
@@ -125,15 +137,15 @@ def stack(bare):
     opened = bare.ec2.create_security_group(GroupName="echo", Description="open", VpcId=bare.vpc)["GroupId"]
     ports = [{"IpProtocol": "tcp", "FromPort": 7000, "ToPort": 8080, "IpRanges": [{"CidrIp": "0.0.0.0/0"}]}]
     bare.ec2.authorize_security_group_ingress(GroupId=opened, IpPermissions=ports)
+    bare.opened = opened
     made = bare.elbv2.create_load_balancer(Name="net", Type="network", Subnets=[subnet["SubnetId"] for subnet in bare.subnets])["LoadBalancers"][0]
     bare.arn, bare.host = made["LoadBalancerArn"], made["DNSName"]
-    balance = [{"Key": "load_balancing.cross_zone.enabled", "Value": "true"}]
-    bare.elbv2.modify_load_balancer_attributes(LoadBalancerArn=bare.arn, Attributes=balance)
+    bare.attributes_of(bare.arn, {"load_balancing.cross_zone.enabled": "true"})
     bare.service_group = bare.group()
     bare.elbv2.create_listener(LoadBalancerArn=bare.arn, Protocol="TCP", Port=7000, DefaultActions=forward(bare.service_group))
     command = "nc -ll -p 7001 -e /bin/preamble & httpd -p 8080 -h /www; exec nc -ll -p 7000 -e /bin/echo-back"
     container = {"name": "echo", "image": image, "command": ["sh", "-c", command], "portMappings": [{"containerPort": 7000}]}
-    definition = register(bare.platform, "echo", container)
+    definition = bare.definition = register(bare.platform, "echo", container)
     network = default_network(bare.platform)
     network["awsvpcConfiguration"]["securityGroups"] = [opened]
     bare.ecs.create_cluster(clusterName="default")
@@ -191,7 +203,10 @@ def test_r21_what_does_not_go_together_is_refused(bare):
     refused("ValidationError", elbv2.create_target_group, Name=name(), Protocol="HTTP", Port=1, VpcId=bare.vpc, HealthCheckProtocol="TCP")
     assert as_map(elbv2.describe_target_group_attributes(TargetGroupArn=tcp))["preserve_client_ip.enabled"] == "false"
     with pytest.raises(botocore.exceptions.ClientError, match="preserve_client_ip.enabled"):
-        bare.attributes(tcp, {"preserve_client_ip.enabled": "true"})
+        bare.attributes(tcp, {"preserve_client_ip.enabled": "yes"})
+    by_id = elbv2.create_target_group(Name=name(), Protocol="TCP", Port=1, VpcId=bare.vpc)["TargetGroups"][0]["TargetGroupArn"]
+    assert as_map(elbv2.describe_target_group_attributes(TargetGroupArn=by_id))["preserve_client_ip.enabled"] == "true"
+    assert as_map(bare.attributes(by_id, {"preserve_client_ip.enabled": "false"}))["preserve_client_ip.enabled"] == "false"
     with pytest.raises(botocore.exceptions.ClientError, match="slow_start"):
         bare.attributes(tcp, {"slow_start.duration_seconds": "30"})
     [elbv2.delete_load_balancer(LoadBalancerArn=arn) for arn in (net, app)]
@@ -218,6 +233,94 @@ def test_r21_targets_learn_of_the_client_by_the_proxy_protocol(stack):
     assert came[:16] == b"\r\n\r\n\0\r\nQUIT\n\x21\x11\x00\x0c", came
     assert (socket.inet_ntoa(came[16:20]), struct.unpack(">H", came[24:26])[0]) == own
     assert struct.unpack(">H", came[26:28])[0] == port
+
+
+# Connects from where it runs, and says from which address and what comes first.
+ASK = """
+import socket, sys
+with socket.create_connection((sys.argv[1], int(sys.argv[2])), timeout=20) as connection:
+    print(*connection.getsockname(), connection.makefile().readline())
+"""
+
+
+class Client:
+    """A task whose network interface tests connect from."""
+
+    def __init__(self, stack):
+        self.stack, self.task = stack, run_task(stack.platform, stack.definition)
+        shown = wait_for_task(stack.platform, self.task, "RUNNING")
+        details = {detail["name"]: detail["value"] for detail in shown["attachments"][0]["details"]}
+        self.address = details["privateIPv4Address"]
+        platform = open(os.path.join(stack.platform.data, "id")).read().strip().removeprefix("ls-")
+        self.namespace = f"/run/netns/ls-{platform}-{details['networkInterfaceId']}"
+
+    def ask(self, node, port):
+        """The address and port that it connects from, and the words of the target's first line."""
+        command = ["nsenter", f"--net={self.namespace}", sys.executable, "-c", ASK, node, str(port)]
+        address, own_port, *words = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout.split()
+        return (address, int(own_port)), words
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.stack.ecs.stop_task(task=self.task)
+
+
+def test_r21_targets_see_their_clients_address(stack):
+    group = stack.group(7000, stack.addresses, {"preserve_client_ip.enabled": "true"})
+    port = stack.listen(group)
+    nodes = stack.nodes(stack.arn)
+    assert len(nodes) == len(stack.subnets)
+    # A client within the VPC, whose security group nobody lets in but the load balancer.
+    with Client(stack) as client:
+
+        def ask(node):
+            own, (_, seen) = client.ask(node, port)
+            seen_address, seen_port = seen.split(":")
+            return own, (socket.inet_ntoa(bytes.fromhex(seen_address[-8:])[::-1]), int(seen_port, 16))
+
+        for node in nodes:
+            for _ in range(6):
+                own, seen = ask(node)
+                assert own[0] == client.address and seen == own
+        # Connections from the host itself have no address that a target could answer to.
+        assert stack.connect(port)[3] in nodes
+        # It is the client's address that security groups see now: without a rule for it nothing is let in.
+        rule = lambda block: [{"IpProtocol": "tcp", "FromPort": 7000, "ToPort": 8080, "IpRanges": [{"CidrIp": block}]}]
+        stack.ec2.revoke_security_group_ingress(GroupId=stack.opened, IpPermissions=rule("0.0.0.0/0"))
+        only = [rule(f"{node}/32") for node in nodes]
+        try:
+            for permissions in only:
+                stack.ec2.authorize_security_group_ingress(GroupId=stack.opened, IpPermissions=permissions)
+            eventually(lambda: not answers(ask, nodes[0]), timeout=60)
+            eventually(lambda: stack.states(group) == ["healthy"] * 2, timeout=60)
+            stack.attributes(group, {"preserve_client_ip.enabled": "false"})
+            eventually(lambda: answers(ask, nodes[0]), timeout=60)
+            assert ask(nodes[0])[1][0] in nodes
+        finally:
+            stack.ec2.authorize_security_group_ingress(GroupId=stack.opened, IpPermissions=rule("0.0.0.0/0"))
+        # The process has kept one right of root's, and no other.
+        [status] = [text for text in map(status_of, os.listdir("/proc")) if stack.arn in text[0]]
+        rights = dict(line.split(":\t") for line in status[1].splitlines())
+        assert rights["Uid"].split() == ["64580"] * 4 and rights["NoNewPrivs"] == "1", rights
+        assert {kind: int(rights[f"Cap{kind}"], 16) for kind in ("Inh", "Prm", "Eff", "Amb")} == {"Inh": 0, "Prm": 1 << 13, "Eff": 1 << 13, "Amb": 0}
+
+
+def answers(ask, node):
+    try:
+        return bool(ask(node))
+    except (subprocess.CalledProcessError, subprocess.TimeoutExpired):
+        return False
+
+
+def status_of(pid):
+    """A process's command line and status, if it is one of a load balancer."""
+    try:
+        command = open(f"/proc/{pid}/cmdline").read().split("\0")
+        return (command, open(f"/proc/{pid}/status").read()) if "balancer" in command else ([], "")
+    except OSError:
+        return [], ""
 
 
 def test_r21_sticky_clients_keep_their_target(stack):
@@ -296,19 +399,36 @@ def test_r21_much_goes_both_ways_intact_and_half_closes_are_passed_on(stack):
     assert count == 64 << 20 and came.digest() == sent.digest()
 
 
-def test_r21_instances_are_targets_over_tcp(bare):
-    group = bare.elbv2.create_target_group(Name=name(), Protocol="TCP", Port=8080, VpcId=bare.vpc, TargetType="instance", **CHECK)["TargetGroups"][0]["TargetGroupArn"]
-    default = bare.ec2.describe_security_groups(Filters=[{"Name": "group-name", "Values": ["default"]}])["SecurityGroups"][0]["GroupId"]
-    subnets = [subnet["SubnetId"] for subnet in bare.subnets]
-    made = bare.elbv2.create_load_balancer(Name=name(), Type="network", Subnets=subnets, SecurityGroups=[default])["LoadBalancers"][0]
+# Says whom it sees.
+SEES = """setsid python3 -c '
+import socketserver
+class Handler(socketserver.BaseRequestHandler):
+    def handle(self):
+        self.request.sendall(("%s %s\\n" % self.client_address).encode())
+socketserver.TCPServer.allow_reuse_address = True
+socketserver.TCPServer(("", 8080), Handler).serve_forever()
+' >/dev/null 2>&1 </dev/null &
+"""
+
+
+def test_r21_instances_are_targets_over_tcp_and_see_their_clients_address(stack):
+    group = stack.elbv2.create_target_group(Name=name(), Protocol="TCP", Port=8080, VpcId=stack.vpc, TargetType="instance", **CHECK)["TargetGroups"][0]["TargetGroupArn"]
+    # Instance, load balancer and client are in the default group, which lets its own in.
+    default = stack.ec2.describe_security_groups(Filters=[{"Name": "group-name", "Values": ["default"]}])["SecurityGroups"][0]["GroupId"]
+    subnets = [subnet["SubnetId"] for subnet in stack.subnets]
+    made = stack.elbv2.create_load_balancer(Name=name(), Type="network", Subnets=subnets, SecurityGroups=[default])["LoadBalancers"][0]
     assert made["SecurityGroups"] == [default]
-    bare.elbv2.create_listener(LoadBalancerArn=made["LoadBalancerArn"], Protocol="TCP", Port=80, DefaultActions=forward(group))
-    script = "mkdir /www; cd /www; setsid python3 -m http.server 8080 >/dev/null 2>&1 </dev/null &\n"
-    [machine] = launch(bare.platform, script)
+    stack.attributes_of(made["LoadBalancerArn"], {"load_balancing.cross_zone.enabled": "true"})
+    stack.elbv2.create_listener(LoadBalancerArn=made["LoadBalancerArn"], Protocol="TCP", Port=80, DefaultActions=forward(group))
+    [machine] = launch(stack.platform, SEES)
     try:
-        wait_for(bare.platform, machine, "running")
-        bare.elbv2.register_targets(TargetGroupArn=group, Targets=[{"Id": machine}])
-        eventually(lambda: bare.health(group) == {machine: "healthy"}, timeout=60)
+        wait_for(stack.platform, machine, "running")
+        stack.elbv2.register_targets(TargetGroupArn=group, Targets=[{"Id": machine}])
+        eventually(lambda: stack.health(group) == {machine: "healthy"}, timeout=60)
+        with Client(stack) as client:
+            for node in stack.nodes(made["LoadBalancerArn"]):
+                own, seen = client.ask(node, 80)
+                assert own == (seen[0], int(seen[1])) and own[0] == client.address
     finally:
-        terminate(bare.platform, [machine])
-        bare.elbv2.delete_load_balancer(LoadBalancerArn=made["LoadBalancerArn"])
+        terminate(stack.platform, [machine])
+        stack.elbv2.delete_load_balancer(LoadBalancerArn=made["LoadBalancerArn"])

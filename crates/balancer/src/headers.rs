@@ -4,7 +4,7 @@
 use std::io::Write as _;
 
 use domain::balancing::{LoadBalancerAttributes, XffMode};
-use http::{HeaderMap, HeaderName, HeaderValue, header};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 
 use crate::{client::Client, responses::Failure};
 
@@ -18,6 +18,9 @@ const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection")
 /// The longest request line and the longest single header.
 const LINE: usize = 16 * 1024;
 
+/// The most of all headers of a request together.
+const ALL: usize = 64 * 1024;
+
 /// The most addresses in X-Forwarded-For.
 const FORWARDERS: usize = 30;
 
@@ -26,7 +29,18 @@ pub fn check(uri_length: usize, headers: &HeaderMap) -> Result<(), Failure> {
     if uri_length > LINE {
         return Err(Failure::UriTooLong);
     }
-    if headers.iter().any(|(name, value)| name.as_str().len() + value.len() > LINE) {
+    let mut all = 0;
+    for (name, value) in headers {
+        let length = name.as_str().len() + value.len();
+        all += length;
+        if length > LINE || all > ALL {
+            return Err(Failure::BadRequest);
+        }
+    }
+    // Amazon's defensive mode takes no other encoding: who reads it differently finds another end of the request.
+    let mut encodings = headers.get_all(header::TRANSFER_ENCODING).iter();
+    let understood = encodings.next().is_none_or(|value| value.as_bytes().eq_ignore_ascii_case(b"chunked"));
+    if !understood || encodings.next().is_some() {
         return Err(Failure::BadRequest);
     }
     let forwarders = headers.get_all(X_FORWARDED_FOR).iter();
@@ -36,6 +50,23 @@ pub fn check(uri_length: usize, headers: &HeaderMap) -> Result<(), Failure> {
         return Err(Failure::TooManyForwarders);
     }
     Ok(())
+}
+
+/// Whether a host is written in characters that hosts and ports are made of. None at all is what HTTP/1.1 allows for.
+pub fn is_host(host: &[u8]) -> bool {
+    host.iter().all(|byte| byte.is_ascii_alphanumeric() || b"-._~%!$&'()*+,;=:[]".contains(byte))
+}
+
+/// Whether two readers could find different ends of a response. Nothing else is asked for over a connection that has
+/// brought one: what comes after it might be taken for the answer to somebody else's request.
+pub fn is_ambiguous(status: StatusCode, headers: &HeaderMap) -> bool {
+    let chunked = headers.contains_key(header::TRANSFER_ENCODING);
+    let mut lengths = headers.get_all(header::CONTENT_LENGTH).iter();
+    let (first, another) = (lengths.next(), lengths.next().is_some());
+    let bodiless = matches!(status, StatusCode::NO_CONTENT | StatusCode::RESET_CONTENT);
+    another
+        || (chunked && (first.is_some() || bodiless))
+        || (bodiless && first.is_some_and(|length| length.as_bytes() != b"0"))
 }
 
 /// Whether the request asks for a WebSocket.
@@ -293,6 +324,52 @@ mod tests {
         let mut headers = HeaderMap::new();
         headers.insert("x-big", HeaderValue::from_str(&"x".repeat(LINE)).unwrap());
         assert_eq!(check(1, &headers), Err(Failure::BadRequest));
+    }
+
+    #[test]
+    fn all_headers_together_are_limited() {
+        let mut headers = HeaderMap::new();
+        for (count, expected) in [(4, Ok(())), (5, Err(Failure::BadRequest))] {
+            headers.clear();
+            for _ in 0..count {
+                headers.append("x-big", HeaderValue::from_str(&"x".repeat(16_000)).unwrap());
+            }
+            assert_eq!(check(1, &headers), expected);
+        }
+    }
+
+    #[test]
+    fn only_chunks_are_understood() {
+        let of = |values: &[&'static str]| {
+            let mut headers = HeaderMap::new();
+            for value in values {
+                headers.append(header::TRANSFER_ENCODING, HeaderValue::from_static(value));
+            }
+            check(1, &headers)
+        };
+        assert_eq!((of(&[]), of(&["Chunked"])), (Ok(()), Ok(())));
+        for wrong in [&["gzip, chunked"][..], &["identity"], &["chunked", "chunked"], &["chunked", "identity"]] {
+            assert_eq!(of(wrong), Err(Failure::BadRequest), "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn hosts_are_written_in_few_characters() {
+        for host in ["", "example.com", "a_b:80", "[::1]:8080"] {
+            assert!(is_host(host.as_bytes()), "{host}");
+        }
+        for host in ["a b", "a/b", "user@host", "a\"b", "a<b", "\u{e9}"] {
+            assert!(!is_host(host.as_bytes()), "{host}");
+        }
+    }
+
+    #[test]
+    fn responses_with_two_ends_are_told() {
+        let ambiguous = |status: u16, pairs: &[_]| is_ambiguous(StatusCode::from_u16(status).unwrap(), &map(pairs));
+        let (length, chunks) = (("content-length", "3"), ("transfer-encoding", "chunked"));
+        assert!(ambiguous(200, &[length, chunks]) && ambiguous(204, &[length]) && ambiguous(204, &[chunks]));
+        assert!(!ambiguous(200, &[length]) && !ambiguous(200, &[chunks]) && !ambiguous(304, &[length]));
+        assert!(!ambiguous(204, &[("content-length", "0")]) && !ambiguous(204, &[]));
     }
 
     #[test]

@@ -45,7 +45,10 @@ use std::{
     time::Duration,
 };
 
-use domain::balancing::slice::{self, SliceItem};
+use domain::balancing::{
+    network::is_network,
+    slice::{self, SliceItem},
+};
 use feed::{FollowOptions, Follower};
 use nix::{
     sys::{
@@ -54,6 +57,7 @@ use nix::{
     },
     unistd::{Gid, Uid, geteuid, setgroups, setresgid, setresuid},
 };
+use rustix::thread::{CapabilitySet, CapabilitySets, capabilities, set_capabilities};
 use tokio::sync::{mpsc, watch};
 
 /// The most worker threads.
@@ -115,16 +119,13 @@ pub enum Error {
     /// The operating system refuses something it needs.
     #[error("the load balancer's process cannot start: {0}")]
     Io(#[from] io::Error),
-    /// Root's rights cannot be given up.
-    #[error("the load balancer's process cannot give up root's rights: {0}")]
-    Privileges(#[from] nix::Error),
 }
 
 /// Runs a load balancer's process until it is killed. Blocks. To be called before the process has other threads.
 pub fn main(options: Options) -> Result<(), Error> {
     let limit = connection_limit();
     prepare_cache(&options)?;
-    become_user(options.user)?;
+    become_user(options.user, is_network(&options.load_balancer))?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(serve(options, limit))
 }
@@ -196,14 +197,20 @@ fn prepare_cache(options: &Options) -> io::Result<()> {
     Ok(())
 }
 
-/// Gives root's rights up for good; one that is not root has none to give.
-fn become_user(user: u32) -> nix::Result<()> {
+/// Gives root's rights up for good; one that is not root has none to give. One is kept to `speak_for_others`: connecting from
+/// a client's address asks for CAP_NET_RAW, whose reach is this network namespace, which nothing else lets it leave.
+fn become_user(user: u32, speak_for_others: bool) -> io::Result<()> {
     prctl::set_no_new_privs()?;
     if geteuid().is_root() {
+        prctl::set_keepcaps(speak_for_others)?;
         let (group, user) = (Gid::from_raw(user), Uid::from_raw(user));
         setgroups(&[])?;
         setresgid(group, group, group)?;
         setresuid(user, user, user)?;
+        let wanted = if speak_for_others { CapabilitySet::NET_RAW } else { CapabilitySet::empty() };
+        let kept = wanted & capabilities(None)?.permitted;
+        let sets = CapabilitySets { effective: kept, permitted: kept, inheritable: CapabilitySet::empty() };
+        set_capabilities(None, sets)?;
     }
     Ok(())
 }

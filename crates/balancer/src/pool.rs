@@ -228,17 +228,18 @@ impl Pool {
 pub struct Lease {
     pool: Rc<Pool>,
     sender: Option<Sender>,
+    last: bool,
 }
 
 impl Lease {
-    /// Lends a connection.
-    pub fn new(pool: Rc<Pool>, sender: Sender) -> Self {
-        Self { pool, sender: Some(sender) }
+    /// Lends a connection. If this is its `last` exchange, it does not go back.
+    pub fn new(pool: Rc<Pool>, sender: Sender, last: bool) -> Self {
+        Self { pool, sender: Some(sender), last }
     }
 
     /// The exchange is over: the connection goes back to the pool.
     pub fn finished(&mut self) {
-        match self.sender.take() {
+        match self.sender.take().filter(|_| !self.last) {
             Some(Sender::Http1(sender)) if sender.is_ready() => self.pool.keep(sender),
             Some(Sender::Http1(mut sender)) => {
                 // The body is here, but the connection has not come round to saying that it is free.

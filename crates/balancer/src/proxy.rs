@@ -1,9 +1,9 @@
 //! The path of one request: limits, rule, action, and for a forward action the exchange with a target.
 
-use std::{rc::Rc, sync::Arc};
+use std::{error::Error, io, rc::Rc, sync::Arc};
 
 use domain::balancing::ProtocolVersion;
-use http::{Method, Request, Response, StatusCode, Uri, Version, header, uri};
+use http::{HeaderValue, Method, Request, Response, StatusCode, Uri, Version, header, uri};
 use hyper::body::{Body as _, Incoming};
 
 use crate::{
@@ -98,8 +98,18 @@ fn check(request: &Request<Incoming>) -> Result<(), Failure> {
     if request.method() == Method::CONNECT || needs_host || (hosts > 1) {
         return Err(Failure::BadRequest);
     }
+    let given = request.headers().get(header::HOST).map_or(&b""[..], |host| host.as_bytes());
+    if !headers::is_host(given) || !headers::is_host(host(request).as_bytes()) {
+        return Err(Failure::BadRequest);
+    }
     let path = request.uri().path_and_query().map_or(0, |path| path.as_str().len());
     headers::check(path, request.headers())
+}
+
+/// Whether the target may find another end of the request than we do: many take no body from these methods, and would read
+/// one as the next request. Amazon's defensive mode sends it, and closes both connections afterwards.
+fn is_ambiguous(request: &Request<Incoming>) -> bool {
+    matches!(*request.method(), Method::GET | Method::HEAD) && !request.body().is_end_stream()
 }
 
 /// The host that was asked for, with its port if it has one.
@@ -129,26 +139,31 @@ async fn forward(
 ) -> Result<Response<ResponseBody>, Abort> {
     let Way { pool, routing, chosen } = way;
     let http1 = pool.version() == ProtocolVersion::Http1;
+    let ambiguous = http1 && is_ambiguous(&request);
     let websocket = http1 && !client.http2 && headers::asks_for_websocket(request.headers());
     let client_upgrade = websocket.then(|| hyper::upgrade::on(&mut request));
     let Some(request) = outgoing(client, routing, pool, request, websocket) else {
         return Ok(Failure::BadRequest.response(guard));
     };
-    let (mut response, sender) = match exchange(client, pool, request, websocket).await {
+    let (mut response, sender) = match exchange(client, pool, request, websocket, ambiguous).await {
         Ok(exchanged) => exchanged,
         Err(Ending::Abort) => return Err(Abort::ClientGone),
         Err(Ending::Failure(failure)) => return Ok(failure.response(guard)),
     };
     let switching = response.status() == StatusCode::SWITCHING_PROTOCOLS;
+    let last = websocket || ambiguous || headers::is_ambiguous(response.status(), response.headers());
     *response.version_mut() = Version::HTTP_11;
     headers::to_client(response.headers_mut(), switching);
+    if ambiguous && !client.http2 {
+        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
     if chosen.is_sticky() {
         let worker = &client.worker;
         chosen.set_cookies(response.headers_mut(), &routing.groups, &worker.key, seconds(worker));
     }
     match (switching, client_upgrade) {
         (false, _) => {
-            let mut lease = Lease::new(pool.clone(), sender);
+            let mut lease = Lease::new(pool.clone(), sender, last);
             if response.body().is_end_stream() {
                 lease.finished();
             }
@@ -206,6 +221,19 @@ fn outgoing(
     Some(request)
 }
 
+/// Whether what stopped a client's body is that its chunks cannot be read.
+fn is_malformed(error: &hyper::Error) -> bool {
+    use std::io::ErrorKind::{InvalidData, InvalidInput};
+    let mut next = Error::source(error);
+    while let Some(error) = next {
+        if error.downcast_ref::<io::Error>().is_some_and(|io| matches!(io.kind(), InvalidData | InvalidInput)) {
+            return true;
+        }
+        next = error.source();
+    }
+    false
+}
+
 enum Ending {
     Failure(Failure),
     Abort,
@@ -217,9 +245,10 @@ async fn exchange(
     pool: &Rc<Pool>,
     mut request: Request<RequestBody>,
     websocket: bool,
+    ambiguous: bool,
 ) -> Result<(Response<Incoming>, Sender), Ending> {
     loop {
-        let kept = if websocket { None } else { pool.checkout() };
+        let kept = if websocket || ambiguous { None } else { pool.checkout() };
         let fresh = kept.is_none();
         let mut sender = match kept {
             Some(sender) => sender,
@@ -240,8 +269,12 @@ async fn exchange(
                 _ => {
                     let error = error.into_error();
                     tracing::debug!(target = %pool.address(), %error, "no response");
-                    // The client's own body broke off, so there is nobody to answer.
-                    return Err(if error.is_user() { Ending::Abort } else { Ending::Failure(Failure::BadGateway) });
+                    return Err(match error.is_user() {
+                        false => Ending::Failure(Failure::BadGateway),
+                        true if is_malformed(&error) => Ending::Failure(Failure::BadRequest),
+                        // The client's own body broke off, so there is nobody to answer.
+                        true => Ending::Abort,
+                    });
                 }
             },
             Err(_) if client.body_pending() => return Err(Ending::Failure(Failure::RequestTimeout)),

@@ -12,6 +12,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use domain::balancing::network::is_network;
 use domain::network::host::{HostReport, LoadBalancerItem, LoadBalancerState};
 use nix::sys::prctl;
 use rustix::{
@@ -212,8 +213,14 @@ fn start(arn: &str, namespace: &Path, config: &Config, directory: &Path) -> io::
                 command.env(name, value);
             }
         }
-        // Changing the user drops all capabilities and all further groups.
-        command.uid(config.user.0).gid(config.user.1).process_group(0).stdin(Stdio::null()).stdout(Stdio::null());
+        if is_network(arn) {
+            // It changes its user itself, to keep the one capability that connecting from a client's address needs.
+            command.args(["--user", &config.user.0.to_string()]);
+        } else {
+            // Changing the user drops all capabilities and all further groups.
+            command.uid(config.user.0).gid(config.user.1);
+        }
+        command.process_group(0).stdin(Stdio::null()).stdout(Stdio::null());
         command.spawn()
     })?;
     let pid = i32::try_from(child.id()).map_err(io::Error::other)?;
@@ -237,7 +244,7 @@ fn unrecorded(arn: &str, namespace: &Path) -> Option<Process> {
     fs::read_dir("/proc").ok()?.flatten().find_map(|entry| {
         let pid: i32 = entry.file_name().to_str()?.parse().ok()?;
         let command = fs::read(entry.path().join("cmdline")).ok()?;
-        let is_it = command.ends_with(arguments.as_bytes())
+        let is_it = String::from_utf8_lossy(&command).contains(&arguments)
             && fs::metadata(entry.path().join("ns/net")).is_ok_and(|own| own.ino() == home);
         is_it.then(|| Process::of(pid)).flatten()
     })

@@ -8,6 +8,7 @@ use std::{
 };
 
 use domain::{
+    balancing::network::is_network,
     instances::{InstanceItem, VolumeItem},
     network::{
         Cidr, PUBLIC_RANGE,
@@ -61,6 +62,8 @@ pub(crate) struct Desired {
     pub(crate) volumes: BTreeMap<String, VolumeItem>,
     /// Interfaces whose processes may listen on ports below 1024 without privileges.
     pub(crate) unprivileged_ports: BTreeSet<String>,
+    /// Interfaces whose process connects with its clients' addresses.
+    pub(crate) speak_for_others: BTreeSet<String>,
     /// Keys of items that were left out because of their form.
     pub(crate) malformed: Vec<String>,
 }
@@ -85,6 +88,9 @@ pub(crate) fn sort(slice: &Slice<HostItem>) -> Desired {
     }
     for balancer in desired.load_balancers.values() {
         desired.unprivileged_ports.extend(balancer.interface_ids.iter().cloned());
+        if is_network(&balancer.arn) {
+            desired.speak_for_others.extend(balancer.interface_ids.first().cloned());
+        }
     }
     desired
 }

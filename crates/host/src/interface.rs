@@ -3,17 +3,34 @@
 //! Neighbours are told, not asked for: the interface knows the router's hardware address and the router the
 //! interface's, for good, so that nobody can pretend to be another on this link.
 
-use std::{io, os::fd::AsFd, path::PathBuf};
+use std::{io, net::Ipv4Addr, os::fd::AsFd, path::PathBuf};
 
 use domain::network::{Cidr, host::InterfaceItem, names};
 
 use crate::{
-    netlink::{End, Netlink, NewRoute, parse_mac},
+    netlink::{End, Netlink, NewRoute, Select, parse_mac},
     netns,
     router::{self, LOOPBACK, ROUTER_MAC},
 };
 
 const ETH0: &str = "eth0";
+
+/// The table of a namespace that speaks for others: what comes is for it, whatever address it is sent to.
+const SPEAKS_FOR_OTHERS: u32 = 100;
+
+/// What is special about an interface.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Role {
+    /// Its processes may listen on ports below 1024 without privileges.
+    pub(crate) unprivileged_ports: bool,
+    /// Its process connects with its clients' addresses, and gets what is sent back to them: a network load balancer.
+    pub(crate) speaks_for_others: bool,
+}
+
+/// The mark of connections that such an interface has begun, and the router's table for the way back to it.
+pub(crate) fn mark(address: Ipv4Addr) -> u32 {
+    address.to_bits()
+}
 
 /// Where an interface's namespace is named.
 pub(crate) fn path(platform: &str, interface_id: &str) -> PathBuf {
@@ -25,7 +42,7 @@ pub(crate) fn path(platform: &str, interface_id: &str) -> PathBuf {
 pub(crate) fn ensure(
     platform: &str,
     item: &InterfaceItem,
-    unprivileged_ports: bool,
+    role: Role,
     ready: impl FnOnce() -> io::Result<()> + Send,
 ) -> io::Result<()> {
     let mac = parse_mac(&item.mac_address)
@@ -43,7 +60,7 @@ pub(crate) fn ensure(
             // Set before the link exists: it never gets an IPv6 address. A kernel without IPv6 has no such parameter.
             let _ = netns::set_parameter("ipv6/conf/default/disable_ipv6", "1");
         }
-        if unprivileged_ports {
+        if role.unprivileged_ports {
             netns::set_parameter("ipv4/ip_unprivileged_port_start", "0")?;
         }
         let mut inside = Netlink::open()?;
@@ -73,6 +90,12 @@ pub(crate) fn ensure(
         router.set_neighbour(there, item.address, mac)?;
         let own = Cidr::host(item.address);
         router.set_route(&NewRoute { destination: own, via: None, link: there, source: None })?;
+        if role.speaks_for_others {
+            inside.set_table_local(SPEAKS_FOR_OTHERS, LOOPBACK)?;
+            inside.add_rule(SPEAKS_FOR_OTHERS, &Select::From(ETH0))?;
+            router.set_table(mark(item.address), item.address, there)?;
+            router.add_rule(mark(item.address), &Select::Mark(mark(item.address)))?;
+        }
         // The name tells the agent that all is ready: nothing may be missing when it appears.
         ready()?;
         if exists { Ok(()) } else { netns::name_current(&path) }

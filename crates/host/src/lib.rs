@@ -29,6 +29,8 @@ mod router;
 mod ruleset;
 mod run;
 mod sockets;
+#[cfg(test)]
+mod speaker_tests;
 mod teardown;
 #[cfg(test)]
 mod testing;

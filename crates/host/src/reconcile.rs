@@ -18,7 +18,8 @@ use domain::network::{
 
 use crate::{
     desired::{Desired, DesiredVpc},
-    interface, netns, nft, outside,
+    interface::{self, Role},
+    netns, nft, outside,
     router::{self, Listeners, Uplink},
     ruleset::{self, Ruleset},
 };
@@ -189,7 +190,13 @@ impl Reconciler {
         outcome: &mut Outcome,
     ) {
         let Some(known) = self.known.get_mut(vpc_id).filter(|known| known.vpc.is_some()) else { return };
-        let next = ruleset::compile(&vpc.item, &vpc.groups, vpc.interfaces.values(), self.endpoint_port);
+        let next = ruleset::compile(
+            &vpc.item,
+            &vpc.groups,
+            vpc.interfaces.values(),
+            &desired.speak_for_others,
+            self.endpoint_port,
+        );
         let table = names::table(&self.platform);
         let script = match &known.rules {
             Some(rules) if rules.has_same_base(&next) => rules.update(&next, &table),
@@ -215,9 +222,12 @@ impl Reconciler {
                     .iter()
                     .map(|item| {
                         let gate = &gate;
-                        let ports = desired.unprivileged_ports.contains(&item.interface_id);
+                        let role = Role {
+                            unprivileged_ports: desired.unprivileged_ports.contains(&item.interface_id),
+                            speaks_for_others: desired.speak_for_others.contains(&item.interface_id),
+                        };
                         scope.spawn(move || {
-                            let result = interface::ensure(platform, item, ports, || gate.pass());
+                            let result = interface::ensure(platform, item, role, || gate.pass());
                             (*item, result, since.elapsed().as_secs_f64() * 1000.0)
                         })
                     })
@@ -284,6 +294,10 @@ impl Reconciler {
             for (vpc_id, vpc) in &desired.vpcs {
                 let links = vpc.interfaces.keys().map(|id| names::interface_link(id)).collect();
                 failed(vpc_id, router::remove_links(&self.platform, vpc_id, &links));
+                let marks =
+                    vpc.interfaces.values().filter(|item| desired.speak_for_others.contains(&item.interface_id));
+                let marks = marks.map(|item| interface::mark(item.address)).collect();
+                failed(vpc_id, router::remove_rules(&self.platform, vpc_id, &marks));
             }
         }
         for vpc_id in routers.iter().filter(|vpc_id| !desired.vpcs.contains_key(*vpc_id)) {

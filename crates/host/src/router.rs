@@ -16,7 +16,7 @@ use domain::{
 
 use crate::{
     imds,
-    netlink::{End, Netlink, NewRoute},
+    netlink::{End, Netlink, NewRoute, Select},
     netns,
     ruleset::UPLINK,
 };
@@ -176,6 +176,16 @@ pub(crate) fn remove_links(platform: &str, vpc_id: &str, wanted: &BTreeSet<Strin
     netns::within(&path(platform, vpc_id), || {
         let mut netlink = Netlink::open()?;
         unwanted.iter().try_for_each(|link| netlink.delete_link(link))
+    })
+}
+
+/// Removes the rules for the way back to interfaces that do not speak for others, or no longer.
+pub(crate) fn remove_rules(platform: &str, vpc_id: &str, wanted: &BTreeSet<u32>) -> io::Result<()> {
+    netns::within(&path(platform, vpc_id), || {
+        let mut netlink = Netlink::open()?;
+        let present = netlink.rule_marks()?;
+        let mut unwanted = present.into_iter().filter(|mark| !wanted.contains(mark));
+        unwanted.try_for_each(|mark| netlink.delete_rule(mark, &Select::Mark(mark)))
     })
 }
 

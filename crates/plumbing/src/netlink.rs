@@ -25,6 +25,7 @@ use netlink_packet_route::{
     route::{
         RouteAddress, RouteAttribute, RouteFlags, RouteHeader, RouteMessage, RouteProtocol, RouteScope, RouteType,
     },
+    rule::{RuleAction, RuleAttribute, RuleMessage},
 };
 use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
 
@@ -61,6 +62,17 @@ pub struct NewRoute {
     /// The address that packets over it come from.
     pub source: Option<Ipv4Addr>,
 }
+
+/// The packets that a rule is about.
+pub enum Select<'a> {
+    /// Those that come over a link.
+    From(&'a str),
+    /// Those with a mark.
+    Mark(u32),
+}
+
+/// Our rules come before those of the main table.
+const RULE_PRIORITY: u32 = 100;
 
 /// A connection to the kernel's routing socket.
 pub struct Netlink {
@@ -215,6 +227,52 @@ impl Netlink {
             message.attributes.push(RouteAttribute::PrefSource(RouteAddress::Inet(source)));
         }
         self.request(RouteNetlinkMessage::NewRoute(message), NLM_F_CREATE | NLM_F_REPLACE)
+    }
+
+    /// Makes a table of its own lead everything over one neighbour.
+    pub fn set_table(&mut self, table: u32, via: Ipv4Addr, link: u32) -> io::Result<()> {
+        let mut message = table_message(table, RouteType::Unicast);
+        message.attributes.push(RouteAttribute::Oif(link));
+        message.header.flags = RouteFlags::Onlink;
+        message.attributes.push(RouteAttribute::Gateway(RouteAddress::Inet(via)));
+        self.request(RouteNetlinkMessage::NewRoute(message), NLM_F_CREATE | NLM_F_REPLACE)
+    }
+
+    /// Makes a table of its own take everything for this machine's, whatever address it is sent to.
+    pub fn set_table_local(&mut self, table: u32, link: u32) -> io::Result<()> {
+        let mut message = table_message(table, RouteType::Local);
+        message.header.scope = RouteScope::Host;
+        message.attributes.push(RouteAttribute::Oif(link));
+        self.request(RouteNetlinkMessage::NewRoute(message), NLM_F_CREATE | NLM_F_REPLACE)
+    }
+
+    /// Has the table of this number decide on some packets, before the main one.
+    pub fn add_rule(&mut self, table: u32, select: &Select<'_>) -> io::Result<()> {
+        let added = self.request(RouteNetlinkMessage::NewRule(rule_message(table, select)), NLM_F_CREATE | NLM_F_EXCL);
+        match added {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+            other => other,
+        }
+    }
+
+    /// Removes such a rule.
+    pub fn delete_rule(&mut self, table: u32, select: &Select<'_>) -> io::Result<()> {
+        self.request(RouteNetlinkMessage::DelRule(rule_message(table, select)), 0)
+    }
+
+    /// The marks that our rules name.
+    pub fn rule_marks(&mut self) -> io::Result<Vec<u32>> {
+        let mut message = RuleMessage::default();
+        message.header.family = AddressFamily::Inet;
+        let mut marks = Vec::new();
+        for answer in self.dump(RouteNetlinkMessage::GetRule(message))? {
+            let RouteNetlinkMessage::NewRule(message) = answer else { continue };
+            marks.extend(message.attributes.iter().filter_map(|attribute| match attribute {
+                RuleAttribute::FwMark(mark) => Some(*mark),
+                _ => None,
+            }));
+        }
+        Ok(marks)
     }
 
     /// Where the main table leads to, but for the default route, which leads everywhere.
@@ -373,6 +431,31 @@ fn route_message(destination: Cidr, kind: RouteType) -> RouteMessage {
     message.header.scope = RouteScope::Universe;
     message.header.kind = kind;
     message.attributes.push(RouteAttribute::Destination(RouteAddress::Inet(destination.first())));
+    message
+}
+
+/// A route to everywhere in a table of its own.
+fn table_message(table: u32, kind: RouteType) -> RouteMessage {
+    let mut message = RouteMessage::default();
+    message.header.address_family = AddressFamily::Inet;
+    message.header.table = RouteHeader::RT_TABLE_UNSPEC;
+    message.header.protocol = OURS;
+    message.header.scope = RouteScope::Universe;
+    message.header.kind = kind;
+    message.attributes.push(RouteAttribute::Table(table));
+    message
+}
+
+fn rule_message(table: u32, select: &Select<'_>) -> RuleMessage {
+    let mut message = RuleMessage::default();
+    message.header.family = AddressFamily::Inet;
+    message.header.action = RuleAction::ToTable;
+    message.attributes.push(RuleAttribute::Priority(RULE_PRIORITY));
+    message.attributes.push(RuleAttribute::Table(table));
+    message.attributes.push(match select {
+        Select::From(link) => RuleAttribute::Iifname((*link).to_owned()),
+        Select::Mark(mark) => RuleAttribute::FwMark(*mark),
+    });
     message
 }
 

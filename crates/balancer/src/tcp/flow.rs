@@ -3,11 +3,17 @@
 //!
 //! Memory per connection is two buffers; who is slow to take bytes slows the other side down.
 
-use std::{io, rc::Rc, time::Duration};
+use std::{
+    io,
+    net::{SocketAddr, SocketAddrV4},
+    rc::Rc,
+    time::Duration,
+};
 
+use nix::sys::socket::{setsockopt, sockopt::IpTransparent};
 use tokio::{
     io::{AsyncWriteExt, copy_bidirectional_with_sizes},
-    net::TcpStream,
+    net::{TcpSocket, TcpStream},
 };
 
 use super::{Chosen, Ends, header};
@@ -53,12 +59,41 @@ pub async fn serve(worker: Rc<Worker>, client: TcpStream, port: u16) -> io::Resu
 }
 
 async fn connect(chosen: &Chosen, ends: Ends) -> io::Result<TcpStream> {
-    let mut target = tokio::time::timeout(CONNECT, TcpStream::connect(chosen.address)).await??;
+    let connected = async {
+        match ends.client {
+            // The host's clients have no address that a target could answer to: it sees the node's, as without the attribute.
+            SocketAddr::V4(client) if chosen.preserve_client_ip && !client.ip().is_loopback() => {
+                connect_from(client, chosen.address).await
+            }
+            _ => TcpStream::connect(chosen.address).await,
+        }
+    };
+    let mut target = tokio::time::timeout(CONNECT, connected).await??;
     target.set_nodelay(true)?;
     if chosen.proxy_protocol {
         target.write_all(&header::proxied(ends)).await?;
     }
     Ok(target)
+}
+
+/// Connects from a client's address. Its port is kept as well, unless another connection from there to this target has it.
+async fn connect_from(client: SocketAddrV4, target: SocketAddr) -> io::Result<TcpStream> {
+    let any_port = SocketAddrV4::new(*client.ip(), 0);
+    let taken = match try_from(client, target).await {
+        Err(error) if matches!(error.kind(), io::ErrorKind::AddrInUse | io::ErrorKind::AddrNotAvailable) => error,
+        other => return other,
+    };
+    tracing::trace!(%client, %target, error = %taken, "the client's port is in use");
+    try_from(any_port, target).await
+}
+
+async fn try_from(source: SocketAddrV4, target: SocketAddr) -> io::Result<TcpStream> {
+    let socket = TcpSocket::new_v4()?;
+    // What makes an address that is not ours one to connect from, and needs CAP_NET_RAW.
+    setsockopt(&socket, IpTransparent, &true)?;
+    socket.set_reuseaddr(true)?;
+    socket.bind(source.into())?;
+    socket.connect(target).await
 }
 
 /// Ends when no byte has gone to or come from the client for the idle timeout.

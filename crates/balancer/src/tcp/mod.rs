@@ -60,6 +60,8 @@ pub struct Chosen {
     pub address: SocketAddr,
     /// Whether the connection begins with a PROXY header.
     pub proxy_protocol: bool,
+    /// Whether the connection comes from the client's address.
+    pub preserve_client_ip: bool,
 }
 
 /// The ends of a client's connection.
@@ -120,7 +122,8 @@ impl Group {
         };
         let addresses = among.iter().filter_map(|index| self.targets.get(*index)).map(|target| target.address);
         let address = addresses.max_by_key(|address| rank(*address))?;
-        Some(Chosen { group: self.arn.clone(), address, proxy_protocol: self.settings.proxy_protocol })
+        let TcpTargetGroup { proxy_protocol, preserve_client_ip, .. } = self.settings;
+        Some(Chosen { group: self.arn.clone(), address, proxy_protocol, preserve_client_ip })
     }
 }
 

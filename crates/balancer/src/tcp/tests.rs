@@ -113,7 +113,12 @@ fn without_cross_zone_a_node_uses_its_own_zone_while_it_can() {
 
 #[test]
 fn only_what_the_attributes_say_is_cut() {
-    let chosen = |number| Chosen { group: "group".into(), address: address(number), proxy_protocol: false };
+    let chosen = |number| Chosen {
+        group: "group".into(),
+        address: address(number),
+        proxy_protocol: false,
+        preserve_client_ip: false,
+    };
     let keeps = |states: &[(HealthState, bool)], settings: &TcpTargetGroup, number| {
         table(states, settings.clone(), Vec::new()).keeps(&chosen(number))
     };

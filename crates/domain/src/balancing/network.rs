@@ -45,6 +45,8 @@ pub struct TcpTargetGroup {
     pub proxy_protocol: bool,
     /// `stickiness.enabled` of type `source_ip`: a client's address decides on the target.
     pub source_ip_stickiness: bool,
+    /// `preserve_client_ip.enabled`: targets see their client's address instead of a node's.
+    pub preserve_client_ip: bool,
 }
 
 impl Default for TcpTargetGroup {
@@ -54,6 +56,7 @@ impl Default for TcpTargetGroup {
             unhealthy_termination: true,
             proxy_protocol: false,
             source_ip_stickiness: false,
+            preserve_client_ip: false,
         }
     }
 }

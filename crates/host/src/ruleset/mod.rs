@@ -21,7 +21,7 @@ use domain::{
     },
 };
 
-use crate::imds::PORT as METADATA_PORT;
+use crate::{imds::PORT as METADATA_PORT, interface::mark};
 
 /// The router's end of the link to the host.
 pub(crate) const UPLINK: &str = "up0";
@@ -43,6 +43,10 @@ pub(crate) struct Ruleset {
     groups: BTreeMap<String, (Vec<String>, Vec<String>)>,
     /// The members of each group that exists or is named.
     members: BTreeMap<String, BTreeSet<Ipv4Addr>>,
+    /// Links whose process connects with its clients' addresses: the groups they leave by, and the mark of what they begin.
+    speakers: BTreeMap<String, (String, u32)>,
+    /// The same links, by the groups they are in.
+    speakers_of: BTreeMap<String, BTreeSet<String>>,
     /// Private to public addresses, both ways.
     public_of: BTreeMap<Ipv4Addr, Ipv4Addr>,
     /// Private addresses to those of NAT gateways, outwards only.
@@ -62,6 +66,7 @@ pub(crate) fn compile<'a>(
     vpc: &VpcItem,
     groups: impl IntoIterator<Item = &'a SecurityGroupItem>,
     interfaces: impl IntoIterator<Item = &'a InterfaceItem>,
+    speak_for_others: &BTreeSet<String>,
     endpoint_port: u16,
 ) -> Ruleset {
     let mut rules = Ruleset { resolver: vpc.dns_support.then_some(vpc.resolver), endpoint_port, ..Ruleset::default() };
@@ -78,17 +83,18 @@ pub(crate) fn compile<'a>(
             }
         }
         let side = |egress: bool| -> Vec<String> {
-            group.rules.iter().filter(|rule| rule.egress == egress).filter_map(statement).collect()
+            group.rules.iter().filter(|rule| rule.egress == egress).flat_map(statements).collect()
         };
         rules.members.entry(id.clone()).or_default();
         rules.groups.insert(id, (side(false), side(true)));
     }
     for interface in interfaces {
         let link = names::interface_link(&interface.interface_id);
-        if interface.source_dest_check {
-            rules.sources.insert((link, interface.address));
+        let speaks = speak_for_others.contains(&interface.interface_id);
+        if interface.source_dest_check && !speaks {
+            rules.sources.insert((link.clone(), interface.address));
         } else {
-            rules.unchecked.insert(link);
+            rules.unchecked.insert(link.clone());
         }
         let mut mine: Vec<String> =
             interface.security_groups.iter().filter(|group| is_id(group, "sg-")).map(|group| suffix(group)).collect();
@@ -99,6 +105,12 @@ pub(crate) fn compile<'a>(
             rules.members.entry(group.clone()).or_default().insert(interface.address);
         }
         let combination = combination_name(&mine);
+        if speaks {
+            rules.speakers.insert(link.clone(), (combination.clone(), mark(interface.address)));
+            for group in &mine {
+                rules.speakers_of.entry(group.clone()).or_default().insert(link.clone());
+            }
+        }
         rules.combination_of.insert(interface.address, combination.clone());
         rules.combinations.insert(combination, mine);
         match interface.egress {
@@ -129,7 +141,18 @@ fn combination_name(groups: &[String]) -> String {
     }
 }
 
-/// A rule as a statement that accepts; `None` when it can match nothing here.
+/// A rule as statements that accept; none when it can match nothing here.
+fn statements(rule: &RuleItem) -> Vec<String> {
+    let mut statements: Vec<String> = statement(rule).into_iter().collect();
+    // A load balancer that speaks for its clients is known by its link: the address is theirs.
+    if let (Peer::Group(group), false) = (&rule.peer, rule.egress)
+        && is_id(group, "sg-")
+    {
+        statements.extend(accept(rule, &format!("iifname @l_{}", suffix(group))));
+    }
+    statements
+}
+
 fn statement(rule: &RuleItem) -> Option<String> {
     let peer = match (&rule.peer, rule.egress) {
         (Peer::Cidr(block), _) if *block == Cidr::ANY => "meta nfproto ipv4".to_owned(),
@@ -139,6 +162,11 @@ fn statement(rule: &RuleItem) -> Option<String> {
         (Peer::Group(group), true) if is_id(group, "sg-") => format!("ip daddr @m_{}", suffix(group)),
         (Peer::Group(_) | Peer::Ipv6(..), _) => return None,
     };
+    accept(rule, &peer)
+}
+
+/// Accepts what a rule names of what a peer sends.
+fn accept(rule: &RuleItem, peer: &str) -> Option<String> {
     let ports = |name: &str, from: u16, to: u16| match (from, to) {
         (0, u16::MAX) => format!("meta l4proto {name}"),
         (from, to) if from == to => format!("{name} dport {from}"),
@@ -174,6 +202,8 @@ impl Ruleset {
         format!(
             "\tset sources {{ type ifname . ipv4_addr; }}
 	set unchecked {{ type ifname; }}
+	map leaving_by {{ type ifname : verdict; }}
+	map begun_by {{ type ifname : mark; }}
 	map leaving_of {{ type ipv4_addr : verdict; }}
 	map arriving_of {{ type ipv4_addr : verdict; }}
 	map public_of {{ type ipv4_addr : ipv4_addr; }}
@@ -185,6 +215,11 @@ impl Ruleset {
 		iifname {{ \"lo\", \"{UPLINK}\" }} accept
 		iifname . ip saddr @sources accept
 		iifname @unchecked meta nfproto ipv4 accept
+	}}
+	chain way_back {{
+		type filter hook prerouting priority mangle; policy accept;
+		ct state new ct mark set iifname map @begun_by
+		ct direction reply ct mark != 0 meta mark set ct mark
 	}}
 	chain from_outside {{
 		type nat hook prerouting priority dstnat; policy accept;
@@ -204,6 +239,7 @@ impl Ruleset {
 		ct state established,related accept
 		ct state invalid drop
 		iifname \"{UPLINK}\" ct status dnat accept
+		iifname vmap @leaving_by
 		ip saddr vmap @leaving_of
 	}}
 	chain arriving {{
@@ -239,6 +275,7 @@ impl Ruleset {
     fn add_chains(&self, next: &Ruleset, script: &mut Script<'_>) {
         for group in next.members.keys().filter(|group| !self.members.contains_key(*group)) {
             script.line("add set", format_args!("m_{group} {{ type ipv4_addr; }}"));
+            script.line("add set", format_args!("l_{group} {{ type ifname; }}"));
         }
         for (group, (inwards, outwards)) in &next.groups {
             let old = self.groups.get(group);
@@ -267,6 +304,14 @@ impl Ruleset {
             };
             script.mappings(set, &verdicts(self), &verdicts(next));
         }
+        let speakers = |rules: &Ruleset, value: fn(&(String, u32)) -> String| -> BTreeSet<String> {
+            rules.speakers.iter().map(|(link, of)| format!("\"{link}\" : {}", value(of))).collect()
+        };
+        // No way on from there: the address is not the load balancer's, and what its owner may do is not asked.
+        let leaving: fn(&(String, u32)) -> String = |(combination, _)| format!("goto cout_{combination}");
+        let mark: fn(&(String, u32)) -> String = |(_, mark)| format!("{mark:#x}");
+        script.elements("leaving_by", &speakers(self, leaving), &speakers(next, leaving));
+        script.elements("begun_by", &speakers(self, mark), &speakers(next, mark));
         let texts = |map: &BTreeMap<Ipv4Addr, Ipv4Addr>| map.iter().map(|(from, to)| (*from, to.to_string())).collect();
         script.mappings("public_of", &texts(&self.public_of), &texts(&next.public_of));
         let reversed =
@@ -278,6 +323,8 @@ impl Ruleset {
             let texts = |members: &BTreeSet<Ipv4Addr>| members.iter().map(Ipv4Addr::to_string).collect();
             let old = self.members.get(group).map(texts).unwrap_or_default();
             script.elements(&format!("m_{group}"), &old, &texts(members));
+            let links = |rules: &Ruleset| rules.speakers_of.get(group).map(quoted).unwrap_or_default();
+            script.elements(&format!("l_{group}"), &links(self), &links(next));
         }
     }
 
@@ -294,6 +341,7 @@ impl Ruleset {
         }
         for group in self.members.keys().filter(|group| !next.members.contains_key(*group)) {
             script.line("delete set", format_args!("m_{group}"));
+            script.line("delete set", format_args!("l_{group}"));
         }
     }
 

@@ -65,16 +65,18 @@ fn rule() -> impl Strategy<Value = RuleItem> {
 fn ruleset() -> impl Strategy<Value = Ruleset> {
     let groups = proptest::collection::btree_map(0u8..4, proptest::collection::vec(rule(), 0..5), 0..4);
     let egress = prop_oneof![Just(0u8), Just(1), Just(2)];
-    let interface = (proptest::collection::btree_set(0u8..4, 1..3), egress, any::<bool>());
+    let interface = (proptest::collection::btree_set(0u8..4, 1..3), egress, any::<bool>(), any::<bool>());
     let interfaces = proptest::collection::btree_map(4u8..12, interface, 0..8);
     (groups, interfaces).prop_map(|(groups, interfaces)| {
         let groups: Vec<SecurityGroupItem> = groups
             .into_iter()
             .map(|(id, rules)| SecurityGroupItem { group_id: format!("sg-{id}"), vpc_id: "vpc-0a".into(), rules })
             .collect();
+        let speakers = interfaces.iter().filter(|(_, (.., speaks))| *speaks).map(|(host, _)| format!("eni-{host}"));
+        let speakers: BTreeSet<String> = speakers.collect();
         let interfaces: Vec<InterfaceItem> = interfaces
             .into_iter()
-            .map(|(host, (groups, egress, source_dest_check))| InterfaceItem {
+            .map(|(host, (groups, egress, source_dest_check, _))| InterfaceItem {
                 interface_id: format!("eni-{host}"),
                 vpc_id: "vpc-0a".into(),
                 mac_address: String::new(),
@@ -91,7 +93,7 @@ fn ruleset() -> impl Strategy<Value = Ruleset> {
                 task_of_instance: None,
             })
             .collect();
-        compile(&vpc(), &groups, &interfaces, 4580)
+        compile(&vpc(), &groups, &interfaces, &speakers, 4580)
     })
 }
 

@@ -1,7 +1,6 @@
 //! What is different about network load balancers and target groups of protocol TCP: their attributes, and what cannot be
 //! mixed with application load balancers.
 //!
-//! Source addresses are not preserved; `proxy_protocol_v2.enabled` tells targets who the client is.
 //! <https://docs.aws.amazon.com/elasticloadbalancing/latest/network/edit-target-group-attributes.html>
 
 use api::elbv2::error;
@@ -36,7 +35,6 @@ const LOAD_BALANCER_FIXED: &[(&str, &str)] = &[
 /// Attributes of target groups of protocol TCP that cannot be changed here.
 const TARGET_GROUP_FIXED: &[(&str, &str)] = &[
     ("load_balancing.cross_zone.enabled", "use_load_balancer_configuration"),
-    ("preserve_client_ip.enabled", "false"),
     ("stickiness.type", "source_ip"),
     ("target_health_state.unhealthy.draining_interval_seconds", "0"),
     ("target_group_health.dns_failover.minimum_healthy_targets.count", "1"),
@@ -95,6 +93,7 @@ pub(super) fn change_target_group(
             tcp.unhealthy_termination = boolean(key, value)?;
         }
         "proxy_protocol_v2.enabled" => tcp.proxy_protocol = boolean(key, value)?,
+        "preserve_client_ip.enabled" => tcp.preserve_client_ip = boolean(key, value)?,
         "stickiness.enabled" => tcp.source_ip_stickiness = boolean(key, value)?,
         _ => fixed(TARGET_GROUP_FIXED, key, value)?,
     }
@@ -107,6 +106,7 @@ pub(super) fn target_group_pairs(delay: u32, tcp: &TcpTargetGroup) -> Vec<(&'sta
         ("deregistration_delay.connection_termination.enabled", tcp.deregistration_termination.to_string()),
         ("target_health_state.unhealthy.connection_termination.enabled", tcp.unhealthy_termination.to_string()),
         ("proxy_protocol_v2.enabled", tcp.proxy_protocol.to_string()),
+        ("preserve_client_ip.enabled", tcp.preserve_client_ip.to_string()),
         ("stickiness.enabled", tcp.source_ip_stickiness.to_string()),
     ];
     pairs.extend(TARGET_GROUP_FIXED.iter().map(|(key, value)| (*key, (*value).to_owned())));
@@ -198,9 +198,12 @@ mod tests {
             change_target_group(&mut delay, &mut tcp, key, &value).unwrap();
         }
         assert_eq!((delay, &tcp), (300, &TcpTargetGroup::default()));
-        let refusal = change_target_group(&mut delay, &mut tcp, "preserve_client_ip.enabled", "true").unwrap_err();
-        assert!(refusal.message().contains("preserve_client_ip.enabled"), "{}", refusal.message());
-        change_target_group(&mut delay, &mut tcp, "proxy_protocol_v2.enabled", "true").unwrap();
-        assert!(tcp.proxy_protocol);
+        let refusal = change_target_group(&mut delay, &mut tcp, "stickiness.type", "lb_cookie").unwrap_err();
+        assert!(refusal.message().contains("stickiness.type"), "{}", refusal.message());
+        for key in ["proxy_protocol_v2.enabled", "preserve_client_ip.enabled"] {
+            assert!(change_target_group(&mut delay, &mut tcp, key, "yes").is_err());
+            change_target_group(&mut delay, &mut tcp, key, "true").unwrap();
+        }
+        assert!(tcp.proxy_protocol && tcp.preserve_client_ip);
     }
 }

@@ -24,7 +24,7 @@ pub(super) async fn create(call: Call, input: CreateTargetGroupInput) -> Result<
     let name = required(input.name.clone(), "A target group name")?;
     check_name(&name, "Target group")?;
     let target_type = check_kind(&input)?;
-    let tcp = tcp(&input)?;
+    let tcp = tcp(&input, target_type)?;
     let secure = input.protocol.as_deref() == Some("HTTPS");
     let protocol_version = protocol_version(input.protocol_version.as_deref())?;
     let port = port(required(input.port, "A port")?)?;
@@ -102,13 +102,16 @@ fn check_kind(input: &CreateTargetGroupInput) -> Result<TargetType, ServiceError
 }
 
 /// What a group of protocol TCP has besides; none for protocols HTTP and HTTPS.
-fn tcp(input: &CreateTargetGroupInput) -> Result<Option<TcpTargetGroup>, ServiceError> {
+fn tcp(input: &CreateTargetGroupInput, targets: TargetType) -> Result<Option<TcpTargetGroup>, ServiceError> {
     match input.protocol.as_deref() {
         Some("HTTP" | "HTTPS") => Ok(None),
         Some("TCP") if input.protocol_version.is_some() => {
             Err(invalid("A protocol version can be specified only for target groups with protocol HTTP or HTTPS"))
         }
-        Some("TCP") => Ok(Some(TcpTargetGroup::default())),
+        Some("TCP") => Ok(Some(TcpTargetGroup {
+            preserve_client_ip: targets == TargetType::Instance,
+            ..TcpTargetGroup::default()
+        })),
         None => Err(invalid("A protocol must be specified")),
         Some(other) => Err(unsupported(&format!("Protocol '{other}'"))),
     }
