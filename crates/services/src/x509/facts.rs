@@ -113,7 +113,7 @@ fn key_usages(certificate: &X509Certificate<'_>) -> Result<Vec<String>, Fault> {
         (usage.encipher_only(), "ENCIPHER_ONLY"),
         (usage.decipher_only(), "DECIPHER_ONLY"),
     ];
-    Ok(known.into_iter().filter_map(|(set, name)| set.then(|| name.to_owned())).collect())
+    Ok(known.into_iter().filter(|(set, _)| *set).map(|(_, name)| name.to_owned()).collect())
 }
 
 fn extended_key_usages(certificate: &X509Certificate<'_>) -> Result<Vec<(String, String)>, Fault> {
@@ -128,7 +128,7 @@ fn extended_key_usages(certificate: &X509Certificate<'_>) -> Result<Vec<(String,
         (usage.ocsp_signing, "OCSP_SIGNING", "1.3.6.1.5.5.7.3.9"),
         (usage.any, "ANY", "2.5.29.37.0"),
     ];
-    let known = known.into_iter().filter_map(|(set, name, oid)| set.then(|| (name.to_owned(), oid.to_owned())));
+    let known = known.into_iter().filter(|(set, ..)| *set).map(|(_, name, oid)| (name.to_owned(), oid.to_owned()));
     let others = usage.other.iter().map(|oid| ("CUSTOM".to_owned(), oid.to_string()));
     Ok(known.chain(others).collect())
 }

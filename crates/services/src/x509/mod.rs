@@ -160,6 +160,10 @@ fn check_chain(certificate: &X509Certificate<'_>, chain: &str) -> Result<(), Fau
 }
 
 fn certifies(issuer: &X509Certificate<'_>, subject: &X509Certificate<'_>) -> bool {
-    issuer.subject().as_raw() == subject.issuer().as_raw()
+    // What stands outside of the signed part is held to it: clients may be stricter than the parser.
+    let whole =
+        subject.signature_algorithm == subject.tbs_certificate.signature && subject.signature_value.unused_bits == 0;
+    whole
+        && issuer.subject().as_raw() == subject.issuer().as_raw()
         && subject.verify_signature(Some(issuer.public_key())).is_ok()
 }
