@@ -1,11 +1,11 @@
 //! Making a task: a host by placement, a network interface in one of the subnets if it has one, then the task itself, in
 //! the caller's transaction. RunTask, StartTask and the service reconciler all come here, so that the rules exist once.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, sync::Arc};
 
 use domain::{
     Arn, IdSource, Tags, Timestamp,
-    ecs::{NewTask, Task, TaskInterface, TaskNetwork, status::failure},
+    ecs::{DesiredStatus, NewTask, Task, TaskInterface, TaskNetwork, status::failure},
     network::{NetworkInterfaceOwner, Subnet, names},
 };
 use placement::Fleets;
@@ -144,7 +144,9 @@ pub fn release(tx: &mut Transaction, task: &Task) {
 fn subnets(view: &Snapshot, task: &Task, network: &TaskNetwork, only: Option<&str>, ids: &mut IdSource) -> Vec<String> {
     let mut in_zone: HashMap<String, usize> = HashMap::new();
     if let Some(service) = &task.service_arn {
-        for other in view.find::<Task>(Task::OF_SERVICE, service.as_str()) {
+        // One that is being stopped is no reason to put its replacement elsewhere.
+        let wanted = |other: &Arc<Task>| other.desired_status == DesiredStatus::Running;
+        for other in view.find::<Task>(Task::OF_SERVICE, service.as_str()).filter(wanted) {
             if let Some(interface) = &other.interface {
                 *in_zone.entry(interface.availability_zone.clone()).or_default() += 1;
             }
