@@ -23,10 +23,8 @@ use domain::{
 use futures_util::FutureExt;
 use store::{Changes, Kinds, Snapshot, Store, Transaction, Watch, memory::Memory};
 
-use crate::{
-    host::Host,
-    nouns::{definition, deploy, group},
-};
+use super::host::Host;
+use crate::nouns::{definition, deploy, group};
 
 /// MiB of the host: room for some, not for all that the services could want at once.
 const HOST_MEMORY: u32 = 20 * 512;
