@@ -5,6 +5,7 @@ use std::{
     fmt::{self, Write},
 };
 
+use control::{Step, TaskStep};
 use domain::ecs::{RolloutState, Service, Task, TaskStatus};
 use store::Snapshot;
 
@@ -38,11 +39,12 @@ pub enum Fault {
     ServiceDeleted,
     TaskStopped,
     TasksProtected,
+    TagMoved,
 }
 
 impl Fault {
     /// All of them: each must have happened.
-    pub const ALL: [Self; 27] = [
+    pub const ALL: [Self; 28] = [
         Self::AgentLost,
         Self::AgentBack,
         Self::MessageLost,
@@ -70,6 +72,7 @@ impl Fault {
         Self::ServiceDeleted,
         Self::TaskStopped,
         Self::TasksProtected,
+        Self::TagMoved,
     ];
 
     /// Whether it goes wrong by itself, and is not what a user wants.
@@ -79,11 +82,10 @@ impl Fault {
 }
 
 /// Of tasks: from which status to which.
-const TRANSITIONS: [(TaskStatus, TaskStatus); 17] = {
+const TRANSITIONS: [(TaskStatus, TaskStatus); 16] = {
     use TaskStatus::*;
     [
         (Provisioning, Pending),
-        (Provisioning, Running),
         (Provisioning, Stopping),
         (Provisioning, Deprovisioning),
         (Pending, Activating),
@@ -120,6 +122,32 @@ const REFUSALS: [&str; 7] = [
     "fargate: no host has enough free memory",
 ];
 
+/// What reconcilers decide.
+const DECISIONS: [&str; 22] = [
+    "task: Activate",
+    "task: Drain",
+    "task: Deactivate",
+    "task: Deprovision",
+    "task: Lose",
+    "task: GiveUp",
+    "task: Forget",
+    "service: start",
+    "service: start on",
+    "service: stop",
+    "service: replace what failed its checks",
+    "service: desired",
+    "service: images",
+    "service: retire",
+    "service: complete",
+    "service: fail",
+    "service: proved",
+    "service: steady",
+    "service: not steady",
+    "service: blocked",
+    "service: deactivate",
+    "dropped, or without effect",
+];
+
 /// What a seed covers at least.
 pub const LEAST: [(Size, u64); 5] =
     [(Size::Services, 3), (Size::Instances, 20), (Size::Tasks, 100), (Size::Deployments, 2), (Size::Mishaps, 5)];
@@ -144,6 +172,7 @@ pub struct Coverage {
     faults: BTreeMap<Fault, u64>,
     transitions: BTreeMap<(TaskStatus, TaskStatus), u64>,
     rollouts: BTreeMap<(&'static str, &'static str), u64>,
+    decisions: BTreeMap<&'static str, u64>,
     refusals: BTreeMap<String, u64>,
 }
 
@@ -164,6 +193,49 @@ impl Coverage {
 
     pub fn size(&self, size: Size) -> u64 {
         self.sizes.get(&size).copied().unwrap_or_default()
+    }
+
+    /// Counts what a step is to do, and whether it did anything.
+    pub fn decided(&mut self, step: &Step, before: &Snapshot, after: &Snapshot) {
+        let mut add = |decision: &'static str, holds: bool| {
+            if holds {
+                *self.decisions.entry(decision).or_default() += 1;
+            }
+        };
+        let changed = after.changes_since::<Task>(before).next().is_some()
+            || after.changes_since::<Service>(before).next().is_some();
+        add("dropped, or without effect", !changed);
+        match step {
+            Step::Task { step, .. } => {
+                let name = match step {
+                    TaskStep::Activate => "task: Activate",
+                    TaskStep::Drain => "task: Drain",
+                    TaskStep::Deactivate => "task: Deactivate",
+                    TaskStep::Deprovision => "task: Deprovision",
+                    TaskStep::Lose => "task: Lose",
+                    TaskStep::GiveUp => "task: GiveUp",
+                    TaskStep::Forget => "task: Forget",
+                };
+                add(name, true);
+            }
+            Step::Service(plan) => {
+                add("service: start", plan.start > 0);
+                add("service: start on", !plan.start_on.is_empty());
+                add("service: stop", plan.stop.iter().any(|stop| stop.event.is_none()));
+                add("service: replace what failed its checks", plan.stop.iter().any(|stop| stop.event.is_some()));
+                add("service: desired", plan.desired.is_some());
+                add("service: images", !plan.images.is_empty());
+                add("service: retire", !plan.retire.is_empty());
+                add("service: complete", plan.complete);
+                add("service: fail", plan.fail);
+                add("service: proved", plan.proved);
+                add("service: recovered", plan.recovered);
+                add("service: steady", plan.steady == Some(true));
+                add("service: not steady", plan.steady == Some(false));
+                add("service: blocked", plan.blocked == Some(true));
+                add("service: deactivate", plan.deactivate);
+            }
+        }
     }
 
     pub fn refused(&mut self, reason: &str) {
@@ -202,6 +274,7 @@ impl Coverage {
         sum(&mut self.faults, other.faults);
         sum(&mut self.transitions, other.transitions);
         sum(&mut self.rollouts, other.rollouts);
+        sum(&mut self.decisions, other.decisions);
         sum(&mut self.refusals, other.refusals);
     }
 
@@ -214,7 +287,14 @@ impl Coverage {
         let rollouts = rollouts.filter(|pair| !self.rollouts.contains_key(pair));
         let rollouts = rollouts.map(|(from, to)| format!("{from} to {to}"));
         let refusals = REFUSALS.iter().filter(|reason| !self.refusals.contains_key(**reason));
-        faults.chain(transitions).chain(rollouts).chain(refusals.map(|reason| (*reason).to_owned())).collect()
+        let decisions = DECISIONS.iter().filter(|decision| !self.decisions.contains_key(**decision));
+        let decisions = decisions.map(|decision| (*decision).to_owned());
+        faults
+            .chain(transitions)
+            .chain(rollouts)
+            .chain(decisions)
+            .chain(refusals.map(|reason| (*reason).to_owned()))
+            .collect()
     }
 }
 
@@ -235,6 +315,8 @@ impl fmt::Display for Coverage {
         )?;
         let rollouts = self.rollouts.iter();
         table("rollout states", rollouts.map(|((from, to), count)| (format!("{from} to {to}"), *count)).collect())?;
+        let decisions = self.decisions.iter();
+        table("decisions of reconcilers", decisions.map(|(key, count)| ((*key).to_owned(), *count)).collect())?;
         table("refusals of placement", self.refusals.iter().map(|(key, count)| (key.clone(), *count)).collect())?;
         formatter.write_str(&text)
     }

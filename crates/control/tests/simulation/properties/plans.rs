@@ -43,6 +43,7 @@ pub fn kept_the_promise(before: &Snapshot, after: &Snapshot, arn: &str, now: Tim
     let checked = change
         .starts(after)
         .and_then(|()| change.spares())
+        .and_then(|()| change.daemons_leave_last())
         .and_then(|()| change.minimum(after))
         .and_then(|()| change.maximum(after))
         .and_then(|()| change.outcome(after));
@@ -62,6 +63,11 @@ impl Change<'_> {
             let own = task.deployment_id.as_ref() == Some(&primary.id)
                 && task.task_definition_arn == primary.task_definition_arn;
             ensure(own, || format!("{} is not of the newest deployment", task.arn))?;
+            let pinned = |container: &domain::ecs::TaskContainer| {
+                let known = primary.image_digests.get(&container.name);
+                known.is_none() || container.pinned_digest.as_ref() == known
+            };
+            ensure(task.containers.iter().all(pinned), || format!("{} runs another image", task.arn))?;
         }
         let again = self.is.deployments.iter().find(|one| one.id == primary.id);
         let waits = primary.retry_at.is_some_and(|at| at > self.now);
@@ -85,6 +91,22 @@ impl Change<'_> {
             let protected = task.protected_until.is_some_and(|until| until > self.now);
             let excused = self.was.status != ServiceStatus::Active || fails(self.before, task);
             ensure(!protected || excused, || format!("{} was stopped, which is protected", task.arn))?;
+        }
+        Ok(())
+    }
+
+    /// A daemon leaves a draining instance when only daemons are left there.
+    fn daemons_leave_last(&self) -> Checked {
+        if self.is.scheduling_strategy == SchedulingStrategy::Replica || self.was.status != ServiceStatus::Active {
+            return Ok(());
+        }
+        for task in self.stopped.iter().filter(|task| !fails(self.before, task)) {
+            let place = task.container_instance_arn.as_ref().map(|arn| arn.as_str()).unwrap_or_default();
+            let draining = self.before.get::<ContainerInstance>(place);
+            let draining = draining.is_some_and(|one| one.status == ContainerInstanceStatus::Draining);
+            let beside = self.before.find::<Task>(Task::ON_INSTANCE, place);
+            let others = beside.filter(|other| other.service_arn != task.service_arn).count();
+            ensure(!draining || others == 0, || format!("{} left before {others} others", task.arn))?;
         }
         Ok(())
     }

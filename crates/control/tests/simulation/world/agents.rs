@@ -158,7 +158,7 @@ impl World {
         process.state = next;
         if process.told != Some(next) {
             process.told = Some(next);
-            let report = report(task, process);
+            let report = report(task, process, self.tag);
             self.say(from, key, Said::Report(Box::new(report)));
         } else if next == State::Running && task.has_health_check() {
             let fails = works == Works::Unhealthy || (self.faults && self.ids.below(80) == 0);
@@ -248,13 +248,15 @@ impl World {
     }
 }
 
-fn report(task: &Task, process: &Process) -> TaskReport {
+fn report(task: &Task, process: &Process, tag: u32) -> TaskReport {
     let (status, exit_code, reason) = match process.state {
         State::Starting => (ReportedStatus::Pending, None, None),
         State::Running => (ReportedStatus::Running, None, None),
         State::Ended(None) => (ReportedStatus::Stopped, None, Some("CannotPullContainerError: no such image")),
         State::Ended(code) => (ReportedStatus::Stopped, code, None),
     };
+    // What is pinned is pulled, else whatever the tag means by now.
+    let pinned = task.containers.first().and_then(|container| container.pinned_digest.clone());
     let bound = task.launch_type == LaunchType::Ec2 && !task.load_balancers.is_empty();
     let binding = NetworkBinding {
         bind_ip: "0.0.0.0".into(),
@@ -267,7 +269,7 @@ fn report(task: &Task, process: &Process) -> TaskReport {
         name: "app".into(),
         status: Some(status),
         exit_code,
-        image_digest: reason.is_none().then(|| "sha256:1".to_owned()),
+        image_digest: reason.is_none().then(|| pinned.unwrap_or_else(|| format!("sha256:{tag}"))),
         reason: reason.map(str::to_owned),
         network_bindings: if bound && process.state == State::Running { vec![binding] } else { Vec::new() },
         ..ContainerReport::default()

@@ -2,6 +2,7 @@
 //! interface where the task has a network. Whatever placement refuses is asked again of the reference.
 
 use std::{
+    collections::BTreeSet,
     net::Ipv4Addr,
     sync::{
         Mutex, PoisonError,
@@ -77,8 +78,9 @@ impl Places {
             chosen.map(|instance| instance.arn().clone())
         });
         chosen.map_err(|refusal| {
-            let closest = refusal.closest().map_or("no instances", |closest| closest.reason.as_str());
-            self.refuse(closest.to_owned(), places::on_instances(tx, new));
+            let reasons: BTreeSet<&str> = refusal.left_out.iter().map(|one| one.reason.as_str()).collect();
+            let fits = places::on_instances(tx, new);
+            reasons.into_iter().for_each(|reason| self.refuse(reason.to_owned(), fits.clone()));
             Refusal::NoInstance(refusal.to_string())
         })
     }

@@ -39,7 +39,7 @@ pub use balancers::address;
 use launcher::Places;
 
 /// How long a task may wait for its host.
-pub const PATIENCE: Duration = Duration::from_secs(300);
+pub const PATIENCE: Duration = Duration::from_secs(100);
 
 /// Steps with faults, before it is seen whether the seed is large enough.
 const STEPS: usize = 160;
@@ -69,6 +69,8 @@ pub struct World {
     messages: Vec<Message>,
     services: Vec<Known>,
     machines: u16,
+    /// What the images' tag means now.
+    tag: u32,
     /// When the operator gives up tasks on instances whose agent is away.
     lost_after: Option<Duration>,
     faults: bool,
@@ -121,6 +123,7 @@ impl World {
             messages: Vec::new(),
             services: Vec::new(),
             machines: 0,
+            tag: 1,
             lost_after: None,
             faults: true,
             progress: false,

@@ -11,7 +11,7 @@ use store::{Changes, Snapshot, Store};
 
 use super::{World, kinds, machines};
 use crate::{
-    coverage::Fault,
+    coverage::{Coverage, Fault},
     planted,
     properties::{self, Checked},
 };
@@ -87,15 +87,21 @@ impl World {
         }
         if self.faults && !steps.is_empty() {
             match self.ids.below(40) {
-                0..4 => {
+                0..5 => {
                     self.fault(Fault::OvertakenPlan);
-                    self.deliver(6)?;
+                    self.agents_follow();
+                    self.deliver(8)?;
+                    self.balancers_check()?;
                 }
-                4..6 => {
+                5 => {
                     self.fault(Fault::OvertakenPlan);
                     self.user_acts()?;
                 }
-                6 => return self.crash(Fault::CrashWithPlans),
+                6..8 => {
+                    self.fault(Fault::OvertakenPlan);
+                    self.machine_acts()?;
+                }
+                8 => return self.crash(Fault::CrashWithPlans),
                 _ => {}
             }
         }
@@ -125,10 +131,12 @@ impl World {
         let mut outcome = Ok(());
         let mut told = Vec::new();
         let tell = self.trace.is_some();
+        let mut coverage = Coverage::default();
         let written = self.write(|tx| {
             for step in steps {
                 let before = Snapshot::clone(tx);
                 planted::commit(bug, tx, step, &*places, &mut queue, &mut ids, now);
+                coverage.decided(step, &before, tx);
                 if outcome.is_ok() {
                     outcome = properties::of_step(&before, tx, step, now);
                 }
@@ -138,6 +146,7 @@ impl World {
             }
         });
         self.queue = queue;
+        self.coverage.merge(coverage);
         told.into_iter().for_each(|text| self.note(|| text));
         let noticed = self.places.noticed();
         noticed.refused.iter().for_each(|reason| self.coverage.refused(reason));

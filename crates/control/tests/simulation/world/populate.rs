@@ -1,5 +1,7 @@
 //! What there is at the beginning of a world.
 
+use std::time::Duration;
+
 use domain::{
     Tags,
     agent_protocol::FARGATE_CLUSTER,
@@ -29,7 +31,7 @@ pub enum Like {
     Web,
     /// On EC2, spread and binpacked, sometimes behind a load balancer that knows instances and ports.
     Api,
-    /// On EC2, with health checks and a port of the instance, one on each.
+    /// On EC2, with health checks, sometimes with a port that only one on each instance can have.
     Batch,
     /// On all instances.
     Daemon,
@@ -39,7 +41,7 @@ impl World {
     pub(super) fn populate(&mut self) {
         let cluster = Cluster::new(&self.scope, "default", Tags::default(), self.now);
         self.transact(|tx| tx.put(cluster));
-        self.lost_after = [None, None, Some(std::time::Duration::from_secs(600))][self.ids.below(3)];
+        self.lost_after = [None, Some(Duration::from_secs(150)), Some(Duration::from_secs(40))][self.ids.below(3)];
         for _ in 0..2 {
             let host = nouns::container_instance(&self.scope, FARGATE_CLUSTER, &mut self.ids, self.now);
             let arn = host.arn.clone();
@@ -72,7 +74,9 @@ impl World {
                 container_port: 80,
             })
             .collect();
-        let definitions: Vec<_> = (1..).take(REVISIONS.len()).map(|number| self.definition(like, number)).collect();
+        let port = if self.ids.below(2) == 0 { 9000 } else { 0 };
+        let definitions: Vec<_> =
+            (1..).take(REVISIONS.len()).map(|number| self.definition(like, number, port)).collect();
         let definitions: Vec<TaskDefinition> = definitions
             .into_iter()
             .map(|one| TaskDefinition {
@@ -149,10 +153,10 @@ impl World {
         }
     }
 
-    fn definition(&self, like: Like, revision: u32) -> TaskDefinition {
+    fn definition(&self, like: Like, revision: u32, port: u16) -> TaskDefinition {
         let known = nouns::definition(&self.scope, revision);
         let (cpu, memory) = match like {
-            Like::Web => (256, 128),
+            Like::Web => (256, 256),
             Like::Api => (192, 384),
             Like::Batch => (128, 256),
             Like::Daemon => (64, 128),
@@ -162,7 +166,7 @@ impl World {
             let host_port = match like {
                 Like::Web => Some(80),
                 Like::Api => Some(0),
-                Like::Batch => Some(9000),
+                Like::Batch => Some(port),
                 Like::Daemon => None,
             };
             container.port_mappings = host_port

@@ -70,7 +70,7 @@ impl World {
         let Some(arn) = living.get(self.ids.below(living.len())).cloned() else { return Ok(()) };
         let Some(service) = self.store.snapshot().get::<Service>(&arn) else { return Ok(()) };
         let replica = service.scheduling_strategy == SchedulingStrategy::Replica;
-        match self.ids.below(24) {
+        match self.ids.below(25) {
             0..4 if replica => {
                 let desired = 1 + u32::try_from(self.ids.below(9)).unwrap();
                 self.fault(Fault::DesiredChanged);
@@ -98,6 +98,11 @@ impl World {
                 self.delete(&arn)?;
                 let like = [Like::Web, Like::Api, Like::Batch][self.ids.below(3)];
                 self.create(like);
+                Ok(())
+            }
+            21 => {
+                self.fault(Fault::TagMoved);
+                self.tag += 1;
                 Ok(())
             }
             _ => self.run_task(),
@@ -292,11 +297,15 @@ impl World {
         // Percentages of few tasks can round to a deadlock, which the service says; its user helps.
         for arn in self.living() {
             let service = self.store.snapshot().get::<Service>(&arn);
-            let Some(service) = service.filter(|one| one.desired_count > 0) else { continue };
-            if service.scheduling_strategy == SchedulingStrategy::Replica
-                && service.minimum_healthy() >= service.maximum()
-            {
-                self.scale(&arn, service.desired_count + 2)?;
+            let Some(service) = service.filter(|one| one.scheduling_strategy == SchedulingStrategy::Replica) else {
+                continue;
+            };
+            let mut helped = Service::clone(&service);
+            while helped.desired_count > 0 && helped.minimum_healthy() >= helped.maximum() {
+                helped.desired_count += 1;
+            }
+            if helped.desired_count != service.desired_count {
+                self.scale(&arn, helped.desired_count)?;
             }
         }
         Ok(())
