@@ -7,7 +7,7 @@ mod world;
 
 use std::time::Duration;
 
-use domain::ecs::{StopCode, TaskStatus, status::reason};
+use domain::ecs::{DesiredStatus, StopCode, TaskStatus, status::reason};
 use world::{PATIENCE, World};
 
 /// Steps with faults, before things are left to settle.
@@ -103,4 +103,17 @@ fn tasks_of_a_host_that_comes_back_as_another_are_replaced() {
     assert!(world.all_on_the_host());
     let lost = |task: &(TaskStatus, Option<StopCode>, Option<String>)| task.1 == Some(StopCode::TerminationNotice);
     assert_eq!(world.tasks().into_iter().filter(lost).count(), 6, "{:?}", world.tasks());
+}
+
+#[test]
+fn a_task_that_recovers_before_the_commit_is_not_replaced_in_place_of_another() {
+    let mut world = World::new(4);
+    world.scale_all(3);
+    world.settle();
+    world.assert_settled();
+    let running = DesiredStatus::Running;
+    assert_eq!(world.one_recovers_while_another_fails(), [running, running], "the plan was made from something else");
+    // It is planned again: the one that fails goes.
+    world.settle();
+    world.assert_settled();
 }

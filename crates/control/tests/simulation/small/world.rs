@@ -1,5 +1,6 @@
 //! The whole world of a simulation, driven by one source of randomness.
 
+mod overtaken;
 mod user;
 
 use std::{

@@ -48,7 +48,7 @@ impl World {
                 (false, Some(seen)) if seen.health.state == HealthState::Unhealthy => unhealthy(),
                 (false, _) => TargetHealth::CHECKING,
             };
-            if self.faults && self.ids.below(40) == 0 {
+            if self.faults && self.ids.below(self.mistaken) == 0 {
                 self.fault(Fault::TargetUnhealthy);
                 health = unhealthy();
             }

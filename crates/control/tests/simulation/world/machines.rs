@@ -5,11 +5,11 @@ use std::time::Duration;
 use domain::{
     Arn, Timestamp,
     agent_protocol::FARGATE_CLUSTER,
-    ecs::{AgentAbsence, AgentConnection, ContainerInstance, ContainerInstanceStatus},
+    ecs::{AgentAbsence, AgentConnection, ContainerInstance, ContainerInstanceStatus, Task},
     instances::{Instance, Machine, Observed, Power},
 };
 
-use super::{PATIENCE, World, populate::ZONES};
+use super::{PATIENCE, World, agents::Agent, populate::ZONES};
 use crate::{
     coverage::{Fault, Size},
     nouns,
@@ -22,6 +22,10 @@ const SIZES: [(u32, u32); 4] = [(320, 768), (512, 768), (512, 1024), (1024, 2048
 pub fn absence(instance: &ContainerInstance, since: Timestamp, lost_after: Option<Duration>) -> AgentAbsence {
     let lost_at = lost_after.filter(|_| !instance.is_fargate()).map(|after| since + after);
     AgentAbsence { container_instance_arn: instance.arn.clone(), since, patience: PATIENCE, lost_at }
+}
+
+fn is_fargate(arn: &Arn) -> bool {
+    arn.resource_path().starts_with(FARGATE_CLUSTER)
 }
 
 impl World {
@@ -93,7 +97,7 @@ impl World {
     pub(super) fn machine_acts(&mut self) -> Checked {
         let all: Vec<Arn> = self.agents.keys().cloned().collect();
         let Some(arn) = all.get(self.ids.below(all.len())).cloned() else { return Ok(()) };
-        let fargate = arn.resource_path().starts_with(FARGATE_CLUSTER);
+        let fargate = is_fargate(&arn);
         let connected = self.agents.get(&arn).is_some_and(|agent| agent.connected);
         match self.ids.below(20) {
             0..5 if connected => {
@@ -166,6 +170,26 @@ impl World {
         let size = self.ids.below(3);
         self.register(size);
         Ok(())
+    }
+
+    /// One thing happens to a machine that has tasks, or to one of its tasks.
+    pub(super) fn nudge(&mut self) -> Checked {
+        let view = self.store.snapshot();
+        let tasks = |arn: &Arn| view.count::<Task>(Task::ON_INSTANCE, arn.as_str());
+        let used: Vec<Arn> = self.agents.keys().filter(|arn| !is_fargate(arn) && tasks(arn) > 1).cloned().collect();
+        let Some(arn) = used.get(self.ids.below(used.len())).cloned() else { return Ok(()) };
+        match self.ids.below(4) {
+            0 => self.terminate(&arn),
+            1 => {
+                self.fault(Fault::MachineRebooted);
+                self.agents.get_mut(&arn).into_iter().for_each(Agent::end_all);
+                Ok(())
+            }
+            _ => {
+                self.fault(Fault::InstanceDrained);
+                self.set(&arn, ContainerInstanceStatus::Draining)
+            }
+        }
     }
 
     fn set(&mut self, arn: &Arn, status: ContainerInstanceStatus) -> Checked {

@@ -74,6 +74,8 @@ pub struct World {
     /// When the operator gives up tasks on instances whose agent is away.
     lost_after: Option<Duration>,
     faults: bool,
+    /// In how many checks a balancer finds one target unhealthy that is not.
+    mistaken: usize,
     /// Whether anything has happened since it was last asked.
     progress: bool,
     bug: Option<Bug>,
@@ -126,6 +128,7 @@ impl World {
             tag: 1,
             lost_after: None,
             faults: true,
+            mistaken: 40,
             progress: false,
             bug,
             coverage: Coverage::of_one(),
@@ -153,6 +156,12 @@ impl World {
         self.note(|| "no more faults".to_owned());
         self.settle()?;
         self.assert_settled()?;
+        // Where all is quiet a single change has to wake whom it concerns: nothing else does.
+        for _ in 0..2 {
+            self.nudge()?;
+            self.settle()?;
+            self.assert_settled()?;
+        }
         self.scale_to_zero()?;
         self.settle()?;
         self.assert_settled()?;

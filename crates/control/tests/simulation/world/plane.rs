@@ -91,7 +91,10 @@ impl World {
                     self.fault(Fault::OvertakenPlan);
                     self.agents_follow();
                     self.deliver(8)?;
+                    // Verdicts that change while a plan waits are rare, and matter.
+                    self.mistaken = 4;
                     self.balancers_check()?;
+                    self.mistaken = 40;
                 }
                 5 => {
                     self.fault(Fault::OvertakenPlan);

@@ -130,7 +130,7 @@ impl World {
             (Like::Api, 1) => Placement { constraints: Vec::new(), strategy: vec![memory] },
             (Like::Api, _) => Placement { constraints: Vec::new(), strategy: vec![spread] },
             (Like::Batch, 0) => Placement {
-                constraints: vec![PlacementConstraint::DistinctInstance],
+                constraints: vec![PlacementConstraint::DistinctInstance, class],
                 strategy: vec![PlacementStrategy::Binpack(BinpackField::Cpu)],
             },
             (Like::Batch, 1) => {
