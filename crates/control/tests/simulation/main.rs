@@ -34,9 +34,12 @@ use world::World;
 /// Threads that run seeds.
 const THREADS: usize = 2;
 
-/// Seeds of an ordinary run: what fits into two minutes of two processors, optimised; without optimisation, enough to see
-/// everything happen once.
-const SEEDS: u64 = if cfg!(debug_assertions) { 24 } else { 2_000 };
+/// Seeds of an ordinary run: what fits into two minutes of a processor, optimised, at a fifth of a second each; without
+/// optimisation a few. Ten thousand take half an hour of two processors.
+const SEEDS: u64 = if cfg!(debug_assertions) { 24 } else { 600 };
+
+/// In so many everything must have happened.
+const ENOUGH: u64 = 200;
 
 /// In how many seeds a planted bug must show.
 const SEEDS_FOR_A_BUG: u64 = 60;
@@ -98,8 +101,16 @@ fn services_keep_their_promise_in_all_seeds() {
         (0..THREADS).for_each(|_| drop(scope.spawn(work)));
     });
     let all = all.into_inner().unwrap();
-    println!("{all}{:.1} seeds a second", all.seeds as f64 / begin.elapsed().as_secs_f64());
-    assert_eq!(all.missing(), Default::default(), "never happened");
+    println!(
+        "{all}{:.1} seeds a second; LONGSHORE_SEEDS runs more of them",
+        all.seeds as f64 / begin.elapsed().as_secs_f64()
+    );
+    // In a few seeds what is rare may be missing.
+    if seeds >= ENOUGH {
+        assert_eq!(all.missing(), Default::default(), "never happened");
+    } else {
+        println!("never happened: {:?}", all.missing());
+    }
 }
 
 #[test]

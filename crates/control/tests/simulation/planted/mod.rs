@@ -136,10 +136,10 @@ pub fn plan(
             // What is written here is undone, because the transaction is refused.
             let altered = store.transact(|tx| {
                 alter(bug, tx, arn);
-                Err::<(), Plan>(control::reconcile(tx, key, now))
+                Err::<(), _>(Box::new(control::reconcile(tx, key, now)))
             });
             match runtime.block_on(altered) {
-                Err(TransactError::Refused(plan)) => plan,
+                Err(TransactError::Refused(plan)) => *plan,
                 _ => plain(),
             }
         }

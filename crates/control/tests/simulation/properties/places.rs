@@ -6,7 +6,7 @@ use domain::{
     Arn,
     ecs::{
         AgentConnection, ContainerInstance, ContainerInstanceStatus, DesiredStatus, HostPort, LaunchType, NewTask,
-        PlacementConstraint, Service, Task, TaskDefinition, TaskStatus,
+        PlacementConstraint, SchedulingStrategy, Service, Task, TaskDefinition, TaskStatus,
     },
 };
 use store::Snapshot;
@@ -113,6 +113,14 @@ pub fn on_fargate(view: &Snapshot, new: &NewTask<'_>) -> Option<Arn> {
     hosts.iter().filter(|host| none || connected(host)).find(fits).map(|host| host.arn.clone())
 }
 
+/// Whether nothing keeps a service's task on an instance that drains: a daemon waits for all others, and what a failed
+/// deployment has left stays.
+pub fn is_last(view: &Snapshot, service: &Service, instance: &ContainerInstance) -> bool {
+    let mut beside = view.find::<Task>(Task::ON_INSTANCE, instance.arn.as_str());
+    service.scheduling_strategy == SchedulingStrategy::Replica
+        || beside.all(|task| task.service_arn.as_ref() == Some(&service.arn))
+}
+
 /// Of a daemon service: exactly one task on each ACTIVE instance that has room for it, and none on others.
 pub fn one_each(view: &Snapshot, service: &Service, tasks: &[Arc<Task>]) -> Checked {
     let primary = service.primary().ok_or("no deployment")?;
@@ -129,7 +137,10 @@ pub fn one_each(view: &Snapshot, service: &Service, tasks: &[Arc<Task>]) -> Chec
                 return Err(format!("no daemon on {arn}"));
             }
             ContainerInstanceStatus::Active => ensure(here <= 1, || format!("{here} daemons on {arn}"))?,
-            _ => ensure(here == 0, || format!("a daemon was left on {arn}"))?,
+            _ => {
+                let may_stay = here == 0 || !is_last(view, service, &instance);
+                ensure(may_stay, || format!("a daemon was left on {arn}"))?;
+            }
         }
     }
     let stay = tasks.iter().all(|task| task.last_status == TaskStatus::Running);

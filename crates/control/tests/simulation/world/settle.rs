@@ -77,7 +77,9 @@ impl World {
         let view = self.store.snapshot();
         view.find::<Service>(Service::UNPLACED, "yes").any(|service| {
             let unplaced = service.primary().is_some_and(|primary| primary.unplaced);
-            unplaced && service.scheduling_strategy == SchedulingStrategy::Replica
+            // What has failed starts nothing more.
+            let goes_on = service.primary().is_some_and(|primary| primary.rollout_state != RolloutState::Failed);
+            unplaced && goes_on && service.scheduling_strategy == SchedulingStrategy::Replica
         })
     }
 
@@ -157,7 +159,9 @@ fn service_is_settled(view: &Snapshot, service: &Service) -> Checked {
     ensure(tasks.iter().all(|task| task.deployment_id.as_ref() == Some(&primary.id)), || "old tasks are left".into())?;
     let leaves = |task: &Task| {
         let place = task.container_instance_arn.as_ref().and_then(|arn| view.get::<ContainerInstance>(arn.as_str()));
-        place.is_some_and(|place| place.status != ContainerInstanceStatus::Active)
+        place.is_some_and(|place| {
+            place.status != ContainerInstanceStatus::Active && places::is_last(view, service, &place)
+        })
     };
     ensure(!tasks.iter().any(|task| leaves(task)), || "a task was left on an instance that drains".into())?;
     match service.scheduling_strategy {
