@@ -169,7 +169,13 @@ fn service_is_settled(view: &Snapshot, service: &Service) -> Checked {
             let desired = service.desired_count as usize;
             ensure(tasks.len() == desired, || format!("{} tasks where {desired} are wanted", tasks.len()))?;
         }
-        SchedulingStrategy::Daemon => places::one_each(view, service, &tasks)?,
+        SchedulingStrategy::Daemon => {
+            places::one_each(view, service, &tasks)?;
+            // One that may not leave yet keeps the service from being steady.
+            if tasks.len() > service.desired_count as usize {
+                return Ok(());
+            }
+        }
     }
     ensure(service.deployments.len() == 1, || format!("{} deployments", service.deployments.len()))?;
     ensure(primary.rollout_state == RolloutState::Completed, || "the deployment is not complete".into())?;
