@@ -20,7 +20,7 @@ use crate::{
     Key, ServicePlan, Step, TaskStep,
     events::{self, Edit},
     queue::Queue,
-    service::{Census, INCONSISTENT, STARTED_WELL, Stop, has_failed, new_task, outcome, pause},
+    service::{INCONSISTENT, STARTED_WELL, Stop, expectation, has_failed, new_task, outcome, pause},
     targets::{self, Draining, draining},
     task::{is_absent, patience_ends, why_host_is_lost},
 };
@@ -191,7 +191,7 @@ fn commit_service(
     now: Timestamp,
 ) -> bool {
     let Some(mut edit) = Edit::of(tx, &plan.service) else { return true };
-    if Census::take(tx, &edit.service, now).expectation(&edit.service) != plan.expected {
+    if expectation(tx, &edit.service, now) != plan.expected {
         return false;
     }
     // Protected after the plan was made.

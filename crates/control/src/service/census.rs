@@ -1,6 +1,9 @@
 //! A service's tasks as its reconciler sees them: which count, which are healthy, which must be replaced.
 
-use std::time::Duration;
+use std::{
+    hash::{DefaultHasher, Hash, Hasher},
+    time::Duration,
+};
 
 use domain::{
     Arn, Timestamp,
@@ -31,6 +34,8 @@ pub(crate) struct Member {
     pub(crate) started_well: bool,
     /// Its container instance is DRAINING: it moves to another one, as from an older deployment.
     pub(crate) leaving: bool,
+    /// Its container instance is deregistered: it will be found to be lost.
+    gone: bool,
     /// Neither scale-in nor a deployment may stop it.
     pub(crate) protected: bool,
     /// Why it must be replaced.
@@ -53,14 +58,10 @@ pub struct Expectation {
     pub primary: String,
     /// The desired count.
     pub desired: u32,
-    /// Tasks that shall run.
-    pub alive: usize,
-    /// Tasks that run and are healthy.
-    pub healthy: usize,
-    /// Tasks that are not STOPPED.
-    pub tasks: usize,
-    /// Tasks that shall run, but elsewhere.
-    pub leaving: usize,
+    /// A digest of the tasks that are not STOPPED: which they are, and of each whether it shall run, is healthy, has failed its
+    /// checks, shall run elsewhere, has lost its instance. Their numbers would not do: one may have recovered while another failed, and a plan
+    /// to stop the first would take a healthy one too many.
+    pub tasks: u64,
 }
 
 impl Census {
@@ -91,6 +92,8 @@ impl Census {
                     }
                 }
                 let alive = task.desired_status == DesiredStatus::Running;
+                let host = host_status(view, &task);
+                let draining = host == Some(ContainerInstanceStatus::Draining);
                 Member {
                     task: task.arn.to_string(),
                     deployment: task.deployment_id.clone().unwrap_or_default(),
@@ -100,7 +103,8 @@ impl Census {
                     created_at: task.created_at,
                     healthy: alive && running && checks.passed,
                     started_well,
-                    leaving: is_leaving(view, &task),
+                    leaving: draining && task.launch_type != LaunchType::Fargate,
+                    gone: matches!(host, None | Some(ContainerInstanceStatus::Inactive)),
                     protected,
                     failed: failed.filter(|_| alive && running),
                 }
@@ -122,19 +126,23 @@ impl Census {
             status: service.status,
             primary: service.primary().map(|primary| primary.id.clone()).unwrap_or_default(),
             desired: service.desired_count,
-            alive: self.alive().count(),
-            healthy: self.healthy(),
-            tasks: self.members.len(),
-            leaving: self.alive().filter(|member| member.leaving).count(),
+            tasks: self.digest(),
         }
+    }
+
+    fn digest(&self) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        for member in &self.members {
+            let state = (member.alive, member.healthy, member.failed.is_some(), member.leaving, member.gone);
+            (&member.task, state).hash(&mut hasher);
+        }
+        hasher.finish()
     }
 }
 
-fn is_leaving(view: &Snapshot, task: &Task) -> bool {
-    let instance = task.container_instance_arn.as_ref().filter(|_| task.launch_type != LaunchType::Fargate);
-    instance
-        .and_then(|arn| view.get::<ContainerInstance>(arn.as_str()))
-        .is_some_and(|instance| instance.status == ContainerInstanceStatus::Draining)
+fn host_status(view: &Snapshot, task: &Task) -> Option<ContainerInstanceStatus> {
+    let host = view.get::<ContainerInstance>(task.container_instance_arn.as_ref()?.as_str())?;
+    Some(host.status)
 }
 
 struct Checks {

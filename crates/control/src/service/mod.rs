@@ -173,6 +173,11 @@ pub fn reconcile(view: &Snapshot, arn: &str, now: Timestamp) -> Plan {
     Plan { step, again_at }
 }
 
+/// What a plan that is made now relies on.
+pub fn expectation(view: &Snapshot, service: &Service, now: Timestamp) -> Expectation {
+    Census::take(view, service, now).expectation(service)
+}
+
 /// A task of a deployment of the service, as the launcher makes it: on a container instance of its own choice if none is given,
 /// in any availability zone if none is given.
 pub(crate) fn new_task<'a>(

@@ -40,6 +40,8 @@ pub(crate) fn complete(tx: &mut Transaction, edit: &mut Edit, now: Timestamp) {
 pub(crate) fn fail(tx: &mut Transaction, edit: &mut Edit, ids: &mut IdSource, now: Timestamp) {
     let Some(primary) = edit.service.primary_mut() else { return };
     primary.rollout_state = RolloutState::Failed;
+    // It starts nothing more, so it waits for no room.
+    primary.unplaced = false;
     primary.rollout_state_reason = format!("{BREAKER}: tasks failed to start.");
     primary.updated_at = now;
     let (id, failures, during) = (primary.id.clone(), primary.failed_tasks, primary.service_deployment_arn.clone());

@@ -78,6 +78,7 @@ pub(super) fn shape(check: &balancing::HealthCheck) -> HealthCheck {
     let target = match check.protocol {
         HealthCheckProtocol::Tcp => format!("TCP:{port}"),
         HealthCheckProtocol::Http => format!("HTTP:{port}{}", check.path),
+        HealthCheckProtocol::Https => format!("HTTPS:{port}{}", check.path),
     };
     let number = |seconds: u32| i32::try_from(seconds).ok();
     HealthCheck {

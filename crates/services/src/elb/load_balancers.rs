@@ -130,6 +130,7 @@ fn make(
         // Connection draining is off until it is asked for.
         attributes: TargetGroupAttributes { deregistration_delay_seconds: 0, ..TargetGroupAttributes::default() },
         tcp: None,
+        secure: false,
         tags: Tags::default(),
         created_at: now,
     });

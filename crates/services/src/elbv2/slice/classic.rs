@@ -41,6 +41,7 @@ pub(super) fn items(view: &Snapshot, load_balancer: &LoadBalancer, classic: &Cla
             arn: format!("{}/{}", load_balancer.arn, listener.port),
             port: listener.port,
             places: places(view, load_balancer, listener.port),
+            tls: None,
             rules: Vec::new(),
             default_action: Action::Forward { groups: vec![only], stickiness: GroupStickiness::default() },
         }));
@@ -61,6 +62,7 @@ fn of_port(arn: String, listener: &ClassicListener, group: &TargetGroup, targets
     TargetGroupItem {
         arn,
         protocol_version: ProtocolVersion::Http1,
+        secure: false,
         tcp,
         health_check: group.health_check.clone(),
         choice: TargetChoice { algorithm: Algorithm::LeastOutstandingRequests, ..TargetChoice::default() },

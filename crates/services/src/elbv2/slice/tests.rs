@@ -310,7 +310,7 @@ async fn the_ports_of_a_classic_load_balancer_are_groups_of_instances_that_are_r
             SliceItem::Listener(item) => {
                 seen.push(format!("{} {}", item.port, item.default_action.target_groups().collect::<String>()));
             }
-            SliceItem::LoadBalancer(_) => {}
+            SliceItem::LoadBalancer(_) | SliceItem::Certificate(_) => {}
         }
     }
     let (http, tcp) = (format!("{arn}/HTTP/8080"), format!("{arn}/TCP/8080"));

@@ -18,11 +18,11 @@ use futures_util::FutureExt;
 use placement::{Demand, Fleet};
 use store::{Changes, Snapshot, Store, Transaction, Watch, memory::Memory};
 
-use crate::{
+use super::{
     host::Host,
-    nouns::{definition, deploy},
     world::{PATIENCE, kinds},
 };
+use crate::nouns::{definition, deploy};
 
 const MOST_INSTANCES: usize = 5;
 

@@ -1,5 +1,6 @@
 //! The whole world of a simulation, driven by one source of randomness.
 
+mod overtaken;
 mod settled;
 mod user;
 
@@ -25,10 +26,8 @@ use domain::{
 use futures_util::FutureExt;
 use store::{Changes, Kinds, Snapshot, Store, Transaction, Watch, memory::Memory};
 
-use crate::{
-    host::Host,
-    nouns::{ZONES, definition, deploy, group, subnet},
-};
+use super::host::Host;
+use crate::nouns::{ZONES, definition, deploy, group, subnet};
 
 /// MiB of the host: room for some, not for all that the services could want at once.
 const HOST_MEMORY: u32 = HOST_TASKS * 512;
