@@ -229,6 +229,7 @@ mod tests {
                 health_check: HealthCheck::default(),
                 choice: TargetChoice::default(),
                 fail_closed: true,
+                secure: false,
                 targets: vec![TargetItem { address: [10, 0, 0, 1].into(), port: 80, draining: false }],
             };
             let key = Key::new(&[1; crate::cookie::SECRET]);

@@ -150,6 +150,7 @@ fn a_classic_load_balancer_carries_connections_of_its_tcp_listeners_only() {
             health_check: HealthCheck::default(),
             choice: Default::default(),
             fail_closed: true,
+            secure: false,
             targets: vec![TargetItem { address: [10, 0, 0, 1].into(), port: 80, draining: false }],
         })
     };
@@ -158,6 +159,7 @@ fn a_classic_load_balancer_carries_connections_of_its_tcp_listeners_only() {
             arn: format!("{arn}/{port}"),
             port,
             places: Vec::new(),
+            tls: None,
             rules: Vec::new(),
             default_action: Action::Forward {
                 groups: vec![WeightedTargetGroup { target_group: format!("{arn}/{protocol}/80"), weight: 1 }],

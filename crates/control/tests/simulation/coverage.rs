@@ -77,7 +77,19 @@ impl Fault {
 
     /// Whether it goes wrong by itself, and is not what a user wants.
     pub fn is_mishap(self) -> bool {
-        self < Self::DesiredChanged || matches!(self, Self::BadDeployment)
+        !matches!(
+            self,
+            Self::DesiredChanged
+                | Self::ScaledToZero
+                | Self::ForcedDeployment
+                | Self::NewDefinition
+                | Self::NewDefinitionMidDeployment
+                | Self::DeploymentStopped
+                | Self::ServiceDeleted
+                | Self::TaskStopped
+                | Self::TasksProtected
+                | Self::TagMoved
+        )
     }
 }
 
