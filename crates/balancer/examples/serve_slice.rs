@@ -1,5 +1,5 @@
 //! Serves a slice read from a file, without a platform: for benchmarks and for trying rules out.
-//! `cargo run --release -p balancer --example serve -- slice.json`, where the file holds an array of slice items.
+//! `cargo run --release -p balancer --example serve_slice -- slice.json`, where the file holds an array of slice items.
 
 use std::{env, error::Error, fs, net::Ipv4Addr, sync::Arc};
 
