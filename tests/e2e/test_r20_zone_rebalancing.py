@@ -59,7 +59,8 @@ class Watch:
 
     def look(self, ecs, service):
         while not self.over.is_set():
-            self.seen.append(sum(zones(ecs, service).values()))
+            # One call: a task that comes between listing and describing would be missed, while the one that it replaces is gone.
+            self.seen.append(described(ecs, service)["runningCount"])
 
     def fewest(self):
         self.over.set()
