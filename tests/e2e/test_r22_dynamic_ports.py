@@ -55,9 +55,12 @@ def test_r22_instances_are_targets_by_their_ids(platform):
 
         assert "Instance ID '10.0.0.1' is not valid" in refused("ValidationError", "10.0.0.1")
         assert refused("InvalidTarget", machine, "i-00000000000000000").endswith(": 'i-00000000000000000'")
-        elsewhere = elbv2.create_target_group(Name="elsewhere", Protocol="HTTP", Port=80, VpcId=ec2.create_vpc(CidrBlock="10.9.0.0/16")["Vpc"]["VpcId"])
+        other = ec2.create_vpc(CidrBlock="10.9.0.0/16")["Vpc"]["VpcId"]
+        elsewhere = elbv2.create_target_group(Name="elsewhere", Protocol="HTTP", Port=80, VpcId=other)["TargetGroups"][0]["TargetGroupArn"]
         with pytest.raises(botocore.exceptions.ClientError, match="not in the target group VPC"):
-            register(TargetGroupArn=elsewhere["TargetGroups"][0]["TargetGroupArn"], Targets=[{"Id": machine}])
+            register(TargetGroupArn=elsewhere, Targets=[{"Id": machine}])
+        elbv2.delete_target_group(TargetGroupArn=elsewhere)
+        ec2.delete_vpc(VpcId=other)
 
         register(TargetGroupArn=group, Targets=[{"Id": machine}, {"Id": machine, "Port": 9}])
         eventually(lambda: targets(elbv2, group) == {(machine, 8080): ("healthy", None), (machine, 9): ("unhealthy", "Target.FailedHealthChecks")}, 60)
