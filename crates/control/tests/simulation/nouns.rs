@@ -4,15 +4,42 @@ use std::net::Ipv4Addr;
 
 use domain::{
     Arn, IdSource, Scope, Tags, Timestamp,
-    balancing::{HealthCheck, ProtocolVersion, TargetGroup, TargetGroupAttributes, TargetType},
+    balancing::{
+        HealthCheck, Listener, ObservedHealth, ProtocolVersion, TargetGroup, TargetGroupAttributes, TargetRegistration,
+        TargetType,
+    },
     ecs::{
-        Attribute, CircuitBreaker, Compute, ContainerDefinition, ContainerInstance, ContainerInstanceStatus,
-        LaunchType, NetworkMode, Placement, SchedulingStrategy, Service, ServiceDeployment, ServiceRevision,
-        ServiceStatus, TaskDefinition, TaskDefinitionStatus, TaskLoadBalancer, TaskNetwork, container_instance, names,
+        AgentAbsence, AgentConnection, Attribute, CircuitBreaker, Cluster, Compute, ContainerDefinition,
+        ContainerInstance, ContainerInstanceStatus, LaunchType, NetworkMode, Placement, SchedulingStrategy, Service,
+        ServiceDeployment, ServiceEvent, ServiceRevision, ServiceStatus, Task, TaskDefinition, TaskDefinitionStatus,
+        TaskLoadBalancer, TaskNetwork, container_instance, names,
     },
     instances::{Instance, Machine, MetadataOptions, Observed, Power, ShutdownBehavior},
     network::{NetworkInterface, NetworkInterfaceOwner, Subnet},
 };
+use store::Kinds;
+
+/// All that a world's store keeps.
+pub fn kinds() -> Kinds {
+    Kinds::new()
+        .durable::<Cluster>()
+        .durable::<TaskDefinition>()
+        .durable::<Task>()
+        .durable::<Service>()
+        .durable::<ServiceEvent>()
+        .durable::<ServiceRevision>()
+        .durable::<ServiceDeployment>()
+        .durable::<ContainerInstance>()
+        .durable::<Instance>()
+        .durable::<NetworkInterface>()
+        .durable::<Subnet>()
+        .durable::<TargetGroup>()
+        .durable::<TargetRegistration>()
+        .durable::<Listener>()
+        .volatile::<ObservedHealth>()
+        .volatile::<AgentConnection>()
+        .volatile::<AgentAbsence>()
+}
 
 /// Where tasks can be.
 pub const ZONES: [&str; 2] = ["us-east-1a", "us-east-1b"];

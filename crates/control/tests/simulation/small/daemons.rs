@@ -9,20 +9,17 @@ use control::{Key, Launcher, Refusal, Step, queue::Queue, reconcile, watching};
 use domain::{
     Arn, IdSource, Scope, Tags, Timestamp,
     ecs::{
-        AgentConnection, CircuitBreaker, Cluster, Compute, ContainerInstance, ContainerInstanceStatus, DesiredStatus,
-        LaunchType, NetworkMode, NewTask, Placement, SchedulingStrategy, Service, ServiceStatus, StopCode, Task,
-        TaskDefinition, TaskNetwork, TaskStatus, names,
+        AgentConnection, Cluster, Compute, ContainerInstance, ContainerInstanceStatus, DesiredStatus, LaunchType,
+        NetworkMode, NewTask, Placement, SchedulingStrategy, Service, StopCode, Task, TaskDefinition, TaskNetwork,
+        TaskStatus, names,
     },
 };
 use futures_util::FutureExt;
 use placement::{Demand, Fleet};
 use store::{Changes, Snapshot, Store, Transaction, Watch, memory::Memory};
 
-use super::{
-    host::Host,
-    world::{PATIENCE, kinds},
-};
-use crate::nouns::{definition, deploy};
+use super::{host::Host, world::PATIENCE};
+use crate::nouns::{definition, deploy, kinds, service};
 
 const MOST_INSTANCES: usize = 5;
 
@@ -71,31 +68,9 @@ impl World {
         let now = Timestamp(1_000_000);
         let cluster = Cluster::new(&scope, "default", Tags::default(), now);
         let mut service = Service {
-            arn: names::service(&scope, "default", "daemon"),
-            scope: scope.clone(),
-            cluster_arn: cluster.arn.clone(),
-            name: "daemon".into(),
-            status: ServiceStatus::Active,
-            scheduling_strategy: SchedulingStrategy::Daemon,
-            desired_count: 0,
-            platform_version: String::new(),
-            placement: Placement::default(),
-            zone_rebalancing: false,
-            rebalancing: None,
             minimum_healthy_percent: [0, 50][ids.below(2)],
             maximum_percent: 100,
-            health_check_grace_period_seconds: None,
-            enable_ecs_managed_tags: false,
-            propagate_tags: None,
-            tags: Tags::default(),
-            created_at: now,
-            created_by: String::new(),
-            client_token: None,
-            circuit_breaker: CircuitBreaker::default(),
-            deployments: Vec::new(),
-            last_completed: None,
-            steady: false,
-            events: 0,
+            ..service(&scope, "daemon", SchedulingStrategy::Daemon, now)
         };
         let begun = on_instances(&mut service, 1, &mut ids, now);
         let world = Self {

@@ -14,20 +14,18 @@ use control::{Key, Launcher, Plan, Refusal, Step, queue::Queue, reconcile, watch
 use domain::{
     IdSource, Scope, Tags, Timestamp,
     agent_protocol::FARGATE_CLUSTER,
-    balancing::{Listener, ObservedHealth, TargetGroup, TargetHealth, TargetRegistration},
+    balancing::{ObservedHealth, TargetHealth, TargetRegistration},
     ecs::{
         AgentAbsence, AgentConnection, CircuitBreaker, Cluster, ContainerInstance, ContainerInstanceStatus,
-        DesiredStatus, NewTask, Placement, SchedulingStrategy, Service, ServiceDeployment, ServiceEvent,
-        ServiceRevision, ServiceStatus, StopCode, Task, TaskDefinition, TaskInterface, TaskLoadBalancer, TaskNetwork,
-        TaskStatus, names,
+        DesiredStatus, NewTask, SchedulingStrategy, Service, ServiceEvent, ServiceStatus, StopCode, Task,
+        TaskDefinition, TaskInterface, TaskLoadBalancer, TaskNetwork, TaskStatus, names,
     },
-    network::Subnet,
 };
 use futures_util::FutureExt;
-use store::{Changes, Kinds, Snapshot, Store, Transaction, Watch, memory::Memory};
+use store::{Changes, Snapshot, Store, Transaction, Watch, memory::Memory};
 
 use super::host::Host;
-use crate::nouns::{ZONES, definition, deploy, group, subnet};
+use crate::nouns::{ZONES, definition, deploy, group, kinds, service, subnet};
 
 /// MiB of the host: room for some, not for all that the services could want at once.
 const HOST_MEMORY: u32 = HOST_TASKS * 512;
@@ -88,25 +86,6 @@ pub struct World {
     faults: bool,
 }
 
-pub fn kinds() -> Kinds {
-    Kinds::new()
-        .durable::<Cluster>()
-        .durable::<TaskDefinition>()
-        .durable::<Task>()
-        .durable::<Service>()
-        .durable::<ServiceEvent>()
-        .durable::<ServiceRevision>()
-        .durable::<ServiceDeployment>()
-        .durable::<ContainerInstance>()
-        .durable::<Subnet>()
-        .durable::<TargetGroup>()
-        .durable::<TargetRegistration>()
-        .durable::<Listener>()
-        .volatile::<ObservedHealth>()
-        .volatile::<AgentConnection>()
-        .volatile::<AgentAbsence>()
-}
-
 impl World {
     pub fn new(seed: u64) -> Self {
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
@@ -164,36 +143,19 @@ impl World {
             let desired = u32::try_from(self.ids.below(5)).unwrap();
             let load_balanced = index == 0;
             let group = group(&self.scope);
+            let name = format!("s{index}");
             let mut service = Service {
-                arn: names::service(&self.scope, "default", &format!("s{index}")),
-                scope: self.scope.clone(),
-                cluster_arn: cluster.arn.clone(),
-                name: format!("s{index}"),
-                status: ServiceStatus::Active,
-                scheduling_strategy: SchedulingStrategy::Replica,
                 desired_count: desired,
                 platform_version: "LATEST".into(),
-                placement: Placement::default(),
                 zone_rebalancing: maximum > 100 && self.ids.below(4) > 0,
-                rebalancing: None,
                 minimum_healthy_percent: minimum,
                 maximum_percent: maximum,
-                health_check_grace_period_seconds: None,
-                enable_ecs_managed_tags: false,
-                propagate_tags: None,
-                tags: Tags::default(),
-                created_at: self.now,
-                created_by: String::new(),
-                client_token: None,
                 circuit_breaker: CircuitBreaker {
                     enable: self.ids.below(2) == 0,
                     rollback: self.ids.below(2) == 0,
                     ..CircuitBreaker::default()
                 },
-                deployments: Vec::new(),
-                last_completed: None,
-                steady: false,
-                events: 0,
+                ..service(&self.scope, &name, SchedulingStrategy::Replica, self.now)
             };
             let balancers = TaskLoadBalancer {
                 target_group_arn: group.arn.clone(),

@@ -19,18 +19,13 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use control::queue::Queue;
 use domain::{
     Arn, IdSource, Scope, Timestamp,
-    balancing::{Listener, ObservedHealth, TargetGroup, TargetRegistration},
-    ecs::{
-        AgentAbsence, AgentConnection, Cluster, ContainerInstance, Service, ServiceDeployment, ServiceEvent,
-        ServiceRevision, Task, TaskDefinition,
-    },
-    instances::Instance,
-    network::{NetworkInterface, Subnet},
+    ecs::{Service, ServiceEvent, Task},
 };
-use store::{Kinds, Store, Transaction, Watch, memory::Memory};
+use store::{Store, Transaction, Watch, memory::Memory};
 
 use crate::{
     coverage::{Coverage, Fault, LEAST, Size},
+    nouns::kinds,
     planted::Bug,
     properties::{self, Checked},
 };
@@ -82,27 +77,6 @@ pub struct World {
     pub coverage: Coverage,
     /// What happened, if it is to be told.
     trace: Option<Vec<String>>,
-}
-
-fn kinds() -> Kinds {
-    Kinds::new()
-        .durable::<Cluster>()
-        .durable::<TaskDefinition>()
-        .durable::<Task>()
-        .durable::<Service>()
-        .durable::<ServiceEvent>()
-        .durable::<ServiceRevision>()
-        .durable::<ServiceDeployment>()
-        .durable::<ContainerInstance>()
-        .durable::<Instance>()
-        .durable::<NetworkInterface>()
-        .durable::<Subnet>()
-        .durable::<TargetGroup>()
-        .durable::<TargetRegistration>()
-        .durable::<Listener>()
-        .volatile::<ObservedHealth>()
-        .volatile::<AgentConnection>()
-        .volatile::<AgentAbsence>()
 }
 
 impl World {
